@@ -1,0 +1,1 @@
+"""Where executions and their events are kept."""

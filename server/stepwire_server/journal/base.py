@@ -1,0 +1,276 @@
+"""Where executions and their events are kept: the abstract class that all journals share.
+
+A journal stores records (one an execution) and chunks of frames (many an execution). Whoever runs an execution appends;
+whoever watches reads from a cursor and waits for the wake-up. Nothing else connects the two:
+
+    append --> durable --> wake --> read from the cursor
+
+A follower registers its wake-up before it reads, so no append can fall between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import OrderedDict, deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from stepwire.v1 import ExecutionFilter, ExecutionState
+from stepwire_server.journal.chunk import Chunk
+
+__all__ = ["Conflict", "ExecutionRecord", "Follower", "Journal", "Page"]
+
+
+class Conflict(Exception):
+    """An append did not fit: its epoch is not the record's, or its first sequence is not the next one.
+
+    Another process owns the execution now. The owner that gets this stops, and touches the execution no more.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionRecord:
+    """What the journal knows of an execution besides its events."""
+
+    execution_id: str
+    """Unique in its tenant."""
+    request: bytes
+    """The encoded ExecuteRequest that it was started with, without request id, filter and heartbeat interval."""
+    create_time_ns: int
+    """When it was accepted, in nanoseconds since 1970."""
+    tenant: str = ""
+    """Empty until there is authentication."""
+    request_id: str = ""
+    """Unique in its tenant, where there is one."""
+    session_id: str = ""
+    """To select by."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """To select by."""
+    epoch: int = 1
+    """Rises with each claim. An append must name it."""
+    state: ExecutionState.ValueType = ExecutionState.EXECUTION_STATE_PENDING
+    """The state after the last durable event."""
+    last_sequence: int = 0
+    """The last durable event. 0: none yet."""
+    snapshot: bytes = b""
+    """The encoded Execution, without its plan, as of `last_sequence`."""
+    ordinal: int = 0
+    """Counts the journal's records in the order of their creation, from 1. Given by the journal."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page of records, newest first."""
+
+    records: Sequence[ExecutionRecord]
+    """At most as many as asked for."""
+    total: int
+    """How many match in all."""
+    more: bool
+    """Whether older ones match too: ask again with `before` set to the last record's ordinal."""
+
+
+class Follower:
+    """A cursor in one execution's events, with its wake-up. Made by `Journal.follow`.
+
+        with journal.follow(execution_id, after=0) as follower:
+            while not follower.ended:
+                for chunk in await follower.read(max_events=512, max_bytes=262_144):
+                    ...
+                await follower.wait()
+
+    `read` returns what is ready and never waits for more; `wait` returns at once where something may be new.
+    """
+
+    __slots__ = ("_journal", "_woken", "ended", "execution_id", "sequence")
+
+    def __init__(self, journal: Journal, execution_id: str, sequence: int) -> None:
+        self._journal = journal
+        self._woken = asyncio.Event()
+        self._woken.set()
+        self.execution_id = execution_id
+        self.sequence = sequence
+        """The last event that was read."""
+        self.ended = False
+        """Whether the terminal event was read."""
+
+    async def read(self, *, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+        """Returns the durable chunks that follow, up to the bounds (one event may exceed `max_bytes`), or none."""
+        self._woken.clear()
+        chunks = await self._journal.read(
+            self.execution_id, after=self.sequence, max_events=max_events, max_bytes=max_bytes
+        )
+        if chunks:
+            self.sequence = chunks[-1].last
+            self.ended = chunks[-1].ended
+            self._woken.set()
+        return chunks
+
+    async def wait(self) -> None:
+        """Returns when something may be new."""
+        await self._woken.wait()
+
+    def wake(self) -> None:
+        """Makes `wait` return."""
+        self._woken.set()
+
+
+class _Tail:
+    """The newest durable chunks of one execution, so that followers who keep up need no storage. Bounded by bytes."""
+
+    __slots__ = ("chunks", "size")
+
+    def __init__(self) -> None:
+        self.chunks: deque[Chunk] = deque()
+        self.size = 0
+
+    def add(self, chunk: Chunk, limit: int) -> int:
+        """Adds a chunk, drops the oldest ones above `limit` bytes, and returns by how much the tail grew."""
+        before = self.size
+        self.chunks.append(chunk)
+        self.size += len(chunk.data)
+        while self.size > limit and len(self.chunks) > 1:
+            self.size -= len(self.chunks.popleft().data)
+        return self.size - before
+
+    def read(self, after: int, max_events: int, max_bytes: int) -> list[Chunk] | None:
+        """Returns what follows `after`; None where the tail does not reach back so far."""
+        if after < self.chunks[0].first - 1:
+            return None
+        if after >= self.chunks[-1].last:
+            return []
+        found: deque[Chunk] = deque()
+        for chunk in reversed(self.chunks):
+            if chunk.last <= after:
+                break
+            found.appendleft(chunk)
+        found[0] = found[0].after(after)
+        return bounded(found, max_events=max_events, max_bytes=max_bytes)
+
+
+def bounded(chunks: Sequence[Chunk] | deque[Chunk], *, max_events: int, max_bytes: int) -> list[Chunk]:
+    """Returns the beginning of a run of chunks: at most `max_events` and `max_bytes` in all, but at least one event."""
+    taken: list[Chunk] = []
+    for chunk in chunks:
+        if taken and len(chunk.data) > max_bytes and chunk.ends[0] > max_bytes:
+            break
+        piece = chunk.head(max_events=max_events, max_bytes=max_bytes)
+        taken.append(piece)
+        max_events -= len(piece)
+        max_bytes -= len(piece.data)
+        if len(piece) < len(chunk) or max_events <= 0 or max_bytes <= 0:
+            break
+    return taken
+
+
+class Journal(ABC):
+    """Executions and their events, append-only.
+
+    One event loop uses a journal. Everything that a method returns or a follower reads is durable. Every method may
+    raise `stepwire.errors.JournalUnavailable`, those that write `StorageFull`, those that read `JournalDamaged`.
+    """
+
+    kind: str = ""
+    """The name that GetServerInfo gives."""
+
+    def __init__(self, *, tail_bytes: int = 1 << 20, tails_bytes: int = 64 << 20) -> None:
+        self._tail_bytes = tail_bytes
+        self._tails_bytes = tails_bytes
+        self._tails_size = 0
+        self._tails: OrderedDict[str, _Tail] = OrderedDict()
+        self._followers: dict[str, set[Follower]] = {}
+
+    # -- records
+
+    @abstractmethod
+    async def open(self) -> None:
+        """Makes the journal ready. Called once, in the event loop that will use it."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Finishes what was appended and lets go of everything. Safe to call twice, and without `open`."""
+
+    @abstractmethod
+    async def create(self, record: ExecutionRecord) -> tuple[ExecutionRecord, bool]:
+        """Adds a record, and returns it with its ordinal and True.
+
+        Where the tenant and request id are known already, adds nothing and returns the record that exists, and False.
+        A hundred such calls at once give one record.
+        """
+
+    @abstractmethod
+    async def get(self, execution_id: str) -> ExecutionRecord | None:
+        """Returns the record as of its last durable event."""
+
+    @abstractmethod
+    async def find(self, *, tenant: str, request_id: str) -> ExecutionRecord | None:
+        """Returns the record with this request id."""
+
+    @abstractmethod
+    async def list(self, chosen: ExecutionFilter, *, tenant: str, before: int = 0, limit: int) -> Page:
+        """Returns records that match the filter, newest first: those with an ordinal below `before` (0: all)."""
+
+    @abstractmethod
+    async def unfinished(self) -> Sequence[ExecutionRecord]:
+        """Returns the records of all tenants whose execution has not ended, oldest first."""
+
+    @abstractmethod
+    async def claim(self, execution_id: str, *, epoch: int) -> ExecutionRecord:
+        """Sets the epoch and returns the record. Raises Conflict unless `epoch` is above the record's."""
+
+    # -- events
+
+    @abstractmethod
+    async def append(
+        self, execution_id: str, *, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
+    ) -> int:
+        """Adds a chunk, and with it the record's new state and snapshot; returns the chunk's position.
+
+        Returns when all of it is durable, and then the followers have been woken. Chunks of many executions that come
+        together share one commit. Raises Conflict unless `epoch` is the record's and `chunk.first` the next sequence;
+        nothing is stored then, and other executions are not touched.
+        """
+
+    async def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+        """Returns durable events that follow `after` (exclusive), in order, up to the bounds but at least one, or none.
+
+        The first returned event has the sequence `after + 1`.
+        """
+        tail = self._tails.get(execution_id)
+        if tail is not None:
+            chunks = tail.read(after, max_events, max_bytes)
+            if chunks is not None:
+                return chunks
+        return await self._load(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
+
+    @abstractmethod
+    async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+        """Does what `read` promises, from the storage."""
+
+    @contextmanager
+    def follow(self, execution_id: str, *, after: int) -> Iterator[Follower]:
+        """Gives a cursor after `after` (exclusive), with its wake-up registered from the beginning."""
+        follower = Follower(self, execution_id, after)
+        self._followers.setdefault(execution_id, set()).add(follower)
+        try:
+            yield follower
+        finally:
+            followers = self._followers[execution_id]
+            followers.discard(follower)
+            if not followers:
+                del self._followers[execution_id]
+
+    def _committed(self, execution_id: str, chunk: Chunk) -> None:
+        """Called by implementations, in the event loop, when a chunk is durable: keeps the tail, wakes the followers."""
+        tail = self._tails.get(execution_id)
+        if tail is None:
+            tail = self._tails[execution_id] = _Tail()
+        self._tails.move_to_end(execution_id)
+        self._tails_size += tail.add(chunk, self._tail_bytes)
+        while self._tails_size > self._tails_bytes and len(self._tails) > 1:
+            _, dropped = self._tails.popitem(last=False)
+            self._tails_size -= dropped.size
+        for follower in self._followers.get(execution_id, ()):
+            follower.wake()

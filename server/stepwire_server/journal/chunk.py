@@ -1,0 +1,70 @@
+"""A run of consecutive events of one execution, as bytes: what is appended, stored, read and sent."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+__all__ = ["TERMINAL_KINDS", "Chunk"]
+
+TERMINAL_KINDS = frozenset({26, 27, 28})
+"""The kinds after which nothing follows: plan_completed, plan_failed, plan_cancelled (numbers of Event.kind's arms)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Consecutive events. Their frames are never decoded here: number, kind and end of each are all that is known."""
+
+    first: int
+    """The first event's sequence."""
+    data: bytes
+    """The frames, joined. A frame is an event as it stands in `EventBatch.events`: tag, length, bytes."""
+    ends: Sequence[int]
+    """Where each frame ends in `data`; one number an event, rising."""
+    kinds: bytes
+    """The number of each event's kind, as its arm in Event.kind; one byte an event."""
+    position: int = field(default=0, compare=False)
+    """Where the chunk stands in the whole journal, from 1. 0 before it is stored, and where it is a slice."""
+
+    @property
+    def last(self) -> int:
+        """The last event's sequence."""
+        return self.first + len(self.ends) - 1
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last event is a terminal one."""
+        return self.kinds[-1] in TERMINAL_KINDS
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def after(self, sequence: int) -> Chunk:
+        """Returns what follows `sequence`, exclusive. Raises ValueError where nothing does."""
+        skip = sequence - self.first + 1
+        if skip <= 0:
+            return self
+        if skip >= len(self.ends):
+            raise ValueError(f"nothing follows {sequence} in {self.first}..{self.last}")
+        return self._slice(skip, len(self.ends))
+
+    def head(self, *, max_events: int, max_bytes: int) -> Chunk:
+        """Returns the beginning: at most `max_events` events and `max_bytes` bytes, but at least one event."""
+        if len(self.ends) <= max_events and len(self.data) <= max_bytes:
+            return self
+        fitting = bisect_left(self.ends, max_bytes + 1)
+        return self._slice(0, max(1, min(max_events, fitting)))
+
+    def frame(self, index: int) -> bytes:
+        """Returns the frame of the event at `index`, from 0."""
+        return self.data[self.ends[index - 1] if index else 0 : self.ends[index]]
+
+    def _slice(self, start: int, stop: int) -> Chunk:
+        base = self.ends[start - 1] if start else 0
+        return Chunk(
+            first=self.first + start,
+            data=self.data[base : self.ends[stop - 1]],
+            ends=[end - base for end in self.ends[start:stop]],
+            kinds=self.kinds[start:stop],
+        )
