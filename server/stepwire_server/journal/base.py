@@ -20,14 +20,31 @@ from dataclasses import dataclass, field
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
 
-__all__ = ["Conflict", "ExecutionRecord", "Follower", "Journal", "Page"]
+__all__ = ["ENDED", "Conflict", "ExecutionRecord", "Follower", "Journal", "JournalLocked", "JournalRefused", "Page"]
+
+ENDED = frozenset(
+    {
+        ExecutionState.EXECUTION_STATE_COMPLETED,
+        ExecutionState.EXECUTION_STATE_FAILED,
+        ExecutionState.EXECUTION_STATE_CANCELLED,
+    }
+)
+"""The states of an execution that has ended."""
 
 
 class Conflict(Exception):
-    """An append did not fit: its epoch is not the record's, or its first sequence is not the next one.
+    """It did not fit: its epoch is not the record's, its first sequence is not the next one, or there is no record.
 
     Another process owns the execution now. The owner that gets this stops, and touches the execution no more.
     """
+
+
+class JournalRefused(Exception):
+    """What was found can't be opened as a journal. The message says why, and what to do."""
+
+
+class JournalLocked(JournalRefused):
+    """Another process has the journal open. The message says which."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +52,12 @@ class ExecutionRecord:
     """What the journal knows of an execution besides its events."""
 
     execution_id: str
-    """Unique in its tenant."""
+    """Unique in the whole journal, not only in its tenant: whoever serves tenants compares `tenant` after `get`."""
     request: bytes
-    """The encoded ExecuteRequest that it was started with, without request id, filter and heartbeat interval."""
+    """The encoded ExecuteRequest that it was started with, without request id, filter and heartbeat interval.
+
+    Up to 1 MiB with a plan in it, so `list` and `unfinished` leave it empty; `get`, `find` and `claim` do not.
+    """
     create_time_ns: int
     """When it was accepted, in nanoseconds since 1970."""
     tenant: str = ""
@@ -65,11 +85,15 @@ class Page:
     """One page of records, newest first."""
 
     records: Sequence[ExecutionRecord]
-    """At most as many as asked for."""
+    """At most as many as asked for. Their `request` is empty."""
     total: int
     """How many match in all."""
     more: bool
     """Whether older ones match too: ask again with `before` set to the last record's ordinal."""
+
+
+_MOST_TAILS = 100_000
+"""Bounds the tails by number too: a tail costs some 500 bytes besides its data."""
 
 
 class Follower:
@@ -99,9 +123,13 @@ class Follower:
     async def read(self, *, max_events: int, max_bytes: int) -> Sequence[Chunk]:
         """Returns the durable chunks that follow, up to the bounds (one event may exceed `max_bytes`), or none."""
         self._woken.clear()
-        chunks = await self._journal.read(
-            self.execution_id, after=self.sequence, max_events=max_events, max_bytes=max_bytes
-        )
+        try:
+            chunks = await self._journal.read(
+                self.execution_id, after=self.sequence, max_events=max_events, max_bytes=max_bytes
+            )
+        except BaseException:
+            self._woken.set()  # Nothing was read, by a cancel or a failure: the wake-up still stands.
+            raise
         if chunks:
             self.sequence = chunks[-1].last
             self.ended = chunks[-1].ended
@@ -131,13 +159,13 @@ class _Tail:
         before = self.size
         self.chunks.append(chunk)
         self.size += len(chunk.data)
-        while self.size > limit and len(self.chunks) > 1:
+        while self.size > limit:
             self.size -= len(self.chunks.popleft().data)
         return self.size - before
 
     def read(self, after: int, max_events: int, max_bytes: int) -> list[Chunk] | None:
         """Returns what follows `after`; None where the tail does not reach back so far."""
-        if after < self.chunks[0].first - 1:
+        if not self.chunks or after < self.chunks[0].first - 1:
             return None
         if after >= self.chunks[-1].last:
             return []
@@ -154,7 +182,7 @@ def bounded(chunks: Sequence[Chunk] | deque[Chunk], *, max_events: int, max_byte
     """Returns the beginning of a run of chunks: at most `max_events` and `max_bytes` in all, but at least one event."""
     taken: list[Chunk] = []
     for chunk in chunks:
-        if taken and len(chunk.data) > max_bytes and chunk.ends[0] > max_bytes:
+        if taken and chunk.ends[0] > max_bytes:
             break
         piece = chunk.head(max_events=max_events, max_bytes=max_bytes)
         taken.append(piece)
@@ -194,10 +222,10 @@ class Journal(ABC):
 
     @abstractmethod
     async def create(self, record: ExecutionRecord) -> tuple[ExecutionRecord, bool]:
-        """Adds a record, and returns it with its ordinal and True.
+        """Adds a record, and returns it with its ordinal and True when it is durable.
 
         Where the tenant and request id are known already, adds nothing and returns the record that exists, and False.
-        A hundred such calls at once give one record.
+        A hundred such calls at once give one record. Raises ValueError where another record has the execution id.
         """
 
     @abstractmethod
@@ -206,19 +234,28 @@ class Journal(ABC):
 
     @abstractmethod
     async def find(self, *, tenant: str, request_id: str) -> ExecutionRecord | None:
-        """Returns the record with this request id."""
+        """Returns the record with this request id, which is not empty."""
 
     @abstractmethod
     async def list(self, chosen: ExecutionFilter, *, tenant: str, before: int = 0, limit: int) -> Page:
-        """Returns records that match the filter, newest first: those with an ordinal below `before` (0: all)."""
+        """Returns up to `limit` (at least 1) records that match the filter, newest first, with an empty `request`.
+
+        With `before`, only those with an ordinal below it (exclusive; 0: all). Orders by ordinal, not by create time.
+        """
 
     @abstractmethod
     async def unfinished(self) -> Sequence[ExecutionRecord]:
-        """Returns the records of all tenants whose execution has not ended, oldest first."""
+        """Returns the records of all tenants whose execution has not ended, oldest first, with an empty `request`.
+
+        Takes one up with `claim`, which returns the request too.
+        """
 
     @abstractmethod
     async def claim(self, execution_id: str, *, epoch: int) -> ExecutionRecord:
-        """Sets the epoch and returns the record. Raises Conflict unless `epoch` is above the record's."""
+        """Sets the epoch and returns the record when that is durable.
+
+        Raises Conflict unless `epoch` is above the record's, and where there is no record.
+        """
 
     # -- events
 
@@ -229,8 +266,11 @@ class Journal(ABC):
         """Adds a chunk, and with it the record's new state and snapshot; returns the chunk's position.
 
         Returns when all of it is durable, and then the followers have been woken. Chunks of many executions that come
-        together share one commit. Raises Conflict unless `epoch` is the record's and `chunk.first` the next sequence;
-        nothing is stored then, and other executions are not touched.
+        together share one commit, and are stored in the order of the calls: the next one need not wait for this one.
+
+        Raises Conflict unless `epoch` is the record's and `chunk.first` the next sequence. After that, and after
+        StorageFull, nothing of this append is stored, and other executions are not touched. After JournalUnavailable,
+        and when the call is cancelled, it may have been stored: only what the journal says counts.
         """
 
     async def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
@@ -263,14 +303,25 @@ class Journal(ABC):
                 del self._followers[execution_id]
 
     def _committed(self, execution_id: str, chunk: Chunk) -> None:
-        """Called by implementations, in the event loop, when a chunk is durable: keeps the tail, wakes the followers."""
+        """Called by implementations, in the event loop, when a chunk is durable: keeps the tail, wakes followers."""
         tail = self._tails.get(execution_id)
         if tail is None:
             tail = self._tails[execution_id] = _Tail()
         self._tails.move_to_end(execution_id)
         self._tails_size += tail.add(chunk, self._tail_bytes)
-        while self._tails_size > self._tails_bytes and len(self._tails) > 1:
+        while self._tails_size > self._tails_bytes or len(self._tails) > _MOST_TAILS:
             _, dropped = self._tails.popitem(last=False)
             self._tails_size -= dropped.size
         for follower in self._followers.get(execution_id, ()):
             follower.wake()
+
+    def _stopped(self) -> None:
+        """Called by implementations, in the event loop, when nothing can be read any more.
+
+        Drops the tails, so that every read reaches `_load`, which raises; and wakes every follower, so that it reads.
+        """
+        self._tails.clear()
+        self._tails_size = 0
+        for followers in self._followers.values():
+            for follower in followers:
+                follower.wake()

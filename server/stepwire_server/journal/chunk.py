@@ -14,7 +14,10 @@ TERMINAL_KINDS = frozenset({26, 27, 28})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chunk:
-    """Consecutive events. Their frames are never decoded here: number, kind and end of each are all that is known."""
+    """Consecutive events, at least one. Frames are never decoded here: an event's number, kind and end are all we know.
+
+    Raises ValueError where the numbers do not fit together.
+    """
 
     first: int
     """The first event's sequence."""
@@ -26,6 +29,12 @@ class Chunk:
     """The number of each event's kind, as its arm in Event.kind; one byte an event."""
     position: int = field(default=0, compare=False)
     """Where the chunk stands in the whole journal, from 1. 0 before it is stored, and where it is a slice."""
+
+    def __post_init__(self) -> None:
+        if not self.ends or len(self.kinds) != len(self.ends) or self.ends[-1] != len(self.data) or self.first < 1:
+            raise ValueError(
+                f"no chunk: first {self.first}, {len(self.data)} bytes, {len(self.ends)} ends, {len(self.kinds)} kinds"
+            )
 
     @property
     def last(self) -> int:
