@@ -52,6 +52,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 
 __all__ = [
     "DOMAIN",
+    "FAILURES",
     "REASONS",
     "CallFailed",
     "CursorAhead",
@@ -91,6 +92,7 @@ __all__ = [
     "Violation",
     "WrongState",
     "error_from_status",
+    "failure",
     "reason_of",
     "status_from_error",
 ]
@@ -348,8 +350,8 @@ class ExecutionCancelled(StepwireError):
 class CallFailed(StepwireError):
     """A status without Stepwire's ErrorInfo: the transport's or a proxy's. `status_code` is its canonical code."""
 
-    def __init__(self, message: str, *, status_code: int) -> None:
-        super().__init__(message)
+    def __init__(self, message: str, *, status_code: int, retry_after: timedelta | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
         self.status_code = status_code
 
 
@@ -371,6 +373,36 @@ def _leaves(root: type[StepwireError]) -> Iterable[type[StepwireError]]:
 
 REASONS: Mapping[str, type[StepwireError]] = {leaf.reason: leaf for leaf in _leaves(StepwireError)}
 """Every reason that a status can carry, with its class; the class knows the status code."""
+
+
+FAILURES: Mapping[str, int] = {
+    "OPERATION_FAILED": code_pb2.UNKNOWN,
+    "OUTPUT_INVALID": code_pb2.INTERNAL,
+    "INPUT_INVALID": code_pb2.INVALID_ARGUMENT,
+    "LIMIT_SIZE": code_pb2.RESOURCE_EXHAUSTED,
+    "TIMEOUT": code_pb2.DEADLINE_EXCEEDED,
+    "RECOVERED": code_pb2.ABORTED,
+    "RECOVERY_LIMIT": code_pb2.ABORTED,
+    "OUTCOME_UNKNOWN": code_pb2.ABORTED,
+    "STEP_FAILED": code_pb2.ABORTED,
+    "TIME_LIMIT": code_pb2.DEADLINE_EXCEEDED,
+    "QUERY_NOT_UNDERSTOOD": code_pb2.INVALID_ARGUMENT,
+    "PLANNER_FAILED": code_pb2.UNKNOWN,
+    "PLAN_INVALID": code_pb2.INTERNAL,
+    "OPERATION_NOT_FOUND": code_pb2.NOT_FOUND,
+    "PLAN_NOT_FOUND": code_pb2.NOT_FOUND,
+    "NO_PLANNER": code_pb2.FAILED_PRECONDITION,
+    "INTERNAL_ERROR": code_pb2.INTERNAL,
+}
+"""The reasons that the statuses inside events carry (step_failed, step_retrying, plan_failed, error), with their codes.
+Some are reasons of calls too: the same thing found while the work ran."""
+
+
+def failure(reason: str, message: str) -> status_pb2.Status:
+    """Returns the status that an event carries for a reason of FAILURES. The message may be long: it is an event's."""
+    status = status_pb2.Status(code=FAILURES[reason], message=message)
+    _pack(status, error_details_pb2.ErrorInfo(reason=reason, domain=DOMAIN))
+    return status
 
 
 def status_from_error(error: StepwireError) -> status_pb2.Status:
@@ -399,12 +431,14 @@ def error_from_status(status: status_pb2.Status) -> StepwireError:
             if detail.Is(message.DESCRIPTOR):
                 detail.Unpack(message)
     kind = REASONS.get(info.reason) if info.domain == DOMAIN else None
+    retry_after = retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None
     if kind is None:
-        return CallFailed(status.message or code_pb2.Code.Name(status.code), status_code=status.code)
+        message_or_name = status.message or code_pb2.Code.Name(status.code)
+        return CallFailed(message_or_name, status_code=status.code, retry_after=retry_after)
     return kind(
         status.message,
         violations=[Violation(v.field, v.description) for v in bad.field_violations],
-        retry_after=retry.retry_delay.ToTimedelta() if retry.HasField("retry_delay") else None,
+        retry_after=retry_after,
         metadata=info.metadata,
     )
 
@@ -418,7 +452,10 @@ def reason_of(status: status_pb2.Status) -> str:
     return info.reason if info.domain == DOMAIN else ""
 
 
-def _pack(status: status_pb2.Status, message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo) -> None:
+def _pack(
+    status: status_pb2.Status,
+    message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest | error_details_pb2.RetryInfo,
+) -> None:
     detail = any_pb2.Any()
     detail.Pack(message)
     status.details.append(detail)
