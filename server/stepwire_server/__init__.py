@@ -1,1 +1,51 @@
-"""The server of Stepwire."""
+"""The server of Stepwire, and what an app's author needs.
+
+from stepwire_server import App, Plan, Retry, StepContext
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from stepwire.v1 import Plan, Retry
+    from stepwire_server.app import App, output_of, plan_step
+    from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, StepEnded, current_step
+
+__all__ = [
+    "App",
+    "BlockingStepContext",
+    "Plan",
+    "Result",
+    "Retry",
+    "StepContext",
+    "StepEnded",
+    "current_step",
+    "output_of",
+    "plan_step",
+]
+
+_HOMES = {
+    "App": "stepwire_server.app",
+    "BlockingStepContext": "stepwire_server.engine.context",
+    "Plan": "stepwire.v1",
+    "Result": "stepwire_server.engine.context",
+    "Retry": "stepwire.v1",
+    "StepContext": "stepwire_server.engine.context",
+    "StepEnded": "stepwire_server.engine.context",
+    "current_step": "stepwire_server.engine.context",
+    "output_of": "stepwire_server.app",
+    "plan_step": "stepwire_server.app",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,203 @@
+"""What an author writes: an app with operations, named plans and a planner.
+
+    app = App("orders")
+
+    @app.operation("charge", timeout=30, retry=Retry(attempts=3))
+    async def charge(step: StepContext, order_id: str, amount: float) -> dict:
+        \"\"\"Charge an order.\"\"\"
+        await step.progress(25, "Contacting the bank")
+        return {"receipt": "r-1"}
+
+`stepwire-server serve orders:app` serves it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from stepwire.v1 import OutputRef, Plan, Retry, Step
+from stepwire_server.engine import values
+from stepwire_server.engine.graph import ID, retry_violations
+from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style
+
+__all__ = ["App", "output_of", "plan_step"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class App:
+    """Operations under names, and what makes plans of them.
+
+    `settings` names what a server's operator can set with `--set NAME=VALUE`, each with a line of explanation; the
+    startup functions are given those that were set.
+    """
+
+    def __init__(self, name: str, *, description: str = "", settings: Mapping[str, str] | None = None) -> None:
+        if not ID.fullmatch(name):
+            raise ValueError(f"app name {name!r} does not match [A-Za-z0-9_-]{{1,64}}")
+        self.name = name
+        self.description = description
+        self.settings = dict(settings or {})
+        self._operations: dict[str, Operation] = {}
+        self._plans: dict[str, NamedPlan] = {}
+        self._planner: Planner | None = None
+        self._planner_description = ""
+        self._startup: list[Callable[[Mapping[str, str]], Any]] = []
+
+    def operation(
+        self,
+        name: str | None = None,
+        *,
+        timeout: float | None = None,
+        retry: Retry | None = None,
+        at_most_once: bool = False,
+    ) -> Callable[[F], F]:
+        """Registers a function as an operation, under its own name or another.
+
+        An `async def` runs in the event loop and must not block it; a plain `def` runs in a thread, where the same
+        methods of `step` block; an async generator may yield its progress (a percentage, (percentage, message), a piece
+        of text) and at last `Result(output)`. A first parameter named `step` or annotated `StepContext` gets the
+        context; the others are the input, checked against their annotations. The docstring becomes the description.
+
+        `timeout`: seconds one attempt may take. `retry`: how often to try; a step may say otherwise. `at_most_once`:
+        the step is on disk as started before the function is called, and is never tried again; Raises ValueError where
+        retry says otherwise.
+        """
+
+        def register(function: F) -> F:
+            called = name or function.__name__
+            self._check_name("operation", called, self._operations)
+            if timeout is not None and timeout <= 0:
+                raise ValueError(f"operation {called!r}: timeout is {timeout}; it must be above 0")
+            if retry is not None:
+                for field, problem in retry_violations(retry, "retry"):
+                    raise ValueError(f"operation {called!r}: {field} {problem}")
+                if at_most_once and retry.attempts > 1:
+                    raise ValueError(f"operation {called!r} runs at most once; retry.attempts must be 1")
+            self._operations[called] = Operation(
+                name=called,
+                function=function,
+                description=inspect.getdoc(function) or "",
+                signature=Signature(function, name=f"operation {called!r}"),
+                style=Style.of(function),
+                retry=retry,
+                timeout=None if timeout is None else timedelta(seconds=timeout),
+                at_most_once=at_most_once,
+            )
+            return function
+
+        return register
+
+    def plan(self, name: str | None = None) -> Callable[[F], F]:
+        """Registers a function that returns a Plan, under its own name or another. Its parameters are the plan's input."""
+
+        def register(function: F) -> F:
+            called = name or function.__name__
+            self._check_name("plan", called, self._plans)
+            self._plans[called] = NamedPlan(
+                name=called,
+                function=function,
+                description=inspect.getdoc(function) or "",
+                signature=Signature(function, name=f"plan {called!r}"),
+            )
+            return function
+
+        return register
+
+    def planner(self, function: F) -> F:
+        """Registers the function that makes a plan from a query. Its docstring tells people what can be asked. It raises
+        `stepwire.errors.QueryNotUnderstood` for a query that it can't serve. A plain `def` runs in a thread.
+        """
+        if self._planner is not None:
+            raise ValueError(f"app {self.name!r} has a planner already")
+        self._planner = function if inspect.iscoroutinefunction(function) else _in_thread(function)
+        self._planner_description = inspect.getdoc(function) or ""
+        return function
+
+    def startup(self, function: F) -> F:
+        """Registers a function that is called once before the first request, with the settings that were given. A plain
+        `def` runs in a thread. What it raises ends the start, with its text.
+        """
+        self._startup.append(function)
+        return function
+
+    async def start(self, settings: Mapping[str, str] | None = None) -> None:
+        """Calls the startup functions. Raises ValueError for a setting that the app does not have."""
+        given = dict(settings or {})
+        for key in given:
+            if key not in self.settings:
+                known = ", ".join(sorted(self.settings)) or "none"
+                raise ValueError(f"app {self.name!r} has no setting {key!r}; it has: {known}")
+        for function in self._startup:
+            if inspect.iscoroutinefunction(function):
+                await function(given)
+            else:
+                await asyncio.to_thread(function, given)
+
+    def catalog(self) -> Catalog:
+        """Returns all that the app can do now."""
+        return Catalog(
+            app=self.name,
+            operations=dict(self._operations),
+            plans=dict(self._plans),
+            planner=self._planner,
+            planner_description=self._planner_description,
+        )
+
+    def _check_name(self, noun: str, name: str, taken: Mapping[str, object]) -> None:
+        if not ID.fullmatch(name):
+            raise ValueError(f"{noun} name {name!r} does not match [A-Za-z0-9_-]{{1,64}}")
+        if name in taken:
+            raise ValueError(f"app {self.name!r} has a {noun} {name!r} already")
+
+
+def plan_step(
+    id: str,  # noqa: A002 - the step's own word for it
+    operation: str,
+    *,
+    name: str = "",
+    input: Mapping[str, Any] | None = None,  # noqa: A002 - likewise
+    depends_on: Iterable[str] = (),
+    weight: float | None = None,
+    retry: Retry | None = None,
+    timeout: float | None = None,
+) -> Step:
+    """Returns a Step. A parameter of `input` that is `output_of(...)` is taken from that step's output, and the step
+    depends on it. Raises `values.ValueRefused` for an input that a Struct can't carry.
+    """
+    needed = list(dict.fromkeys(depends_on))
+    step = Step(id=id, name=name, operation=operation)
+    literal: dict[str, Any] = {}
+    for key, value in (input or {}).items():
+        if isinstance(value, OutputRef):
+            step.input_from[key].CopyFrom(value)
+            if value.step_id not in needed:
+                needed.append(value.step_id)
+        else:
+            literal[key] = value
+    if literal:
+        step.input.CopyFrom(values.to_struct(literal))
+    step.depends_on.extend(needed)
+    if weight is not None:
+        step.weight = weight
+    if retry is not None:
+        step.retry.CopyFrom(retry)
+    if timeout is not None:
+        step.timeout.FromTimedelta(timedelta(seconds=timeout))
+    return step
+
+
+def output_of(step_id: str, json_pointer: str = "") -> OutputRef:
+    """Returns a reference to a step's output, or to the part that a JSON pointer (RFC 6901) names."""
+    return OutputRef(step_id=step_id, json_pointer=json_pointer)
+
+
+def _in_thread(function: Callable[[str], Plan]) -> Callable[[str], Awaitable[Plan]]:
+    async def plan(query: str) -> Plan:
+        return await asyncio.to_thread(function, query)
+
+    return plan

@@ -1,0 +1,1 @@
+"""Runs plans: no gRPC here, and no SQL."""

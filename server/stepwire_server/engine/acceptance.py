@@ -1,0 +1,155 @@
+"""Whether a request may become an execution: its form, and nothing that would need work.
+
+Everything that is wrong is found before anything is stored, and named with its field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stepwire.errors import (
+    InputInvalid,
+    NoPlanner,
+    OperationNotFound,
+    PlanInvalid,
+    PlanNotFound,
+    RequestMalformed,
+    StepwireError,
+    Violation,
+)
+from stepwire.v1 import ExecuteRequest, Plan
+from stepwire_server.engine import values
+from stepwire_server.engine.graph import ID, violations
+from stepwire_server.engine.operation import Catalog
+
+__all__ = ["MAX_LABELS", "MAX_QUERY", "check_request", "normalised", "plan_problem", "query_violations"]
+
+MAX_QUERY = 10_000
+"""Characters of a query."""
+
+MAX_LABELS = 32
+"""Labels of an execution."""
+
+_MAX_LABEL = 256
+
+
+def normalised(request: ExecuteRequest) -> ExecuteRequest:
+    """Returns what makes two requests the same: all but request id, filter and heartbeat interval."""
+    same = ExecuteRequest()
+    same.CopyFrom(request)
+    for name in ("request_id", "filter", "heartbeat_interval"):
+        same.ClearField(name)  # type: ignore[arg-type]
+    return same
+
+
+def check_request(request: ExecuteRequest, catalog: Catalog) -> None:
+    """Raises the error that names everything that is wrong with a request, of the first kind that there is."""
+    found = _form(request)
+    if found:
+        raise RequestMalformed(_summary("the request is malformed", found), violations=found)
+    match request.WhichOneof("work"):
+        case "query":
+            if catalog.planner is None:
+                raise NoPlanner(f"the app {catalog.app!r} has no planner; send a plan or a call")
+        case "plan":
+            problem = plan_problem(request.plan, catalog)
+            if problem is not None:
+                raise problem
+        case "call":
+            _check_call(request, catalog)
+
+
+def plan_problem(plan: Plan, catalog: Catalog) -> StepwireError | None:
+    """Returns what is wrong with a plan: its form, then its operations, then its inputs."""
+    found = violations(plan)
+    if found:
+        return PlanInvalid(_summary("the plan is invalid", found), violations=found)
+    found = [
+        Violation(
+            f"plan.steps[{i}].operation", f"there is no operation {step.operation[:80]!r}; {_known(catalog.operations)}"
+        )
+        for i, step in enumerate(plan.steps)
+        if step.operation not in catalog.operations
+    ]
+    if found:
+        return OperationNotFound(_summary("the plan names operations that are not there", found), violations=found)
+    for i, step in enumerate(plan.steps):
+        operation = catalog.operations[step.operation]
+        path = f"plan.steps[{i}].input"
+        found += operation.signature.check(values.from_struct(step.input), path=path, given_later=step.input_from)
+        if operation.at_most_once and step.retry.attempts > 1:
+            found.append(
+                Violation(f"plan.steps[{i}].retry.attempts", f"operation {step.operation!r} runs at most once")
+            )
+    if found:
+        return InputInvalid(_summary("an input does not fit its operation", found), violations=found)
+    return None
+
+
+def query_violations(query: str) -> list[Violation]:
+    """Returns what is wrong with a query's form."""
+    if not query.strip():
+        return [Violation("query", "is empty; say what shall be done")]
+    if len(query) > MAX_QUERY:
+        return [Violation("query", f"has {len(query):,} characters; at most {MAX_QUERY:,} are allowed")]
+    if "\0" in query:
+        return [Violation("query", "has a NUL character")]
+    return []
+
+
+def _check_call(request: ExecuteRequest, catalog: Catalog) -> None:
+    named = catalog.plans.get(request.call.plan)
+    if named is None:
+        raise PlanNotFound(f"there is no plan {request.call.plan[:80]!r}; {_known(catalog.plans)}")
+    found = values.check(request.call.input, "call.input")
+    found = found or named.signature.check(values.from_struct(request.call.input), path="call.input")
+    if found:
+        raise InputInvalid(_summary("the input does not fit the plan", found), violations=found)
+
+
+def _form(request: ExecuteRequest) -> list[Violation]:
+    found: list[Violation] = []
+    match request.WhichOneof("work"):
+        case None:
+            found.append(Violation("work", "nothing to run: set query, plan or call"))
+        case "query":
+            found += query_violations(request.query)
+    for name in ("request_id", "session_id"):
+        value = getattr(request, name)
+        if value and not ID.fullmatch(value):
+            found.append(Violation(name, f"{value[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
+    found += _label_violations(request.labels)
+    options = request.options
+    if options.max_parallel_steps < 0:
+        found.append(Violation("options.max_parallel_steps", f"is {options.max_parallel_steps}; 0 or more is allowed"))
+    for name in ("time_limit", "cancel_if_unwatched_for"):
+        if options.HasField(name) and not 0 < getattr(options, name).ToNanoseconds() <= 366 * 86400 * 10**9:  # type: ignore[arg-type]
+            found.append(Violation(f"options.{name}", "must be above 0 and at most 366 days"))
+    if options.failure_policy not in options.FailurePolicy.values():
+        found.append(Violation("options.failure_policy", f"{options.failure_policy} is not known"))
+    return found
+
+
+def _label_violations(labels: Mapping[str, str]) -> list[Violation]:
+    if len(labels) > MAX_LABELS:
+        return [Violation("labels", f"has {len(labels):,} labels; at most {MAX_LABELS} are allowed")]
+    found: list[Violation] = []
+    for key, value in labels.items():
+        if not ID.fullmatch(key):
+            found.append(Violation("labels", f"the key {key[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
+        if len(value) > _MAX_LABEL or "\0" in value:
+            found.append(Violation(f"labels[{key[:80]!r}]", f"a value has at most {_MAX_LABEL} characters and no NUL"))
+    return found
+
+
+def _summary(text: str, found: list[Violation]) -> str:
+    first = found[0]
+    more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
+    return f"{text}: {first.field} {first.description}{more}"
+
+
+def _known(names: Mapping[str, object]) -> str:
+    shown = sorted(names)[:20]
+    if not shown:
+        return "this server has none"
+    return "this server has " + ", ".join(shown) + (" and more" if len(names) > len(shown) else "")

@@ -1,0 +1,63 @@
+"""Time and chance, passed in so that tests need neither."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Protocol
+
+__all__ = ["Clock", "SystemClock", "Timer", "new_execution_id"]
+
+
+class Timer(Protocol):
+    """A call that is due later."""
+
+    def cancel(self) -> None:
+        """Takes it back. Does nothing where it has been made."""
+
+
+class Clock(Protocol):
+    """What the engine knows of time and chance."""
+
+    @property
+    def random(self) -> Random:
+        """For the jitter of retries."""
+
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970, by the wall. May go back."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment. Never goes back."""
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        """Makes the call in the event loop after `delay` seconds."""
+
+    async def sleep(self, delay: float) -> None:
+        """Returns after `delay` seconds."""
+
+
+class SystemClock:
+    """The machine's own."""
+
+    def __init__(self) -> None:
+        self.random = Random()
+
+    def now_ns(self) -> int:
+        return time.time_ns()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
+        return asyncio.get_running_loop().call_later(delay, call)
+
+    async def sleep(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+
+
+def new_execution_id() -> str:
+    """Returns 128 random bits as 22 characters of [A-Za-z0-9_-]."""
+    return secrets.token_urlsafe(16)

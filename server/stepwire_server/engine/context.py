@@ -1,0 +1,334 @@
+"""What an operation is given of its step, and how it says what happens."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Mapping
+from contextvars import ContextVar
+from typing import Any, Literal
+
+from google.protobuf import struct_pb2
+from google.rpc import code_pb2, status_pb2
+
+from stepwire.errors import LimitSize
+from stepwire.v1 import AgentUpdate, Event, SupervisorUpdate
+from stepwire_server.engine import values
+from stepwire_server.engine.recorder import Recorder, RecorderClosed
+
+__all__ = ["BlockingStepContext", "Result", "StepContext", "StepEnded", "current_step", "running_step"]
+
+running_step: ContextVar[StepContext | BlockingStepContext] = ContextVar("stepwire_running_step")
+"""Set while an operation runs, in its task or thread and all that inherit its context."""
+
+AgentKind = Literal["think", "progress", "result", "decision"]
+SupervisorKind = Literal["decision", "routing", "analysis"]
+
+_ARTIFACT_BYTES = 512 * 1024
+_CONTENT_BYTES = 256 * 1024
+
+
+class StepEnded(Exception):
+    """The attempt has ended, was cancelled or ran out of time: nothing more can be said in its name."""
+
+
+class Result:
+    """Yield this last from an operation that is an async generator, to give its output."""
+
+    __slots__ = ("output",)
+
+    def __init__(self, output: Any) -> None:
+        self.output = output
+
+
+def current_step() -> StepContext | BlockingStepContext:
+    """Returns the context of the step that this code runs in, from anywhere below its operation: in tasks that it
+    started, in `asyncio.to_thread`. (A bare `threading.Thread` inherits no context: run
+    `contextvars.copy_context().run` in it.) Raises LookupError outside of a step.
+    """
+    try:
+        return running_step.get()
+    except LookupError:
+        raise LookupError("no step runs here; current_step() works below an operation's call") from None
+
+
+class StepContext:
+    """One attempt of one step, for its operation.
+
+        @app.operation("charge")
+        async def charge(step: StepContext, order_id: str) -> dict:
+            await step.progress(25, "Contacting the bank")
+            ...
+
+    Every method waits while too much is unwritten, and returns before the event is durable. Each raises StepEnded once
+    the attempt has ended, and LimitSize where the event would be above 1 MiB.
+    """
+
+    __slots__ = (
+        "_closed",
+        "_offsets",
+        "_recorder",
+        "_results",
+        "attempt",
+        "execution_id",
+        "id",
+        "name",
+        "operation",
+        "session_id",
+    )
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        *,
+        execution_id: str,
+        session_id: str,
+        id: str,  # noqa: A002 - the step's own word for it
+        name: str,
+        operation: str,
+        attempt: int,
+        results: Callable[[], Mapping[str, Any]],
+    ) -> None:
+        self._recorder = recorder
+        self._results = results
+        self._offsets: dict[str, int] = {}
+        self._closed = ""
+        self.execution_id = execution_id
+        self.session_id = session_id
+        self.id = id
+        """The step's id in its plan."""
+        self.name = name
+        """The step's name; its id where it has none."""
+        self.operation = operation
+        """The operation's name."""
+        self.attempt = attempt
+        """The number of this attempt, from 1."""
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """The outputs of the steps that this one depends on directly, by step id."""
+        return self._results()
+
+    async def progress(
+        self,
+        percentage: float | None = None,
+        message: str = "",
+        *,
+        stage: str = "",
+        current: float | None = None,
+        total: float | None = None,
+        unit: str = "",
+        data: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, str] | None = None,
+    ) -> None:
+        """Says how far the step is.
+
+        `percentage`: 0 to 100, of this step; reckoned from `current` and `total` where it is not given; where it can't
+        be, the amount of work is unknown and only the text is new. Raises ValueError outside 0 to 100.
+        """
+        if percentage is None and current is not None and total:
+            percentage = 100 * current / total
+        if percentage is not None and not 0 <= percentage <= 100:
+            raise ValueError(f"percentage is {percentage}; it must be 0 to 100")
+        event = self._event(message, metadata)
+        progress = event.step_progress
+        progress.SetInParent()
+        if percentage is not None:
+            progress.percentage = percentage
+        if stage:
+            progress.stage = stage
+        if current is not None:
+            progress.current = current
+        if total is not None:
+            progress.total = total
+        if unit:
+            progress.unit = unit
+        if data:
+            progress.data.CopyFrom(values.to_struct(data))
+        await self._emit(event)
+
+    async def content(self, piece: str | bytes, *, channel: str = "", media_type: str = "") -> None:
+        """Streams a piece of text or bytes, as it is produced. Pieces of one channel make a whole; a piece above 256 KiB
+        is cut.
+        """
+        for part in _cut(piece):
+            event = self._event()
+            event.content.channel = channel
+            event.content.media_type = media_type
+            event.content.offset = self._offsets.get(channel, 0)
+            if isinstance(part, str):
+                event.content.text = part
+                size = len(part.encode())
+            else:
+                event.content.data = part
+                size = len(part)
+            # The offset moves before the wait for room: pieces of two tasks must not share one.
+            self._offsets[channel] = event.content.offset + size
+            await self._emit(event)
+
+    async def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
+        """Gives a named result as a whole: a JSON-like value, or bytes; at most 512 KiB. Raises LimitSize above that."""
+        event = self._event(name)
+        artifact = event.artifact
+        artifact.name = name
+        artifact.media_type = media_type
+        if isinstance(value, bytes):
+            artifact.data = value
+            artifact.size = len(value)
+        else:
+            artifact.value.CopyFrom(values.to_value(value))
+            artifact.size = artifact.value.ByteSize()
+        if artifact.size > _ARTIFACT_BYTES:
+            raise LimitSize(f"artifact {name!r} has {artifact.size:,} bytes; at most {_ARTIFACT_BYTES:,} are allowed")
+        await self._emit(event)
+
+    async def agent(
+        self, agent: str, kind: AgentKind, message: str, *, details: Mapping[str, Any] | None = None
+    ) -> None:
+        """Says what an agent thinks, does, found or decided."""
+        event = self._event(message)
+        event.agent.agent = agent
+        event.agent.kind = AgentUpdate.Kind.Value(f"KIND_{kind.upper()}")
+        if details:
+            event.agent.details.CopyFrom(values.to_struct(details))
+        await self._emit(event)
+
+    async def supervisor(
+        self,
+        kind: SupervisorKind,
+        message: str,
+        *,
+        reasoning: str = "",
+        confidence: float | None = None,
+        next_agent: str = "",
+        instructions: str = "",
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Says what a supervisor decided, and why. `confidence`: 0 to 1; ValueError outside."""
+        if confidence is not None and not 0 <= confidence <= 1:
+            raise ValueError(f"confidence is {confidence}; it must be 0 to 1")
+        event = self._event(message)
+        update = event.supervisor
+        update.kind = SupervisorUpdate.Kind.Value(f"KIND_{kind.upper()}")
+        update.reasoning = reasoning
+        update.next_agent = next_agent
+        update.instructions = instructions
+        if confidence is not None:
+            update.confidence = confidence
+        if details:
+            update.details.CopyFrom(values.to_struct(details))
+        await self._emit(event)
+
+    async def stage(
+        self, name: str, message: str = "", *, details: str = "", data: Mapping[str, Any] | None = None
+    ) -> None:
+        """Says that a named stage was reached."""
+        event = self._event(message or name)
+        event.stage.name = name
+        event.stage.details = details
+        if data:
+            event.stage.data.CopyFrom(values.to_struct(data))
+        await self._emit(event)
+
+    async def error(self, message: str) -> None:
+        """Says that something went wrong and the step goes on."""
+        event = self._event(message)
+        event.error.error.CopyFrom(status_pb2.Status(code=code_pb2.UNKNOWN, message=message))
+        await self._emit(event)
+
+    def close(self, why: str) -> None:
+        """Makes every further call raise StepEnded with this text. For the engine."""
+        self._closed = why
+
+    @property
+    def closed(self) -> str:
+        """Why nothing more can be said; empty while it can."""
+        return self._closed
+
+    def _event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
+        event = Event(step_id=self.id, step_name=self.name, attempt=self.attempt, message=message)
+        if metadata:
+            event.metadata.update(metadata)
+        return event
+
+    async def _emit(self, event: Event) -> None:
+        self._check()
+        try:
+            await self._recorder.room()
+            self._check()
+            self._recorder.record(event)
+        except RecorderClosed:
+            raise StepEnded("the execution has ended") from None
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StepEnded(self._closed)
+
+
+class BlockingStepContext:
+    """The same for an operation that is a plain function and runs in a thread: each method blocks until it is done."""
+
+    __slots__ = ("_loop", "_step", "attempt", "execution_id", "id", "name", "operation", "session_id")
+
+    def __init__(self, step: StepContext, loop: asyncio.AbstractEventLoop) -> None:
+        self._step = step
+        self._loop = loop
+        self.execution_id = step.execution_id
+        self.session_id = step.session_id
+        self.id = step.id
+        self.name = step.name
+        self.operation = step.operation
+        self.attempt = step.attempt
+
+    @property
+    def results(self) -> Mapping[str, Any]:
+        """As StepContext.results."""
+        return self._step.results
+
+    def progress(self, percentage: float | None = None, message: str = "", **details: Any) -> None:
+        """As StepContext.progress."""
+        self._wait(self._step.progress(percentage, message, **details))
+
+    def content(self, piece: str | bytes, *, channel: str = "", media_type: str = "") -> None:
+        """As StepContext.content."""
+        self._wait(self._step.content(piece, channel=channel, media_type=media_type))
+
+    def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
+        """As StepContext.artifact."""
+        self._wait(self._step.artifact(name, value, media_type=media_type))
+
+    def agent(self, agent: str, kind: AgentKind, message: str, *, details: Mapping[str, Any] | None = None) -> None:
+        """As StepContext.agent."""
+        self._wait(self._step.agent(agent, kind, message, details=details))
+
+    def supervisor(self, kind: SupervisorKind, message: str, **details: Any) -> None:
+        """As StepContext.supervisor."""
+        self._wait(self._step.supervisor(kind, message, **details))
+
+    def stage(self, name: str, message: str = "", *, details: str = "", data: Mapping[str, Any] | None = None) -> None:
+        """As StepContext.stage."""
+        self._wait(self._step.stage(name, message, details=details, data=data))
+
+    def error(self, message: str) -> None:
+        """As StepContext.error."""
+        self._wait(self._step.error(message))
+
+    def _wait(self, call: Coroutine[Any, Any, None]) -> None:
+        if self._step.closed:
+            call.close()
+            raise StepEnded(self._step.closed)
+        asyncio.run_coroutine_threadsafe(call, self._loop).result()
+
+
+def _cut(piece: str | bytes) -> list[str] | list[bytes]:
+    if isinstance(piece, str):
+        # At most 4 bytes a character; a short text, the usual case, is not measured.
+        if len(piece) * 4 <= _CONTENT_BYTES or len(piece.encode()) <= _CONTENT_BYTES:
+            return [piece]
+        step = _CONTENT_BYTES // 4
+        return [piece[i : i + step] for i in range(0, len(piece), step)]
+    return [piece[i : i + _CONTENT_BYTES] for i in range(0, max(len(piece), 1), _CONTENT_BYTES)]
+
+
+def results_of(outputs: Mapping[str, struct_pb2.Value]) -> Mapping[str, Any]:
+    """Returns outputs as plain Python."""
+    return {key: values.from_value(value) for key, value in outputs.items()}

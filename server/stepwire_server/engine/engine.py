@@ -1,0 +1,255 @@
+"""All executions of this process: accepted, running, recovered, drained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+
+from stepwire.errors import (
+    Draining,
+    ExecutionNotFound,
+    LimitExecutions,
+    NoPlanner,
+    PlanInvalid,
+    RequestIdReused,
+    RequestMalformed,
+    StepwireError,
+)
+from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
+from stepwire_server.engine.acceptance import check_request, normalised, plan_problem, query_violations
+from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_execution_id
+from stepwire_server.engine.executor import Executor, Settings, ended
+from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.operation import Catalog
+from stepwire_server.journal import Conflict, ExecutionRecord, Journal
+
+__all__ = ["Engine"]
+
+_log = logging.getLogger(__name__)
+
+_RECOVERY_EVENTS = 4096
+_RECOVERY_BYTES = 4 << 20
+
+
+class Engine:
+    """Runs executions of one app, and keeps them in one journal."""
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        journal: Journal,
+        *,
+        settings: Settings | None = None,
+        max_executions: int = 10_000,
+        threads: int = 64,
+        clock: Clock | None = None,
+        new_id: Callable[[], str] = new_execution_id,
+    ) -> None:
+        self.catalog = catalog
+        self.journal = journal
+        self.settings = settings or Settings()
+        self.max_executions = max_executions
+        self._clock = clock or SystemClock()
+        self._new_id = new_id
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stepwire-operation")
+        self._live: dict[str, Executor] = {}
+        self._watchers: dict[str, int] = {}
+        self._unwatched: dict[str, Timer] = {}
+        self._draining = False
+        self._accepting = 0
+
+    # -- accepting
+
+    async def accept(self, request: ExecuteRequest, *, tenant: str = "") -> ExecutionRecord:
+        """Checks a request's form, stores it and begins; returns the durable record. With a request id that is known
+        and the same request, returns the record that exists. Raises the errors that the Execute rpc lists.
+        """
+        check_request(request, self.catalog)
+        same = normalised(request)
+        if request.request_id:
+            known = await self.journal.find(tenant=tenant, request_id=request.request_id)
+            if known is not None:
+                return _attached(known, same)
+        if self._draining:
+            raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
+        if len(self._live) + self._accepting >= self.max_executions:
+            raise LimitExecutions(
+                f"{self.max_executions:,} executions run already; try again later", retry_after=timedelta(seconds=1)
+            )
+        self._accepting += 1
+        try:
+            record, created = await self.journal.create(
+                ExecutionRecord(
+                    execution_id=self._new_id(),
+                    tenant=tenant,
+                    request=same.SerializeToString(deterministic=True),
+                    request_id=request.request_id,
+                    session_id=request.session_id,
+                    labels=dict(request.labels),
+                    create_time_ns=self._clock.now_ns(),
+                    state=_first_state(same),
+                )
+            )
+        finally:
+            self._accepting -= 1
+        if not created:
+            return _attached(record, same)
+        self._start(record, Fold(create_ns=record.create_time_ns, planning=_plans(same)))
+        return record
+
+    async def build_plan(self, query: str) -> Plan:
+        """Returns the plan for a query and runs nothing. Raises QueryNotUnderstood, NoPlanner, RequestMalformed."""
+        found = query_violations(query)
+        if found:
+            raise RequestMalformed(f"query {found[0].description}", violations=found)
+        if self.catalog.planner is None:
+            raise NoPlanner(f"the app {self.catalog.app!r} has no planner; send a plan or a call")
+        plan = await self.catalog.planner(query)
+        problem = plan_problem(plan, self.catalog)
+        if problem is not None:
+            raise PlanInvalid(
+                f"the planner made a plan that can't run: {problem.message}", violations=problem.violations
+            )
+        return plan
+
+    # -- reading
+
+    async def get(self, execution_id: str) -> ExecutionRecord:
+        """Returns the record as of its last durable event. Raises ExecutionNotFound."""
+        record = await self.journal.get(execution_id)
+        if record is None:
+            raise ExecutionNotFound(f"there is no execution {execution_id[:80]!r}")
+        return record
+
+    @contextmanager
+    def watched(self, execution_id: str) -> Iterator[None]:
+        """Counts a watcher while it lasts: an execution may ask to be cancelled when it has none for some time."""
+        self._watchers[execution_id] = self._watchers.get(execution_id, 0) + 1
+        timer = self._unwatched.pop(execution_id, None)
+        if timer is not None:
+            timer.cancel()
+        try:
+            yield
+        finally:
+            self._watchers[execution_id] -= 1
+            if self._watchers[execution_id] == 0:
+                del self._watchers[execution_id]
+                self._mind_unwatched(execution_id)
+
+    # -- control
+
+    async def cancel(self, execution_id: str, *, actor: str, reason: str) -> ExecutionRecord:
+        """Asks an execution to end, and returns the record once that is durable. Raises ExecutionNotFound,
+        ExecutionEnded.
+        """
+        executor = self._live.get(execution_id)
+        if executor is None:
+            record = await self.get(execution_id)
+            executor = self._live.get(execution_id)
+            if executor is None:
+                raise ended(execution_id, record.state)
+        sequence = executor.cancel(actor=actor, reason=reason)
+        await executor.recorder.durable(sequence)
+        return await self.get(execution_id)
+
+    # -- life
+
+    async def recover(self) -> int:
+        """Takes over every execution that has not ended, and returns how many. Called once, before serving."""
+        records = await self.journal.unfinished()
+        for record in records:
+            try:
+                fold = await self._fold(record)
+                if fold.ended:
+                    continue
+                claimed = await self.journal.claim(record.execution_id, epoch=record.epoch + 1)
+            except (StepwireError, Conflict) as error:
+                _log.error("execution %s can't be recovered: %s", record.execution_id, error)
+                continue
+            self._start(claimed, fold)
+        return len(records)
+
+    async def drain(self, grace: float) -> None:
+        """Accepts nothing more, lets running steps end for `grace` seconds, and stops where they stand: a later start
+        goes on from there.
+        """
+        self._draining = True
+        for timer in self._unwatched.values():
+            timer.cancel()
+        if self._live:
+            await asyncio.gather(*(executor.park(grace) for executor in list(self._live.values())))
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    @property
+    def running(self) -> int:
+        """How many executions have not ended."""
+        return len(self._live)
+
+    async def _fold(self, record: ExecutionRecord) -> Fold:
+        request = ExecuteRequest.FromString(record.request)
+        fold = Fold(create_ns=record.create_time_ns, planning=_plans(request))
+        while fold.sequence < record.last_sequence:
+            chunks = await self.journal.read(
+                record.execution_id, after=fold.sequence, max_events=_RECOVERY_EVENTS, max_bytes=_RECOVERY_BYTES
+            )
+            for chunk in chunks:
+                for event in EventBatch.FromString(chunk.data).events:
+                    kind = event.WhichOneof("kind")
+                    assert kind is not None
+                    fold.apply(event, kind, event.event_time.ToNanoseconds())
+        return fold
+
+    def _start(self, record: ExecutionRecord, fold: Fold) -> None:
+        executor = Executor(
+            record,
+            fold,
+            catalog=self.catalog,
+            journal=self.journal,
+            clock=self._clock,
+            settings=self.settings,
+            threads=self._threads,
+            on_end=self._ended,
+        )
+        self._live[record.execution_id] = executor
+        executor.start()
+        self._mind_unwatched(record.execution_id)
+
+    def _ended(self, executor: Executor) -> None:
+        self._live.pop(executor.execution_id, None)
+        timer = self._unwatched.pop(executor.execution_id, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _mind_unwatched(self, execution_id: str) -> None:
+        executor = self._live.get(execution_id)
+        if executor is None or execution_id in self._watchers or executor.unwatched_limit is None or self._draining:
+            return
+        limit = executor.unwatched_limit
+        self._unwatched[execution_id] = self._clock.call_later(limit, lambda: self._cancel_unwatched(executor, limit))
+
+    def _cancel_unwatched(self, executor: Executor, limit: float) -> None:
+        self._unwatched.pop(executor.execution_id, None)
+        if not executor.fold.ended:
+            executor.cancel(actor="stepwire", reason=f"nobody watched for {limit:g} s")
+
+
+def _plans(request: ExecuteRequest) -> bool:
+    return request.HasField("query")
+
+
+def _first_state(request: ExecuteRequest) -> ExecutionState.ValueType:
+    return ExecutionState.EXECUTION_STATE_PLANNING if _plans(request) else ExecutionState.EXECUTION_STATE_PENDING
+
+
+def _attached(record: ExecutionRecord, same: ExecuteRequest) -> ExecutionRecord:
+    """Returns the record where the request is the one that it was started with."""
+    if ExecuteRequest.FromString(record.request) != same:
+        raise RequestIdReused(
+            f"request_id {record.request_id!r} was used with another request, for execution {record.execution_id}",
+            metadata={"execution_id": record.execution_id},
+        )
+    return record

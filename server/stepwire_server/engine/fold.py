@@ -1,0 +1,200 @@
+"""The state of an execution as what folding its events gives. The live state is this too: an event is applied first,
+then written.
+"""
+
+from __future__ import annotations
+
+from google.protobuf import struct_pb2
+
+from stepwire.errors import reason_of
+from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
+from stepwire_server.engine.graph import Graph
+from stepwire_server.engine.states import ENDED_EXECUTION, next_execution_state, next_step_state
+
+__all__ = ["NEARLY", "Fold", "StepFold"]
+
+NEARLY = 99.99
+"""The highest percentage while anything is left to do."""
+
+
+class StepFold:
+    """What the events say of one step."""
+
+    __slots__ = ("attempt", "fraction", "output", "recoveries", "started_ns", "state", "weight")
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.state: StepState.ValueType = StepState.STEP_STATE_PENDING
+        self.attempt = 0
+        """The newest attempt, from 1."""
+        self.recoveries = 0
+        """How many attempts were lost with their process."""
+        self.fraction = 0.0
+        """How much of it is done, 0 to 1."""
+        self.output: struct_pb2.Value | None = None
+        """What it returned, once it has."""
+        self.started_ns = 0
+        """When the newest attempt started."""
+
+
+class Fold:
+    """An execution's state. `apply` takes one event after the other; every attribute is as of the last one."""
+
+    __slots__ = (
+        "_done",
+        "_done_weight",
+        "_full_weight",
+        "_started",
+        "attempt_count",
+        "cancelled_by",
+        "completed",
+        "create_ns",
+        "end_ns",
+        "epoch",
+        "failed",
+        "graph",
+        "percentage",
+        "result",
+        "sequence",
+        "skipped",
+        "start_ns",
+        "state",
+        "steps",
+        "time_ns",
+    )
+
+    def __init__(self, *, create_ns: int, planning: bool) -> None:
+        self.create_ns = create_ns
+        self.state: ExecutionState.ValueType = (
+            ExecutionState.EXECUTION_STATE_PLANNING if planning else ExecutionState.EXECUTION_STATE_PENDING
+        )
+        self.sequence = 0
+        self.time_ns = create_ns
+        """The newest event's time: times never decrease."""
+        self.start_ns = 0
+        self.end_ns = 0
+        self.epoch = 1
+        self.attempt_count = 1
+        """How often a process has taken the execution up."""
+        self.cancelled_by = ("", "")
+        """Actor and reason, once the end was asked for."""
+        self.graph: Graph | None = None
+        self.steps: list[StepFold] = []
+        self.completed = 0
+        self.failed = 0
+        self.skipped = 0
+        self.percentage = 0.0
+        """The high-water mark: a retry does not take it back."""
+        self.result: Event | None = None
+        """The terminal event."""
+        self._done = 0
+        self._started = 0
+        self._done_weight = 0.0
+        self._full_weight = 0.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the terminal event was applied."""
+        return self.state in ENDED_EXECUTION
+
+    def apply(self, event: Event, kind: str, time_ns: int) -> None:
+        """Takes the next event: its `kind` arm, `step_id` and `attempt` are read, nothing else of it, and nothing is
+        written. Raises TransitionError, and has changed nothing then.
+        """
+        if event.step_id:
+            self._apply_to_step(event, kind, time_ns)
+        else:
+            self.state = next_execution_state(self.state, kind)
+            if kind == "plan_started":
+                self._begin(event.plan_started.plan)
+                self.start_ns = time_ns
+            elif kind == "plan_recovered":
+                self.epoch = event.plan_recovered.epoch
+                self.attempt_count += 1
+            elif kind == "plan_cancelling":
+                self.cancelled_by = (event.plan_cancelling.actor, event.plan_cancelling.reason)
+            elif self.state in ENDED_EXECUTION:
+                self.end_ns = time_ns
+                self.result = event
+        self.sequence += 1
+        self.time_ns = time_ns
+
+    def stamp(self, event: Event) -> None:
+        """Writes the envelope of the event that was just applied: what is true after it."""
+        event.sequence = self.sequence
+        seconds, event.event_time.nanos = divmod(self.time_ns, 1_000_000_000)
+        event.event_time.seconds = seconds
+        event.execution_state = self.state
+        current = self._started
+        if event.step_id and self.graph is not None:
+            index = self.graph.index[event.step_id]
+            current = index + 1
+            event.step_state = self.steps[index].state
+        self._write_progress(event.progress, current)
+
+    def snapshot(self) -> Execution:
+        """Returns the Execution as of the last event: only what events change."""
+        execution = Execution(state=self.state, as_of_sequence=self.sequence, attempt_count=self.attempt_count)
+        self._write_progress(execution.progress, self._started)
+        if self.start_ns:
+            execution.start_time.FromNanoseconds(self.start_ns)
+        if self.result is not None:
+            execution.end_time.FromNanoseconds(self.end_ns)
+            if self.result.HasField("plan_completed") and self.result.plan_completed.HasField("output"):
+                execution.output.CopyFrom(self.result.plan_completed.output)
+            elif self.result.HasField("plan_failed"):
+                execution.error.CopyFrom(self.result.plan_failed.error)
+        return execution
+
+    def _begin(self, plan: Plan) -> None:
+        self.graph = Graph(plan)
+        self.steps = [StepFold(step.weight if step.HasField("weight") else 1.0) for step in plan.steps]
+        self._full_weight = sum(step.weight for step in self.steps)
+
+    def _apply_to_step(self, event: Event, kind: str, time_ns: int) -> None:
+        assert self.graph is not None, f"{kind} of a step before plan_started"
+        step = self.steps[self.graph.index[event.step_id]]
+        step.state = next_step_state(step.state, kind)
+        if kind == "step_progress":
+            progress = event.step_progress
+            if progress.HasField("percentage") and not progress.HasField("substep"):
+                self._set_fraction(step, progress.percentage / 100)
+        elif kind == "step_started":
+            if step.attempt == 0:
+                self._started += 1
+            step.attempt += 1
+            step.started_ns = time_ns
+        elif kind == "step_completed":
+            self.completed += 1
+            self._done += 1
+            step.output = event.step_completed.output
+            self._set_fraction(step, 1.0)
+        elif kind == "step_retrying":
+            if reason_of(event.step_retrying.error) == "RECOVERED":
+                step.recoveries += 1
+            self._set_fraction(step, 0.0)
+        elif kind == "step_failed":
+            self.failed += 1
+        elif kind == "step_skipped":
+            self.skipped += 1
+            if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
+                self._done += 1
+                self._set_fraction(step, 1.0)
+
+    def _set_fraction(self, step: StepFold, fraction: float) -> None:
+        self._done_weight += step.weight * (fraction - step.fraction)
+        step.fraction = fraction
+        if self._done == len(self.steps):
+            self.percentage = 100.0
+        else:
+            self.percentage = max(self.percentage, min(100 * self._done_weight / self._full_weight, NEARLY))
+
+    def _write_progress(self, progress: Progress, current: int) -> None:
+        progress.percentage = self.percentage
+        progress.current_step = current
+        progress.total_steps = len(self.steps)
+        progress.completed_steps = self.completed
+        progress.failed_steps = self.failed
+        progress.skipped_steps = self.skipped
+        seconds, progress.elapsed.nanos = divmod(self.time_ns - self.create_ns, 1_000_000_000)
+        progress.elapsed.seconds = seconds

@@ -1,0 +1,166 @@
+"""A plan as a graph: its form checked, its order fixed."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from stepwire.errors import Violation
+from stepwire.v1 import Plan, Retry, Step
+from stepwire_server.engine import values
+
+__all__ = ["ID", "MAX_PLAN_BYTES", "MAX_STEPS", "Graph", "violations"]
+
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What an id looks like. Use with fullmatch."""
+
+MAX_STEPS = 10_000
+"""Steps in a plan."""
+
+MAX_PLAN_BYTES = 768 * 1024
+"""Bytes of an encoded plan, so that plan_started fits into an event."""
+
+MAX_NAME = 200
+"""Characters in a step's name."""
+
+MAX_ATTEMPTS = 100
+"""Attempts in a Retry."""
+
+
+class Graph:
+    """A plan whose form is right. Steps are known by their index in the plan's order, from 0."""
+
+    __slots__ = ("dependants", "index", "plan", "steps", "waits_for")
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.steps: Sequence[Step] = list(plan.steps)
+        self.index = {step.id: i for i, step in enumerate(self.steps)}
+        """From step id to index."""
+        self.waits_for: list[int] = []
+        """How many steps each step depends on."""
+        self.dependants: list[list[int]] = [[] for _ in self.steps]
+        """The steps that depend on each step directly, in the plan's order."""
+        for i, step in enumerate(self.steps):
+            needed = set(step.depends_on)
+            self.waits_for.append(len(needed))
+            for name in needed:
+                self.dependants[self.index[name]].append(i)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def sinks(self) -> list[int]:
+        """Returns the steps that nothing depends on, in the plan's order."""
+        return [i for i, followers in enumerate(self.dependants) if not followers]
+
+    def descendants(self, index: int) -> list[int]:
+        """Returns all steps that depend on one, directly or not, in the plan's order."""
+        found: set[int] = set()
+        left = list(self.dependants[index])
+        while left:
+            i = left.pop()
+            if i not in found:
+                found.add(i)
+                left += self.dependants[i]
+        return sorted(found)
+
+
+def violations(plan: Plan, path: str = "plan") -> list[Violation]:
+    """Returns everything that is wrong with a plan's form, each with its field. Operations and inputs' types are not
+    looked at here.
+    """
+    if not plan.steps:
+        return [Violation(f"{path}.steps", "is empty; a plan has at least one step")]
+    if len(plan.steps) > MAX_STEPS:
+        return [Violation(f"{path}.steps", f"has {len(plan.steps):,} steps; at most {MAX_STEPS:,} are allowed")]
+    size = plan.ByteSize()
+    if size > MAX_PLAN_BYTES:
+        return [Violation(path, f"has {size:,} bytes; at most {MAX_PLAN_BYTES:,} are allowed")]
+    found: list[Violation] = values.check(plan.analysis, f"{path}.analysis")
+    first: dict[str, int] = {}
+    for i, step in enumerate(plan.steps):
+        if not ID.fullmatch(step.id):
+            found.append(Violation(f"{path}.steps[{i}].id", f"{step.id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
+        elif step.id in first:
+            found.append(Violation(f"{path}.steps[{i}].id", f"{step.id!r} is the id of steps[{first[step.id]}] too"))
+        first.setdefault(step.id, i)
+    for i, step in enumerate(plan.steps):
+        found += _step_violations(step, f"{path}.steps[{i}]", first)
+    if not found:
+        found += _cycle(plan, path)
+    return found
+
+
+def _step_violations(step: Step, path: str, known: dict[str, int]) -> list[Violation]:
+    found: list[Violation] = []
+    if not step.operation:
+        found.append(Violation(f"{path}.operation", "is empty; ListOperations names those there are"))
+    if len(step.name) > MAX_NAME:
+        found.append(Violation(f"{path}.name", f"has {len(step.name):,} characters; at most {MAX_NAME} are allowed"))
+    if step.HasField("weight") and not (math.isfinite(step.weight) and step.weight > 0):
+        found.append(Violation(f"{path}.weight", f"is {step.weight}; it must be above 0 and finite"))
+    if step.HasField("timeout") and step.timeout.ToNanoseconds() <= 0:
+        found.append(Violation(f"{path}.timeout", "must be above 0"))
+    if step.HasField("retry"):
+        found += retry_violations(step.retry, f"{path}.retry")
+    for j, name in enumerate(step.depends_on):
+        if name == step.id:
+            found.append(Violation(f"{path}.depends_on[{j}]", f"{name!r} is the step itself"))
+        elif name not in known:
+            found.append(Violation(f"{path}.depends_on[{j}]", f"no step has the id {name[:80]!r}"))
+    found += values.check(step.input, f"{path}.input")
+    for parameter, source in step.input_from.items():
+        where = f"{path}.input_from[{parameter!r}]"
+        if parameter in step.input.fields:
+            found.append(Violation(where, "is given by input too; give it once"))
+        if source.step_id not in step.depends_on:
+            found.append(Violation(f"{where}.step_id", f"{source.step_id[:80]!r} does not stand in depends_on"))
+        if source.json_pointer and not source.json_pointer.startswith("/"):
+            found.append(Violation(f"{where}.json_pointer", "must be empty or begin with '/' (RFC 6901)"))
+    return found
+
+
+def retry_violations(retry: Retry, path: str) -> list[Violation]:
+    """Returns everything that is wrong with a Retry."""
+    found: list[Violation] = []
+    if not 0 <= retry.attempts <= MAX_ATTEMPTS:
+        found.append(Violation(f"{path}.attempts", f"is {retry.attempts}; 0 to {MAX_ATTEMPTS} are allowed"))
+    for name in ("initial_delay", "max_delay"):
+        if retry.HasField(name) and getattr(retry, name).ToNanoseconds() < 0:  # type: ignore[arg-type]
+            found.append(Violation(f"{path}.{name}", "must not be negative"))
+    if retry.multiplier != 0 and not 1 <= retry.multiplier < math.inf:
+        found.append(Violation(f"{path}.multiplier", f"is {retry.multiplier}; it must be at least 1"))
+    if not 0 <= retry.jitter <= 1:
+        found.append(Violation(f"{path}.jitter", f"is {retry.jitter}; it must be 0 to 1"))
+    return found
+
+
+def _cycle(plan: Plan, path: str) -> list[Violation]:
+    """Returns one violation that names a shortest way around where the steps depend on each other in a circle."""
+    graph = Graph(plan)
+    waits = list(graph.waits_for)
+    ready = [i for i, count in enumerate(waits) if count == 0]
+    done = 0
+    while ready:
+        i = ready.pop()
+        done += 1
+        for follower in graph.dependants[i]:
+            waits[follower] -= 1
+            if waits[follower] == 0:
+                ready.append(follower)
+    if done == len(graph):
+        return []
+    # Every step that is left waits for another one that is left: going from one to the next must come round.
+    here = next(i for i, count in enumerate(waits) if count > 0)
+    seen: dict[int, int] = {}
+    way: list[int] = []
+    while here not in seen:
+        seen[here] = len(way)
+        way.append(here)
+        here = next(j for name in graph.steps[here].depends_on if waits[j := graph.index[name]] > 0)
+    ring = [graph.steps[i].id for i in way[seen[here] :]]
+    shown = ring if len(ring) <= 12 else [*ring[:11], f"... ({len(ring) - 11} more)"]
+    first = graph.index[ring[0]]
+    return [Violation(f"{path}.steps[{first}].depends_on", "is a cycle: " + " -> ".join([*shown, ring[0]]))]

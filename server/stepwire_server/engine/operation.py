@@ -1,0 +1,197 @@
+"""Operations: functions with a name, their inputs checked against their signatures; and the catalog of an app."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from pydantic import ConfigDict, PydanticUserError, ValidationError, create_model
+
+from stepwire.errors import Violation
+from stepwire.v1 import Plan, Retry
+
+__all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "Signature", "Style"]
+
+_PREFIX = "input_"
+
+Planner = Callable[[str], Awaitable[Plan]]
+"""Makes a plan from a query. Raises `stepwire.errors.QueryNotUnderstood` where it can't."""
+
+
+class Style:
+    """How an operation is called."""
+
+    COROUTINE = "coroutine"
+    GENERATOR = "generator"
+    THREAD = "thread"
+
+    @staticmethod
+    def of(function: Callable[..., Any]) -> str:
+        """Returns the style of a function: async def, async generator, or plain."""
+        inner = inspect.unwrap(function)
+        while isinstance(inner, functools.partial):
+            inner = inner.func
+        if inspect.isasyncgenfunction(inner):
+            return Style.GENERATOR
+        if inspect.iscoroutinefunction(inner):
+            return Style.COROUTINE
+        return Style.THREAD
+
+
+class Signature:
+    """The parameters of a function, as a JSON schema, and a strict check against it.
+
+    A first parameter that is named `step`, or annotated as a step context, gets the context and is no input. Strict
+    means: a text is no number, a number is no text; a whole number is also a fraction; dates and the like are texts in
+    their ISO form.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, name: str) -> None:
+        try:
+            parameters = list(inspect.signature(function, eval_str=True).parameters.values())
+        except NameError as error:
+            raise TypeError(f"{name}: an annotation can't be resolved: {error}") from error
+        self.wants_context = bool(parameters) and _is_context(parameters[0])
+        fields: dict[str, Any] = {}
+        extra = False
+        for parameter in parameters[self.wants_context :]:
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                extra = True
+                continue
+            if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
+                raise TypeError(f"{name}: parameter {parameter.name!r} can't be given by name")
+            annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+            default = ... if parameter.default is parameter.empty else parameter.default
+            fields[_PREFIX + parameter.name] = (annotation, default)
+        # A model's own attributes ("json", "copy") must not get in the way of an author's names, so each gets a prefix,
+        # which callers never see.
+        config = ConfigDict(
+            strict=True,
+            extra="allow" if extra else "forbid",
+            alias_generator=lambda prefixed: prefixed.removeprefix(_PREFIX),
+            protected_namespaces=(),
+        )
+        self._names = {prefixed: prefixed.removeprefix(_PREFIX) for prefixed in fields}
+        try:
+            self._model = create_model("Input", __config__=config, **fields)
+            schema = self._model.model_json_schema()
+        except PydanticUserError as error:
+            raise TypeError(f"{name}: the input can't be checked: {error.message}") from error
+        self.schema: Mapping[str, Any] = {key: value for key, value in schema.items() if key != "title"}
+        """The JSON schema of the input."""
+
+    def check(
+        self, values: Mapping[str, Any], *, path: str, given_later: Mapping[str, Any] | None = None
+    ) -> list[Violation]:
+        """Returns everything in the values that does not fit, each with its field beneath `path`. Parameters in
+        `given_later` may be missing.
+        """
+        later = given_later or {}
+        try:
+            self._model.model_validate_json(json.dumps(values), strict=True)
+        except ValidationError as error:
+            return [
+                Violation(_field(path, item["loc"]), _problem(item["type"], item["msg"], self.schema))
+                for item in error.errors(include_url=False, include_context=False, include_input=False)
+                if not (item["type"] == "missing" and item["loc"] and item["loc"][0] in later)
+            ] + self._unknown(later, path)
+        return self._unknown(later, path)
+
+    def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the arguments to call the function with: the values as the annotations' types. Raises ValueError with
+        every violation in its text.
+        """
+        try:
+            model = self._model.model_validate_json(json.dumps(values), strict=True)
+        except ValidationError:
+            problems = "; ".join(f"{field}: {text}" for field, text in self.check(values, path="input"))
+            raise ValueError(problems) from None
+        bound = {self._names[key]: value for key, value in model.__dict__.items()}
+        return bound | (model.__pydantic_extra__ or {})
+
+    def _unknown(self, later: Mapping[str, Any], path: str) -> list[Violation]:
+        if self._model.model_config.get("extra") == "allow":
+            return []
+        known = self._names.values()
+        return [
+            Violation(f"{path}.{key}", _problem("extra_forbidden", "", self.schema))
+            for key in later
+            if key not in known
+        ]
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    named = getattr(parameter.annotation, "__name__", "")
+    return named in ("StepContext", "BlockingStepContext") or (
+        parameter.name == "step" and parameter.annotation is parameter.empty
+    )
+
+
+def _field(path: str, loc: tuple[int | str, ...]) -> str:
+    return path + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in loc)
+
+
+def _problem(kind: str, text: str, schema: Mapping[str, Any]) -> str:
+    if kind == "missing":
+        return "is missing"
+    if kind == "extra_forbidden":
+        known = ", ".join(schema.get("properties", {})) or "none"
+        return f"is not a parameter of the operation; it has: {known}"
+    return text[:1].lower() + text[1:]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A named function that does one kind of step's work."""
+
+    name: str
+    """What a step calls it by."""
+    function: Callable[..., Any]
+    """What is called."""
+    description: str = ""
+    """The function's docstring."""
+    signature: Signature = field(repr=False)
+    """Its parameters."""
+    style: str
+    """How it is called: one of Style's."""
+    retry: Retry | None = None
+    """Unless a step says otherwise."""
+    timeout: timedelta | None = None
+    """Unless a step says otherwise."""
+    at_most_once: bool = False
+    """Whether a step of it runs at most once."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedPlan:
+    """A plan that an app keeps under a name."""
+
+    name: str
+    """What a caller calls it by."""
+    function: Callable[..., Any]
+    """Returns the Plan, given the input. Plain or async."""
+    description: str = ""
+    """The function's docstring."""
+    signature: Signature = field(repr=False)
+    """Its parameters."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalog:
+    """All that an app can do. Does not change while it is served."""
+
+    app: str
+    """The app's name."""
+    operations: Mapping[str, Operation]
+    """By name."""
+    plans: Mapping[str, NamedPlan]
+    """By name."""
+    planner: Planner | None = None
+    """Serves queries. None: a query is refused."""
+    planner_description: str = ""
+    """What the planner can serve, for people."""

@@ -1,0 +1,206 @@
+"""Turns what happens into events and appends them: the only writer of an execution's log.
+
+    emit: room -> fold -> sequence -> encode -> pending --(one append at a time)--> journal -> durable
+
+An event is encoded once, here; the same bytes go to the journal and from there to every watcher. Appends never wait for
+more to come: whatever is pending when the last append has returned goes into the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from stepwire.errors import LimitSize, StepwireError, StorageFull
+from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState
+from stepwire_server.engine.clock import Clock
+from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.states import KINDS
+from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal
+
+__all__ = ["MAX_EVENT_BYTES", "Recorder", "RecorderClosed", "frame"]
+
+_log = logging.getLogger(__name__)
+
+MAX_EVENT_BYTES = 1 << 20
+"""Bytes of one encoded event."""
+
+_ENVELOPE_BYTES = 2048
+"""Room for what the recorder writes into an event: sequence, times, states, progress."""
+
+_CHUNK_EVENTS = 512
+_CHUNK_BYTES = 256 * 1024
+"""A chunk has the bounds of a message, so that a reader who keeps up gets it as it is."""
+
+_FULL_DISK_RETRY = 1.0
+"""Seconds between two tries to append while the disk is full."""
+
+
+class RecorderClosed(Exception):
+    """The execution has ended here: nothing more can be recorded."""
+
+
+def frame(encoded: bytes) -> bytes:
+    """Returns an encoded event as it stands in EventBatch.events: field 2, length, bytes."""
+    size = len(encoded)
+    head = bytearray(b"\x12")
+    while size > 0x7F:
+        head.append(size & 0x7F | 0x80)
+        size >>= 7
+    head.append(size)
+    return bytes(head) + encoded
+
+
+class Recorder:
+    """The writer of one execution's events. Lives in the event loop."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        record: ExecutionRecord,
+        fold: Fold,
+        *,
+        clock: Clock,
+        max_pending_bytes: int,
+        on_lost: Callable[[BaseException], None],
+    ) -> None:
+        self.fold = fold
+        self._journal = journal
+        self._clock = clock
+        self._execution_id = record.execution_id
+        self._epoch = record.epoch
+        self._fixed = _fixed_part(record)
+        self._max_pending_bytes = max_pending_bytes
+        self._on_lost = on_lost
+        self._frames: list[bytes] = []
+        self._ends: list[int] = []
+        self._kinds = bytearray()
+        self._sealed: deque[tuple[Chunk, Execution]] = deque()
+        self._pending_bytes = 0
+        self._room = asyncio.Event()
+        self._room.set()
+        self._appending: asyncio.Task[None] | None = None
+        self._durable = fold.sequence
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._lost: BaseException | None = None
+
+    async def room(self) -> None:
+        """Returns when there is room for another event. This is where a fast operation waits for the journal."""
+        while self._pending_bytes >= self._max_pending_bytes:
+            self._room.clear()
+            await self._room.wait()
+        if self._lost is not None:
+            raise RecorderClosed from self._lost
+
+    def record(self, event: Event) -> int:
+        """Takes an event with its kind, step and text; gives it its sequence and envelope; returns the sequence.
+
+        Never waits: `room` comes before, except for the engine's own events, which are few. Raises LimitSize where the
+        event is too large, TransitionError where it does not fit the state, RecorderClosed after the end; nothing has
+        happened then.
+        """
+        if self._lost is not None or self.fold.ended:
+            raise RecorderClosed
+        size = event.ByteSize()
+        if size > MAX_EVENT_BYTES - _ENVELOPE_BYTES:
+            raise LimitSize(f"the event has {size:,} bytes; at most {MAX_EVENT_BYTES - _ENVELOPE_BYTES:,} are allowed")
+        kind = event.WhichOneof("kind")
+        assert kind is not None
+        self.fold.apply(event, kind, max(self._clock.now_ns(), self.fold.time_ns))
+        event.execution_id = self._execution_id
+        self.fold.stamp(event)
+        encoded = frame(event.SerializeToString())
+        self._frames.append(encoded)
+        self._ends.append((self._ends[-1] if self._ends else 0) + len(encoded))
+        self._kinds.append(KINDS[kind])
+        self._pending_bytes += len(encoded)
+        if len(self._ends) >= _CHUNK_EVENTS or self._ends[-1] >= _CHUNK_BYTES:
+            self._seal()
+        if self._appending is None:
+            self._appending = asyncio.create_task(self._append(), name=f"append {self._execution_id}")
+        return event.sequence
+
+    async def durable(self, sequence: int) -> None:
+        """Returns when this sequence is durable. Raises what the journal raised where it never will be."""
+        if sequence <= self._durable:
+            return
+        if self._lost is not None:
+            raise self._lost
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (sequence, id(done), done))
+        await done
+
+    async def settle(self) -> None:
+        """Returns when everything that was recorded is durable, or is lost."""
+        while self._appending is not None:
+            await asyncio.wait({self._appending})
+
+    async def _append(self) -> None:
+        try:
+            while self._sealed or self._frames:
+                if not self._sealed:
+                    self._seal()
+                chunk, snapshot = self._sealed.popleft()
+                await self._store(chunk, snapshot.state, self._fixed + snapshot.SerializeToString())
+                self._durable = chunk.last
+                while self._waiting and self._waiting[0][0] <= self._durable:
+                    done = heapq.heappop(self._waiting)[2]
+                    if not done.done():
+                        done.set_result(None)
+                self._pending_bytes -= len(chunk.data)
+                self._room.set()
+        except (Conflict, StepwireError) as error:
+            self._lose(error)
+        finally:
+            self._appending = None
+
+    async def _store(self, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes) -> None:
+        while True:
+            try:
+                await self._journal.append(
+                    self._execution_id, epoch=self._epoch, chunk=chunk, state=state, snapshot=snapshot
+                )
+            except StorageFull:
+                _log.warning("execution %s waits for room on the disk", self._execution_id)
+                await self._clock.sleep(_FULL_DISK_RETRY)
+            else:
+                return
+
+    def _seal(self) -> None:
+        """Makes what is pending one chunk, with the snapshot as of its last event."""
+        count = len(self._ends)
+        chunk = Chunk(
+            first=self.fold.sequence - count + 1, data=b"".join(self._frames), ends=self._ends, kinds=bytes(self._kinds)
+        )
+        self._sealed.append((chunk, self.fold.snapshot()))
+        self._frames, self._ends, self._kinds = [], [], bytearray()
+
+    def _lose(self, error: BaseException) -> None:
+        _log.error("execution %s can't be recorded any more: %r", self._execution_id, error)
+        self._lost = error
+        self._sealed.clear()
+        self._frames, self._ends, self._kinds = [], [], bytearray()
+        self._pending_bytes = 0
+        self._room.set()
+        for _, _, done in self._waiting:
+            if not done.done():
+                done.set_exception(error)
+                done.exception()
+        self._waiting.clear()
+        self._on_lost(error)
+
+
+def _fixed_part(record: ExecutionRecord) -> bytes:
+    """Returns what no event changes of an Execution, encoded. Encoded messages that follow each other merge."""
+    execution = Execution(
+        execution_id=record.execution_id,
+        request_id=record.request_id,
+        session_id=record.session_id,
+        labels=record.labels,
+        query=ExecuteRequest.FromString(record.request).query,
+    )
+    execution.create_time.FromNanoseconds(record.create_time_ns)
+    return execution.SerializeToString()
