@@ -14,6 +14,7 @@ from stepwire_server.journal.base import (
 )
 from stepwire_server.journal.chunk import TERMINAL_KINDS, Chunk
 from stepwire_server.journal.memory import MemoryJournal
+from stepwire_server.journal.sqlite import SqliteJournal
 
 __all__ = [
     "ENDED",
@@ -27,4 +28,5 @@ __all__ = [
     "JournalRefused",
     "MemoryJournal",
     "Page",
+    "SqliteJournal",
 ]

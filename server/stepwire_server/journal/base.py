@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 from abc import ABC, abstractmethod
 from collections import OrderedDict, deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -178,8 +178,11 @@ class _Tail:
         return bounded(found, max_events=max_events, max_bytes=max_bytes)
 
 
-def bounded(chunks: Sequence[Chunk] | deque[Chunk], *, max_events: int, max_bytes: int) -> list[Chunk]:
-    """Returns the beginning of a run of chunks: at most `max_events` and `max_bytes` in all, but at least one event."""
+def bounded(chunks: Iterable[Chunk], *, max_events: int, max_bytes: int) -> list[Chunk]:
+    """Returns the beginning of a run of chunks: at most `max_events` and `max_bytes` in all, but at least one event.
+
+    Takes no more chunks than it needs to know that.
+    """
     taken: list[Chunk] = []
     for chunk in chunks:
         if taken and chunk.ends[0] > max_bytes:

@@ -65,6 +65,10 @@ class Chunk:
         fitting = bisect_left(self.ends, max_bytes + 1)
         return self._slice(0, max(1, min(max_events, fitting)))
 
+    def at(self, position: int) -> Chunk:
+        """Returns the chunk with its place in the journal."""
+        return Chunk(first=self.first, data=self.data, ends=self.ends, kinds=self.kinds, position=position)
+
     def frame(self, index: int) -> bytes:
         """Returns the frame of the event at `index`, from 0."""
         return self.data[self.ends[index - 1] if index else 0 : self.ends[index]]

@@ -93,7 +93,7 @@ class MemoryJournal(Journal):
                 f"append to {execution_id} of {chunk.first} with epoch {epoch}, where the record is {_where(record)}"
             )
         self._position += 1
-        chunk = replace(chunk, position=self._position)
+        chunk = chunk.at(self._position)
         self._chunks[execution_id].append(chunk)
         self._records[execution_id] = replace(record, last_sequence=chunk.last, state=state, snapshot=snapshot)
         self._committed(execution_id, chunk)

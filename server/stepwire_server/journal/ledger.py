@@ -1,0 +1,258 @@
+"""What the writer thread does to the SQLite journal inside one transaction: create, claim, append.
+
+Each entry checks before it writes, so that one that does not fit leaves no trace beside the others. Appends are only
+noted at first, and written together at the end: as many rows in as few statements as possible, since each statement
+lets go of the interpreter's lock and has to get it back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from stepwire.errors import JournalDamaged
+from stepwire.v1 import ExecutionState
+from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord
+from stepwire_server.journal.chunk import Chunk
+from stepwire_server.journal.schema import checksum, encode_ends
+
+__all__ = ["COLUMNS", "WITH_REQUEST", "Ledger", "Taken", "labels_of", "record_of"]
+
+COLUMNS = "ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence, snapshot"
+"""A record's columns in the table executions."""
+
+WITH_REQUEST = f"SELECT {COLUMNS}, request FROM executions JOIN requests ON execution = ordinal"
+
+_MOST_HEADS = 10_000
+
+_INSERT = "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_UPDATE = "UPDATE executions SET last_sequence = ?, snapshot = ? WHERE ordinal = ?"
+_UPDATE_STATE = "UPDATE executions SET last_sequence = ?, snapshot = ?, state = ? WHERE ordinal = ?"
+
+
+class Taken(ValueError):
+    """Another record has the execution id."""
+
+
+@dataclass(slots=True)
+class _Head:
+    """What an append is checked against, and what the row will say."""
+
+    ordinal: int
+    epoch: int
+    state: ExecutionState.ValueType
+    last_sequence: int
+    snapshot: bytes | None = None
+    """What is to be written. None: nothing."""
+    state_changed: bool = False
+
+
+class Ledger:
+    """The tables, as the one connection that writes sees them. Lives in the writer thread.
+
+    Keeps in memory where each live execution stands, which nobody else changes: an append needs no query.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+        self._heads: OrderedDict[str, _Head] = OrderedDict()
+        self._changed: dict[str, _Head] = {}
+        self._rows: list[tuple[int, int, int, int, bytes, bytes, int, bytes]] = []
+        found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
+        self._position: int = found[0] if found else 0
+        self._next = self._position + 1
+
+    # -- one transaction
+
+    def begin(self) -> None:
+        """Begins a transaction."""
+        self._connection.execute("BEGIN IMMEDIATE")
+
+    def commit(self) -> None:
+        """Writes what was noted, and makes the transaction durable."""
+        self._flush()
+        self._connection.execute("COMMIT")
+        self._position = self._next - 1
+        for execution_id, head in self._changed.items():
+            if head.state in ENDED:
+                self._heads.pop(execution_id, None)
+            else:
+                self._heads[execution_id] = head
+                self._heads.move_to_end(execution_id)
+        while len(self._heads) > _MOST_HEADS:
+            self._heads.popitem(last=False)
+        self._changed = {}
+
+    def rollback(self) -> None:
+        """Undoes the transaction, if it is not undone already."""
+        self._changed = {}
+        self._rows = []
+        self._next = self._position + 1
+        if self._connection.in_transaction:
+            self._connection.execute("ROLLBACK")
+
+    # -- its entries
+
+    def create(self, record: ExecutionRecord) -> tuple[ExecutionRecord, bool]:
+        """Does what `Journal.create` promises."""
+        if record.request_id:
+            found = self._record("tenant = ? AND request_id = ? AND request_id <> ''", record.tenant, record.request_id)
+            if found is not None:
+                return found, False
+        if self._connection.execute(
+            "SELECT 1 FROM executions WHERE execution_id = ?", (record.execution_id,)
+        ).fetchone():
+            raise Taken(f"execution {record.execution_id} exists")
+        cursor = self._connection.execute(
+            "INSERT INTO executions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                record.execution_id,
+                record.tenant,
+                record.request_id,
+                record.session_id,
+                record.create_time_ns,
+                record.epoch,
+                record.state,
+                record.last_sequence,
+                record.snapshot,
+            ),
+        )
+        ordinal = cursor.lastrowid
+        assert ordinal is not None
+        self._connection.execute("INSERT INTO requests VALUES (?, ?)", (ordinal, record.request))
+        if record.labels:
+            self._connection.executemany(
+                "INSERT INTO labels VALUES (?, ?, ?)", [(name, value, ordinal) for name, value in record.labels.items()]
+            )
+        self._changed[record.execution_id] = _Head(ordinal, record.epoch, record.state, record.last_sequence)
+        return replace(record, ordinal=ordinal, labels=dict(record.labels)), True
+
+    def claim(self, execution_id: str, epoch: int) -> ExecutionRecord:
+        """Does what `Journal.claim` promises."""
+        head = self._head(execution_id)
+        if head is None or epoch <= head.epoch:
+            raise Conflict(f"claim of {execution_id} with epoch {epoch}, where the record is {_where(head)}")
+        self._flush()
+        self._connection.execute("UPDATE executions SET epoch = ? WHERE ordinal = ?", (epoch, head.ordinal))
+        head.epoch = epoch
+        record = self._record("ordinal = ?", head.ordinal)
+        assert record is not None
+        return record
+
+    def append(
+        self, execution_id: str, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
+    ) -> Chunk:
+        """Does what `Journal.append` promises, and returns the chunk with its position."""
+        head = self._head(execution_id)
+        if head is None or epoch != head.epoch or chunk.first != head.last_sequence + 1:
+            raise Conflict(
+                f"append to {execution_id} of {chunk.first} with epoch {epoch}, where the record is {_where(head)}"
+            )
+        position, execution, first, last = self._next, head.ordinal, chunk.first, chunk.last
+        data, kinds = chunk.data, chunk.kinds
+        ends = encode_ends(chunk.ends, len(data))
+        check = checksum(
+            position=position, execution=execution, first=first, last=last, ends=ends, kinds=kinds, data=data
+        )
+        self._rows.append((position, execution, first, last, ends, kinds, check, data))
+        self._next += 1
+        head.last_sequence = last
+        head.snapshot = snapshot
+        if state != head.state:
+            head.state = state
+            head.state_changed = True
+        return chunk.at(position)
+
+    # -- underneath
+
+    def _flush(self) -> None:
+        """Writes what was noted: a row for each append, and one change for each execution, the last."""
+        if not self._rows:
+            return
+        self._connection.executemany(_INSERT, self._rows)
+        self._rows = []
+        plain: list[tuple[int, bytes, int]] = []
+        states: list[tuple[int, bytes, int, int]] = []
+        for head in self._changed.values():
+            if head.snapshot is None:
+                continue
+            if head.state_changed:  # Apart, because the partial index is written whenever the statement names `state`.
+                states.append((head.last_sequence, head.snapshot, head.state, head.ordinal))
+            else:
+                plain.append((head.last_sequence, head.snapshot, head.ordinal))
+            head.snapshot = None
+            head.state_changed = False
+        if plain:
+            self._connection.executemany(_UPDATE, plain)
+        if states:
+            self._connection.executemany(_UPDATE_STATE, states)
+
+    def _head(self, execution_id: str) -> _Head | None:
+        """Returns where the execution stands, for this transaction to change."""
+        head = self._changed.get(execution_id)
+        if head is not None:
+            return head
+        known = self._heads.get(execution_id)
+        if known is not None:
+            head = _Head(known.ordinal, known.epoch, known.state, known.last_sequence)
+        else:
+            head = self._stored_head(execution_id)
+        if head is not None:
+            self._changed[execution_id] = head
+        return head
+
+    def _stored_head(self, execution_id: str) -> _Head | None:
+        found = self._connection.execute(
+            "SELECT ordinal, epoch, state, last_sequence FROM executions WHERE execution_id = ?", (execution_id,)
+        ).fetchone()
+        if found is None:
+            return None
+        head = _Head(*found)
+        last = self._connection.execute(
+            "SELECT last FROM chunks WHERE execution = ? ORDER BY first DESC LIMIT 1", (head.ordinal,)
+        ).fetchone()
+        if last is not None and last[0] != head.last_sequence:
+            raise JournalDamaged(
+                f"Execution {execution_id} ends at sequence {head.last_sequence}, its last chunk at {last[0]}.",
+                metadata={"execution_id": execution_id, "sequence": str(head.last_sequence)},
+            )
+        return head
+
+    def _record(self, condition: str, *parameters: str | int) -> ExecutionRecord | None:
+        row = self._connection.execute(f"{WITH_REQUEST} WHERE {condition}", parameters).fetchone()
+        return None if row is None else record_of(row[:-1], labels_of(self._connection, row[0]), request=row[-1])
+
+
+def labels_of(connection: sqlite3.Connection, ordinal: int) -> Mapping[str, str]:
+    """Returns an execution's labels."""
+    return dict(connection.execute("SELECT name, value FROM labels WHERE execution = ?", (ordinal,)).fetchall())
+
+
+def record_of(
+    row: tuple[int, str, str, str, str, int, int, ExecutionState.ValueType, int, bytes],
+    labels: Mapping[str, str],
+    *,
+    request: bytes,
+) -> ExecutionRecord:
+    """Returns a row of COLUMNS as a record."""
+    ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence, snapshot = row
+    return ExecutionRecord(
+        execution_id=execution_id,
+        request=request,
+        create_time_ns=create_time_ns,
+        tenant=tenant,
+        request_id=request_id,
+        session_id=session_id,
+        labels=labels,
+        epoch=epoch,
+        state=state,
+        last_sequence=last_sequence,
+        snapshot=snapshot,
+        ordinal=ordinal,
+    )
+
+
+def _where(head: _Head | None) -> str:
+    return "absent" if head is None else f"at {head.last_sequence} with epoch {head.epoch}"

@@ -1,0 +1,60 @@
+"""A few threads that read the SQLite journal, each with a connection that can't write."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TypeVar
+
+from stepwire.errors import JournalDamaged, JournalUnavailable
+
+__all__ = ["Readers", "is_damage"]
+
+T = TypeVar("T")
+
+
+class Readers:
+    """Runs reads, so that none blocks the event loop or the writer."""
+
+    def __init__(self, path: Path, *, threads: int) -> None:
+        self._uri = f"{path.absolute().as_uri()}?mode=ro"
+        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="stepwire-journal-reader")
+        self._idle: list[sqlite3.Connection] = []
+        self._running: set[Future[object]] = set()
+
+    async def run(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """Returns what `read` returns. It has a connection to itself, and leaves no cursor open."""
+        future = self._pool.submit(self._read, read)
+        self._running.add(future)  # type: ignore[arg-type]  # Future is invariant; nothing is ever put into it here.
+        future.add_done_callback(self._running.discard)
+        return await asyncio.wrap_future(future)
+
+    async def close(self) -> None:
+        """Returns when nothing reads any more and the threads are gone."""
+        await asyncio.gather(*map(asyncio.wrap_future, list(self._running)), return_exceptions=True)
+        self._pool.shutdown(wait=True)
+        while self._idle:
+            self._idle.pop().close()
+
+    def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+        try:
+            return read(connection)
+        except sqlite3.DatabaseError as error:
+            if is_damage(error):
+                raise JournalDamaged("The journal's file is damaged.") from error
+            raise JournalUnavailable("The journal can't be read now.") from error
+        finally:
+            self._idle.append(connection)
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Tells a damaged file from one that can't be read now."""
+    code = getattr(error, "sqlite_errorcode", None)  # None: the module's own, such as a text that is not UTF-8.
+    return code is None or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -1,0 +1,273 @@
+"""The journal in a file, with SQLite: one thread writes, a few read, and nothing blocks the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
+from functools import partial
+from json import dumps
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from stepwire.errors import JournalDamaged, JournalUnavailable
+from stepwire.v1 import ExecutionFilter, ExecutionState
+from stepwire_server.journal.base import ExecutionRecord, Journal, Page, bounded
+from stepwire_server.journal.chunk import Chunk
+from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, labels_of, record_of
+from stepwire_server.journal.place import Lock, make_place
+from stepwire_server.journal.reader import Readers, is_damage
+from stepwire_server.journal.schema import UNFINISHED, checksum, decode_ends
+from stepwire_server.journal.writer import BROKEN, Writer
+
+__all__ = ["SqliteJournal"]
+
+T = TypeVar("T")
+
+_SYNCHRONOUS = {"machine": "FULL", "process": "NORMAL"}
+
+_NOT_OPEN = "The journal is not open."
+
+_CHUNKS = """
+SELECT position, first, last, ends, kinds, checksum, data FROM chunks
+WHERE execution = :execution
+AND first >= (SELECT max(first) FROM chunks WHERE execution = :execution AND first <= :wanted)
+ORDER BY first
+"""
+
+
+class SqliteJournal(Journal):
+    """Keeps all in one SQLite file, with its `-wal` and `-shm` beside it and a `.lock`.
+
+    One process has it open at a time; `open` raises JournalLocked where another has, and JournalRefused where the file
+    is of something else or of a newer release.
+    """
+
+    kind = "sqlite"
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        durability: Literal["machine", "process"] = "machine",
+        on_fatal: Callable[[], None] | None = None,
+        readers: int = 4,
+        tail_bytes: int = 1 << 20,
+        tails_bytes: int = 64 << 20,
+    ) -> None:
+        """`durability`: whether what is durable survives a power cut ("machine"), or a killed process only ("process").
+
+        `on_fatal` is called in the event loop when a write has failed in such a way that nobody knows what is stored.
+        Everything raises JournalUnavailable from then on. The process should stop: a restart reads what there is.
+        """
+        super().__init__(tail_bytes=tail_bytes, tails_bytes=tails_bytes)
+        self._path = path
+        self._synchronous = _SYNCHRONOUS[durability]
+        self._on_fatal = on_fatal
+        self._reader_threads = readers
+        self._refusal = _NOT_OPEN
+        self._lock: Lock | None = None
+        self._writer: Writer | None = None
+        self._readers: Readers | None = None
+        self._closing = asyncio.Lock()
+
+    async def open(self) -> None:
+        make_place(self._path)
+        self._lock = Lock(self._path)
+        try:
+            writer = Writer(self._path, synchronous=self._synchronous, on_broken=self._break)
+            try:
+                await writer.open()
+            except sqlite3.Error as error:
+                raise JournalUnavailable(f"{self._path} can't be opened: {error}") from error
+            self._writer = writer
+            self._readers = Readers(self._path, threads=self._reader_threads)
+            self._refusal = ""
+            # This connection stays until after the writer's. While it is there, the writer's does not checkpoint when
+            # it is closed, which it must not after a failure.
+            await self._read(lambda connection: connection.execute("SELECT 1 FROM executions").fetchone())
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        async with self._closing:
+            broken = self._refusal == BROKEN
+            if not broken:
+                self._refusal = _NOT_OPEN
+            self._stopped()
+            if self._readers is not None and not broken:  # The last checkpoint needs a file that nobody reads.
+                await self._readers.close()
+            if self._writer is not None:
+                await self._writer.close()
+            if self._readers is not None:
+                await self._readers.close()
+            if self._lock is not None:
+                self._lock.release()
+            self._writer = self._readers = self._lock = None
+
+    async def create(self, record: ExecutionRecord) -> tuple[ExecutionRecord, bool]:
+        size = len(record.request) + len(record.snapshot)
+        created: tuple[ExecutionRecord, bool] = await self._write.submit(
+            lambda ledger: ledger.create(record), size=size
+        )
+        return created
+
+    async def get(self, execution_id: str) -> ExecutionRecord | None:
+        return await self._read(partial(_one, "execution_id = ?", (execution_id,)))
+
+    async def find(self, *, tenant: str, request_id: str) -> ExecutionRecord | None:
+        # The last condition is what lets SQLite use the partial index.
+        return await self._read(
+            partial(_one, "tenant = ? AND request_id = ? AND request_id <> ''", (tenant, request_id))
+        )
+
+    async def list(self, chosen: ExecutionFilter, *, tenant: str, before: int = 0, limit: int) -> Page:
+        return await self._read(partial(_page, _conditions(chosen, tenant), before, limit))
+
+    async def unfinished(self) -> Sequence[ExecutionRecord]:
+        return await self._read(partial(_records, f"WHERE {UNFINISHED} ORDER BY ordinal", ()))
+
+    async def claim(self, execution_id: str, *, epoch: int) -> ExecutionRecord:
+        record: ExecutionRecord = await self._write.submit(lambda ledger: ledger.claim(execution_id, epoch), size=0)
+        return record
+
+    async def append(
+        self, execution_id: str, *, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
+    ) -> int:
+        stored: Chunk = await self._write.submit(
+            lambda ledger: ledger.append(execution_id, epoch, chunk, state, snapshot),
+            size=len(chunk.data) + len(snapshot),
+            committed=partial(self._committed, execution_id),
+        )
+        return stored.position
+
+    async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+        def load(connection: sqlite3.Connection) -> Sequence[Chunk]:
+            with closing(_chunks(connection, execution_id, after)) as chunks:
+                return bounded(chunks, max_events=max_events, max_bytes=max_bytes)
+
+        return await self._read(load)
+
+    @property
+    def _write(self) -> Writer:
+        if self._refusal or self._writer is None:
+            raise JournalUnavailable(self._refusal)
+        return self._writer
+
+    async def _read(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        if self._refusal or self._readers is None:
+            raise JournalUnavailable(self._refusal)
+        return await self._readers.run(read)
+
+    def _break(self) -> None:
+        self._refusal = BROKEN
+        self._stopped()
+        if self._on_fatal is not None:
+            self._on_fatal()
+
+
+def _chunks(connection: sqlite3.Connection, execution_id: str, after: int) -> Generator[Chunk, None, None]:
+    """Yields the execution's stored chunks from `after` (exclusive) on, one row at a time.
+
+    Raises JournalDamaged before the first chunk where that is damaged or missing, and ends before a later one that is:
+    whoever comes back for it learns why.
+    """
+    found = connection.execute(
+        "SELECT ordinal, last_sequence FROM executions WHERE execution_id = ?", (execution_id,)
+    ).fetchone()
+    if found is None or after >= found[1]:
+        return
+    execution, last_sequence = found
+    reached = after
+    # The chunks are read after the record, perhaps from a later state, which has all that the earlier one had.
+    with closing(_rows(connection, execution, after + 1)) as chunks:
+        for chunk in chunks:
+            if chunk is None or not chunk.first <= reached + 1 <= chunk.last:
+                break
+            yield chunk.after(reached)
+            reached = chunk.last
+        else:
+            if reached >= last_sequence:
+                return
+    if reached == after:
+        raise JournalDamaged(
+            f"The journal is damaged: execution {execution_id} can't be read from sequence {after + 1} on.",
+            metadata={"execution_id": execution_id, "sequence": str(after + 1)},
+        )
+
+
+def _rows(connection: sqlite3.Connection, execution: int, wanted: int) -> Generator[Chunk | None, None, None]:
+    """Yields the chunks from the one with the sequence `wanted` on; None for what can't be read."""
+    try:
+        with closing(connection.execute(_CHUNKS, {"execution": execution, "wanted": wanted})) as rows:
+            for row in rows:
+                yield _decode(execution, row)
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        yield None
+
+
+def _decode(execution: int, row: tuple[int, int, int, bytes, bytes, int, bytes]) -> Chunk | None:
+    """Returns a row as a chunk; None where it is not what was written."""
+    position, first, last, ends, kinds, check, data = row
+    try:
+        found = checksum(
+            position=position, execution=execution, first=first, last=last, ends=ends, kinds=kinds, data=data
+        )
+        if found != check:
+            return None
+        return Chunk(first=first, data=data, ends=decode_ends(ends, len(data)), kinds=kinds, position=position)
+    except (TypeError, ValueError, OverflowError):  # A column of another type, or numbers that do not fit together.
+        return None
+
+
+def _one(condition: str, parameters: Sequence[str], connection: sqlite3.Connection) -> ExecutionRecord | None:
+    row = connection.execute(f"{WITH_REQUEST} WHERE {condition}", parameters).fetchone()
+    return None if row is None else record_of(row[:-1], labels_of(connection, row[0]), request=row[-1])
+
+
+def _records(rest: str, parameters: Sequence[str | int], connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
+    rows = connection.execute(f"SELECT {COLUMNS} FROM executions {rest}", parameters).fetchall()
+    return [record_of(row, labels_of(connection, row[0]), request=b"") for row in rows]
+
+
+def _page(conditions: tuple[str, Sequence[str | int]], before: int, limit: int, connection: sqlite3.Connection) -> Page:
+    where, parameters = conditions
+    (total,) = connection.execute(f"SELECT count(*) FROM executions WHERE {where}", parameters).fetchone()
+    older = f"WHERE {where} AND (? = 0 OR ordinal < ?) ORDER BY ordinal DESC LIMIT ?"
+    records = _records(older, (*parameters, before, before, limit + 1), connection)
+    return Page(records=records[:limit], total=total, more=len(records) > limit)
+
+
+def _conditions(chosen: ExecutionFilter, tenant: str) -> tuple[str, Sequence[str | int]]:
+    """Returns the filter as an SQL condition with its parameters."""
+    conditions = ["tenant = ?"]
+    parameters: list[str | int] = [tenant]
+    if chosen.execution_ids:  # As one parameter, since SQLite bounds their number.
+        conditions.append("execution_id IN (SELECT value FROM json_each(?))")
+        parameters.append(dumps(list(chosen.execution_ids)))
+    if chosen.session_id:
+        conditions.append("session_id = ? AND session_id <> ''")
+        parameters.append(chosen.session_id)
+    for name, value in chosen.labels.items():
+        conditions.append("ordinal IN (SELECT execution FROM labels WHERE name = ? AND value = ?)")
+        parameters += (name, value)
+    if chosen.states:
+        conditions.append(f"state IN ({', '.join(str(int(state)) for state in set(chosen.states))})")
+    if chosen.HasField("created_from"):
+        conditions.append("create_time_ns >= ?")
+        parameters.append(_nanoseconds(chosen.created_from))
+    if chosen.HasField("created_before"):
+        conditions.append("create_time_ns < ?")
+        parameters.append(_nanoseconds(chosen.created_before))
+    return " AND ".join(conditions), parameters
+
+
+def _nanoseconds(time: Timestamp) -> int:
+    """Returns the time in nanoseconds since 1970, as far as SQLite's integers reach: from 1677 to 2262."""
+    return max(-(1 << 63), min(time.seconds * 1_000_000_000 + time.nanos, (1 << 63) - 1))

@@ -1,0 +1,306 @@
+"""The one thread that writes and checkpoints the SQLite journal.
+
+    submit -> queue -> everything that waits -> one transaction -> COMMIT -> one call into the event loop
+
+What can go wrong with a transaction, and what follows:
+
+    the disk is full            nothing of it is stored: StorageFull for each entry; the writer goes on
+    another process writes      nothing of it is stored: JournalUnavailable for each entry; the writer goes on
+    an entry makes no sense     each entry again, alone: only that one fails
+    anything else               nobody knows what is stored: JournalUnavailable for all, and the writer stops for good
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from enum import Enum, auto
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any, NamedTuple
+
+from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
+from stepwire_server.journal.base import Conflict, JournalRefused
+from stepwire_server.journal.ledger import Ledger, Taken
+from stepwire_server.journal.schema import prepare
+
+__all__ = ["BROKEN", "Writer"]
+
+_log = logging.getLogger(__name__)
+
+_CHECKPOINT_BYTES = 16 << 20
+"""The WAL's size, by estimate, from which on it is checkpointed without waiting for a quiet moment."""
+
+_IDLE_SECONDS = 0.25
+"""How long nothing must have come before the writer checkpoints."""
+
+_PAGE = 4096
+_PAGES_A_COMMIT = 5
+_PAGES_AN_ENTRY = 1
+"""For the estimate: what one transaction, and one entry besides its data, adds to the WAL. Measured, not exact."""
+
+_BUSY_SECONDS = 5.0
+"""How long a transaction waits for another process, such as the sqlite3 shell, to let go of the file."""
+
+
+BROKEN = "The journal has failed and is stopped: the server has to be restarted."
+_FULL = "The journal's disk is full. Nothing was stored; try again when there is room."
+_BUSY = "Another process writes to the journal's file. Nothing was stored; try again."
+
+
+class _Cause(Enum):
+    """Why a transaction failed. The module's docstring says what follows."""
+
+    FULL = auto()
+    BUSY = auto()
+    ENTRY = auto()
+    UNKNOWN = auto()
+
+
+class _Entry(NamedTuple):
+    apply: Callable[[Ledger], Any]
+    size: int
+    committed: Callable[[Any], None] | None
+    done: asyncio.Future[Any]
+
+
+class _Outcome(NamedTuple):
+    entry: _Entry
+    result: Any
+    error: BaseException | None
+
+
+class Writer:
+    """The thread, and the queue before it. All methods are called in the event loop."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        synchronous: str,
+        on_broken: Callable[[], None],
+    ) -> None:
+        self._path = path
+        self._synchronous = synchronous
+        self._on_broken = on_broken
+        self._loop = asyncio.get_running_loop()
+        self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._broken = False
+        self._opened: asyncio.Future[None] = self._loop.create_future()
+        self._ended: asyncio.Future[None] = self._loop.create_future()
+        self._wal_bytes = 0
+        self._wal_limit = _CHECKPOINT_BYTES
+        # A daemon, so that a process that dies of something else need not wait for a journal that nobody closes.
+        self._thread = threading.Thread(target=self._run, name="stepwire-journal", daemon=True)
+
+    async def open(self) -> None:
+        """Starts the thread; returns when the file is ready. Raises what kept it from that; the thread is gone then."""
+        self._thread.start()
+        try:
+            await asyncio.shield(self._opened)
+        except BaseException:
+            await self.close()
+            raise
+
+    def submit(
+        self, apply: Callable[[Ledger], Any], *, size: int, committed: Callable[[Any], None] | None = None
+    ) -> asyncio.Future[Any]:
+        """Has `apply` done to the ledger, and returns a future that is done when it is durable or has failed.
+
+        `apply` runs in the thread, and a second time where it was rolled back through no fault of its own; `size` is
+        about how many bytes it stores. `committed` is called with its result, in the event loop and in the order of
+        the queue, after the futures of all that shared the transaction are done; also where the future was cancelled.
+        """
+        if self._broken:
+            raise JournalUnavailable(BROKEN)
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put(_Entry(apply, size, committed, done))
+        return done
+
+    async def close(self) -> None:
+        """Returns when everything in the queue is settled, the WAL is checkpointed and the thread is gone."""
+        self._queue.put(None)
+        await asyncio.shield(self._ended)
+        self._thread.join()
+
+    # -- in the thread
+
+    def _run(self) -> None:
+        connection = None
+        try:
+            connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
+            self._set_up(connection)
+            ledger = Ledger(connection)
+            self._call(_finish, self._opened)
+            self._serve(connection, ledger)
+        except BaseException as error:
+            self._call(_fail, self._opened, error)
+        finally:
+            if connection is not None:
+                connection.close()
+            self._call(_finish, self._ended)
+
+    def _set_up(self, connection: sqlite3.Connection) -> None:
+        prepare(connection, self._path)
+        mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+        if mode != "wal":
+            raise JournalRefused(f"{self._path} can't have a write-ahead log where it lies. Put it on a local disk.")
+        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+        connection.execute("PRAGMA fullfsync = ON")  # Counts on macOS only, where fsync alone promises nothing.
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        left = self._path.with_name(self._path.name + "-wal")
+        self._wal_bytes = left.stat().st_size if left.exists() else 0
+
+    def _serve(self, connection: sqlite3.Connection, ledger: Ledger) -> None:
+        batch: list[_Entry] = []
+        try:
+            more = True
+            while more:
+                batch, more = self._next()
+                if batch:
+                    self._process(ledger, batch)
+                    batch = []
+                    if self._wal_bytes > self._wal_limit:
+                        self._checkpoint(connection, "PASSIVE")
+                elif not more:
+                    self._checkpoint(connection, "TRUNCATE")
+                elif self._wal_bytes:
+                    self._checkpoint(connection, "PASSIVE")
+        except BaseException as error:
+            self._break(error, batch)
+
+    def _next(self) -> tuple[list[_Entry], bool]:
+        """Returns everything that waits, at least one entry; none after a quiet moment; and whether more may come."""
+        batch: list[_Entry] = []
+        try:
+            entry = self._queue.get(timeout=_IDLE_SECONDS if self._wal_bytes else None)
+            while entry is not None:
+                batch.append(entry)
+                entry = self._queue.get_nowait()
+        except Empty:
+            return batch, True
+        if batch:
+            self._queue.put(None)  # The end comes after what was before it.
+            return batch, True
+        return batch, False
+
+    def _process(self, ledger: Ledger, batch: Sequence[_Entry]) -> None:
+        """Runs a batch in one transaction and settles it. Raises only what leaves the outcome unknown."""
+        try:
+            ledger.begin()
+            outcomes = [_apply(ledger, entry) for entry in batch]
+            ledger.commit()
+        except Exception as error:
+            ledger.rollback()
+            match _cause(error):
+                case _Cause.FULL:
+                    outcomes = [_Outcome(entry, None, StorageFull(_FULL)) for entry in batch]
+                case _Cause.BUSY:
+                    outcomes = [_Outcome(entry, None, JournalUnavailable(_BUSY)) for entry in batch]
+                case _Cause.ENTRY if len(batch) == 1:
+                    outcomes = [_Outcome(batch[0], None, error)]
+                case _Cause.ENTRY:
+                    for entry in batch:
+                        self._process(ledger, [entry])
+                    return
+                case _Cause.UNKNOWN:
+                    raise
+        else:
+            self._wal_bytes += _PAGE * (_PAGES_A_COMMIT + _PAGES_AN_ENTRY * len(batch))
+            self._wal_bytes += sum(entry.size for entry in batch)
+        self._call(_settle, outcomes)
+
+    def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
+        """Moves what is in the WAL to its place, as far as no reader needs it where it is."""
+        try:
+            _, in_wal, done = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        except sqlite3.OperationalError as error:
+            if _primary(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise
+            _log.warning("the journal's WAL can't be checkpointed now: %s", error)
+            self._wal_limit += _CHECKPOINT_BYTES
+            self._wal_bytes = 0
+            return
+        left = (in_wal - done) * _PAGE
+        self._wal_bytes = left if left > 0 else 0
+        self._wal_limit = self._wal_bytes + _CHECKPOINT_BYTES
+
+    def _break(self, error: BaseException, batch: Sequence[_Entry]) -> None:
+        _log.critical("the journal stops: nobody knows what of the last commit is stored", exc_info=error)
+        self._call(self._stop_for_good, batch)
+
+    # -- in the event loop
+
+    def _stop_for_good(self, batch: Sequence[_Entry]) -> None:
+        self._broken = True
+        waiting = list(batch)
+        while True:
+            try:
+                entry = self._queue.get_nowait()
+            except Empty:
+                break
+            if entry is not None:
+                waiting.append(entry)
+        _settle([_Outcome(entry, None, JournalUnavailable(BROKEN)) for entry in waiting])
+        self._on_broken()
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        try:
+            self._loop.call_soon_threadsafe(function, *arguments)
+        except RuntimeError:
+            _log.error("the event loop ended before its journal was closed")
+
+
+def _apply(ledger: Ledger, entry: _Entry) -> _Outcome:
+    try:
+        return _Outcome(entry, entry.apply(ledger), None)
+    except (Conflict, JournalDamaged, Taken) as error:  # Raised before anything was written.
+        return _Outcome(entry, None, error)
+
+
+def _cause(error: Exception) -> _Cause:
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return _Cause.FULL
+    if not isinstance(error, sqlite3.Error):
+        return _Cause.ENTRY
+    match _primary(error):
+        case sqlite3.SQLITE_FULL:
+            return _Cause.FULL
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return _Cause.BUSY
+        case None | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_MISUSE:
+            return _Cause.ENTRY
+    return _Cause.UNKNOWN
+
+
+def _primary(error: sqlite3.Error) -> int | None:
+    """Returns SQLite's error code without its details. None where the error is the module's own."""
+    code: int | None = getattr(error, "sqlite_errorcode", None)
+    return None if code is None else code & 0xFF
+
+
+def _settle(outcomes: Sequence[_Outcome]) -> None:
+    for entry, result, error in outcomes:
+        if entry.done.done():
+            continue  # Whoever waited was cancelled.
+        if error is None:
+            entry.done.set_result(result)
+        else:
+            entry.done.set_exception(error)
+    for entry, result, error in outcomes:
+        if error is None and entry.committed is not None:
+            entry.committed(result)
+
+
+def _finish(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _fail(future: asyncio.Future[None], error: BaseException) -> None:
+    if not future.done():
+        future.set_exception(error)
