@@ -1,0 +1,1 @@
+"""System V as an app: queries on German public administration, answered from documents."""

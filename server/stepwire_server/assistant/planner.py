@@ -1,0 +1,152 @@
+"""From an analysis to a plan: for each intent the steps, and what each of them waits for."""
+
+from __future__ import annotations
+
+__all__ = ["build_plan"]
+
+from collections.abc import Mapping
+from typing import Any
+
+from stepwire.errors import QueryNotUnderstood
+from stepwire_server import Plan, plan_step
+
+from .language import Analysis
+
+_NAME = 200
+
+# What is searched for first, and how it is put together: aspect, search's name, operation, its name.
+_PAIRS: Mapping[str, tuple[str, str, str, str]] = {
+    "calculation": ("costs", "Search cost information", "calculation", "Calculate total cost"),
+    "definition": ("definition", "Search definition of {subject}", "synthesis", "Compose definition"),
+    "location": ("location", "Search location of {subject}", "aggregation", "Compile location details"),
+    "contact": ("contact", "Search contact information for {subject}", "aggregation", "Compile contact details"),
+    "timeline": ("deadlines", "Search deadlines for {subject}", "aggregation", "Compile timeline"),
+    "fact": ("facts", "Search facts about {subject}", "synthesis", "Compose answer"),
+}
+_KINDS = {"definition": "definition", "location": "location", "contact": "contact", "timeline": "timeline", "fact": "answer"}
+
+_HELP = (
+    "The query was not understood. What can be asked: how something is done (\"Bauantrag in Stuttgart\"), a comparison"
+    " (\"Unterschied zwischen GmbH und UG\"), what something costs (\"Was kostet ein Reisepass?\"), what a word means"
+    " (\"Was ist ein Bauvorbescheid?\"), where an office is (\"Wo ist das Standesamt?\"), how to reach one (\"Kontakt"
+    " Finanzamt Köln\"), deadlines (\"Wie lange dauert die Einbürgerung?\"), and facts; in German or English."
+)
+
+
+def build_plan(analysis: Analysis) -> Plan:
+    """Returns the plan that answers a query of this analysis. Its `analysis` field carries what was understood.
+
+    Raises QueryNotUnderstood, saying what can be asked, where the intent is `unknown`.
+    """
+    match analysis.intent:
+        case "unknown":
+            raise QueryNotUnderstood(_HELP)
+        case "procedure":
+            plan = _procedure(analysis)
+        case "comparison":
+            plan = _comparison(analysis)
+        case "fact" | "calculation" | "definition" | "location" | "contact" | "timeline":
+            plan = _pair(analysis)
+    plan.name = analysis.intent
+    plan.analysis.update(analysis.to_dict())
+    return plan
+
+
+def _procedure(analysis: Analysis) -> Plan:
+    search = _search_input(analysis)
+    compose = _compose_input(analysis)
+    return Plan(
+        steps=[
+            plan_step(
+                "requirements",
+                "search",
+                name=_name("Search requirements for {subject}", subject=analysis.subject),
+                input={**search, "aspect": "requirements"},
+            ),
+            plan_step("forms", "search", name="Search required forms", input={**search, "aspect": "forms"}),
+            plan_step(
+                "checklist",
+                "synthesis",
+                name="Compile procedure checklist",
+                input={**compose, "kind": "checklist"},
+                depends_on=["requirements", "forms"],
+            ),
+        ]
+    )
+
+
+def _comparison(analysis: Analysis) -> Plan:
+    search = _search_input(analysis)
+    numbered = list(enumerate(analysis.items, 1))
+    steps = [
+        plan_step(
+            f"search_{number}",
+            "search",
+            name=_name("Search {subject} information", subject=item),
+            input={**search, "subject": item, "aspect": "information"},
+        )
+        for number, item in numbered
+    ]
+    steps += [
+        plan_step(
+            f"analyze_{number}",
+            "analysis",
+            name=_name("Analyze {subject}", subject=item),
+            input={"subject": item, "language": analysis.language},
+            depends_on=[f"search_{number}"],
+        )
+        for number, item in numbered
+    ]
+    steps.append(
+        plan_step(
+            "compare",
+            "comparison",
+            name=_name("Compare {subject}", subject=" vs ".join(analysis.items)),
+            input={"items": list(analysis.items), "language": analysis.language},
+            depends_on=[f"analyze_{number}" for number, _ in numbered],
+        )
+    )
+    return Plan(steps=steps)
+
+
+def _pair(analysis: Analysis) -> Plan:
+    aspect, search_name, operation, name = _PAIRS[analysis.intent]
+    compose = _compose_input(analysis)
+    if analysis.intent == "calculation":
+        amount = analysis.parameters.get("amount")
+        compose |= {"terms": list(analysis.terms), **({} if amount is None else {"amount": str(amount)})}
+    else:
+        compose["kind"] = _KINDS[analysis.intent]
+        if analysis.intent == "fact":
+            compose["terms"] = list(analysis.terms)
+    return Plan(
+        steps=[
+            plan_step(
+                "search",
+                "search",
+                name=_name(search_name, subject=analysis.subject),
+                input={**_search_input(analysis), "aspect": aspect},
+            ),
+            plan_step("answer", operation, name=name, input=compose, depends_on=["search"]),
+        ]
+    )
+
+
+def _search_input(analysis: Analysis) -> dict[str, Any]:
+    parameters = analysis.parameters
+    return {
+        "subject": analysis.subject,
+        "terms": list(analysis.terms),
+        "place": parameters.get("location", ""),
+        "state": parameters.get("state", ""),
+    }
+
+
+def _compose_input(analysis: Analysis) -> dict[str, Any]:
+    return {"subject": analysis.subject, "place": analysis.parameters.get("location", ""), "language": analysis.language}
+
+
+def _name(template: str, *, subject: str) -> str:
+    """Returns the step's name; a subject that is too long for it is cut."""
+    room = _NAME - len(template) + len("{subject}")
+    return template.format(subject=subject if len(subject) <= room else subject[: room - 3] + "...")
