@@ -1,1 +1,84 @@
-"""The client of Stepwire."""
+"""The client of Stepwire, which runs plans of many steps and streams every step's progress.
+
+    from stepwire import Client
+
+    with Client("localhost:50051") as client:
+        run = client.execute("Bauantrag für Einfamilienhaus in Stuttgart")
+        for event in run:
+            print(f"{event.progress.percentage:5.1f} %  {event.message}")
+        print(run.result())
+
+`stepwire.aio.Client` is the same in async, `stepwire.errors` has all that can be raised, `stepwire.v1` has the
+contract's messages. Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from stepwire.client import Client, Run
+    from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
+    from stepwire.events import event_type, is_completed, is_error, is_terminal, to_dict, to_json
+    from stepwire.progress import ProgressCallback, ProgressTracker
+    from stepwire.resume import Patience
+
+    __version__: str
+
+__all__ = [
+    "Client",
+    "ExecutionCancelled",
+    "ExecutionFailed",
+    "Patience",
+    "ProgressCallback",
+    "ProgressTracker",
+    "Run",
+    "StepwireError",
+    "StreamBroken",
+    "__version__",
+    "event_type",
+    "is_completed",
+    "is_error",
+    "is_terminal",
+    "to_dict",
+    "to_json",
+]
+
+_MODULES = {
+    "Client": "client",
+    "ExecutionCancelled": "errors",
+    "ExecutionFailed": "errors",
+    "Patience": "resume",
+    "ProgressCallback": "progress",
+    "ProgressTracker": "progress",
+    "Run": "client",
+    "StepwireError": "errors",
+    "StreamBroken": "errors",
+    "event_type": "events",
+    "is_completed": "events",
+    "is_error": "events",
+    "is_terminal": "events",
+    "to_dict": "events",
+    "to_json": "events",
+}
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value: Any = version("stepwire")
+    elif name in _MODULES:
+        value = getattr(importlib.import_module(f"stepwire.{_MODULES[name]}"), name)
+    elif name in ("aio", "errors"):
+        return importlib.import_module(f"stepwire.{name}")
+    else:
+        raise AttributeError(f"module 'stepwire' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

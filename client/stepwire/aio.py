@@ -1,0 +1,550 @@
+"""The client for programs with an event loop: `stepwire.client` in async, over the same state machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from datetime import datetime
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, cast
+from weakref import WeakSet
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+
+from stepwire import requests
+from stepwire.errors import CallFailed, StepwireError
+from stepwire.events import has_ended, is_terminal
+from stepwire.progress import Handler
+from stepwire.requests import METHODS, Method, Span, seconds
+from stepwire.resume import Finish, Open, Patience, Read, Refuse, pause_before
+from stepwire.run import BaseRun, Source
+from stepwire.transport import ChannelOption, channel_options, error_from_call
+from stepwire.v1 import execution_service_pb2 as service_pb2
+from stepwire.v1.event_pb2 import Event
+from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
+from stepwire.v1.plan_pb2 import Plan
+
+__all__ = ["Client", "Run"]
+
+_ROOM = 4
+"""Messages that may wait for the caller. Beyond that flow control holds the server back."""
+
+_Response = TypeVar("_Response", bound=Message)
+
+
+class Client:
+    """Starts, follows and controls executions on one server. Connects when it is first used. For one event loop.
+
+        async with Client("localhost:50051") as client:
+            async for event in await client.execute("Bauantrag für Einfamilienhaus in Stuttgart"):
+                print(event.message)
+
+    `target` is HOST:PORT. `timeout` is the deadline of each unary call, and the longest that a stream may take to
+    begin. `credentials` make it TLS. `options` are more channel arguments of gRPC. `patience` says how long it goes on
+    trying.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        timeout: Span = 10.0,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: Iterable[ChannelOption] = (),
+        patience: Patience | None = None,
+    ) -> None:
+        self._timeout = seconds(timeout)
+        self._patience = patience or Patience()
+        self._wire = _Wire(target, credentials=credentials, options=channel_options(options))
+        self._runs: WeakSet[Run] = WeakSet()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends all streams and the connection. What runs on the server goes on. Closing twice is once."""
+        for run in list(self._runs):
+            await run.close()
+        await self._wire.close()
+
+    async def execute(
+        self,
+        query: str | None = None,
+        *,
+        kinds: Iterable[str] = (),
+        step_ids: Iterable[str] = (),
+        heartbeat_interval: Span | None = None,
+        on_event: Handler | None = None,
+        history: int = 1000,
+        **work: Unpack[requests.Work],
+    ) -> Run:
+        """Starts an execution and follows it. Returns once the server has accepted it.
+
+        Give a query, or `plan`, or `call` with `input`; the other keywords are those of `stepwire.requests.Work`.
+        `kinds` and `step_ids` select events. `on_event` is called with each event that is read, and may be a coroutine
+        function. `history` is how many
+        events the tracker keeps. Losing the connection, or this process, does not end the execution.
+
+        Raises InvalidRequest, NotFound, NoPlanner, RequestIdReused, LimitReached or CallFailed.
+        """
+        request = requests.execute(query, kinds=kinds, step_ids=step_ids, heartbeat_interval=heartbeat_interval, **work)
+        source = Source(request=request, kinds=kinds, step_ids=step_ids, heartbeat_interval=heartbeat_interval)
+        return await self._follow(source, on_event=on_event, history=history)
+
+    async def watch(
+        self,
+        execution_id: str,
+        *,
+        after_sequence: int = 0,
+        kinds: Iterable[str] = (),
+        step_ids: Iterable[str] = (),
+        heartbeat_interval: Span | None = None,
+        on_event: Handler | None = None,
+        history: int = 1000,
+    ) -> Run:
+        """Follows an execution that exists, ended or not, from what comes after `after_sequence` (exclusive).
+
+        Raises ExecutionNotFound, CursorExpired, CursorAhead, FilterInvalid, LimitWatchers or CallFailed.
+        """
+        source = Source(
+            execution_id=execution_id,
+            after_sequence=after_sequence,
+            kinds=kinds,
+            step_ids=step_ids,
+            heartbeat_interval=heartbeat_interval,
+        )
+        return await self._follow(source, on_event=on_event, history=history)
+
+    async def start(self, query: str | None = None, **work: Unpack[requests.Work]) -> Execution:
+        """Starts an execution and returns its snapshot at once. Raises as `execute`."""
+        request = requests.start(requests.execute(query, **work))
+        return (await self._unary("StartExecution", request, service_pb2.StartExecutionResponse)).execution
+
+    async def wait(self, execution_id: str, timeout: Span | None = None) -> Execution:  # noqa: ASYNC109 - the server waits
+        """Returns the snapshot of the ended execution, or the one after `timeout`: its state says which."""
+        for span in requests.waits(timeout, clock=time.monotonic):
+            request = service_pb2.WaitExecutionRequest(execution_id=execution_id, timeout=requests.duration(span))
+            response = await self._unary(
+                "WaitExecution", request, service_pb2.WaitExecutionResponse, limit=span + self._timeout
+            )
+            if has_ended(response.execution):
+                break
+        return response.execution
+
+    async def get(self, execution_id: str, *, full: bool = False) -> Execution:
+        """Returns a snapshot; with `full` its plan too."""
+        view = ExecutionView.EXECUTION_VIEW_FULL if full else ExecutionView.EXECUTION_VIEW_BASIC
+        request = service_pb2.GetExecutionRequest(execution_id=execution_id, view=view)
+        return (await self._unary("GetExecution", request, service_pb2.GetExecutionResponse)).execution
+
+    def list(
+        self,
+        *,
+        states: Iterable[str] = (),
+        session_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        execution_ids: Iterable[str] = (),
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        page_size: int = 0,
+    ) -> AsyncIterator[Execution]:
+        """Gives the snapshots that match all of this, newest first. Each page is asked for when it is needed.
+
+        `states` are short names, such as "RUNNING".
+        """
+        request = requests.snapshots(
+            states=states,
+            session_id=session_id,
+            labels=labels,
+            execution_ids=execution_ids,
+            created_from=created_from,
+            created_before=created_before,
+            page_size=page_size,
+        )
+        return self._pages(request)
+
+    def events(
+        self, execution_id: str, after_sequence: int = 0, *, kinds: Iterable[str] = (), step_ids: Iterable[str] = ()
+    ) -> AsyncIterator[Event]:
+        """Gives the events that there are after `after_sequence` (exclusive), and does not wait for more."""
+        request = service_pb2.ListEventsRequest(
+            execution_id=execution_id, after_sequence=after_sequence, filter=requests.selection(kinds, step_ids)
+        )
+        return self._event_pages(request)
+
+    async def cancel(self, execution_id: str, reason: str = "", actor: str = "") -> Execution:
+        """Asks an execution to end. Returns once that is recorded; the end comes later. Raises ExecutionEnded."""
+        request = service_pb2.CancelExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
+        return (await self._unary("CancelExecution", request, service_pb2.CancelExecutionResponse)).execution
+
+    async def build_plan(self, query: str) -> Plan:
+        """Returns the plan that a query becomes. Runs nothing. Raises QueryNotUnderstood, NoPlanner."""
+        return (
+            await self._unary("BuildPlan", service_pb2.BuildPlanRequest(query=query), service_pb2.BuildPlanResponse)
+        ).plan
+
+    async def operations(self) -> service_pb2.ListOperationsResponse:
+        """Returns what the server can run."""
+        return await self._unary(
+            "ListOperations", service_pb2.ListOperationsRequest(), service_pb2.ListOperationsResponse
+        )
+
+    async def server_info(self) -> service_pb2.GetServerInfoResponse:
+        """Returns the server's version, limits and capabilities."""
+        return await self._unary("GetServerInfo", service_pb2.GetServerInfoRequest(), service_pb2.GetServerInfoResponse)
+
+    async def _follow(self, source: Source, *, on_event: Handler | None, history: int) -> Run:
+        run = Run(self, source, on_event=on_event, history=history)
+        self._runs.add(run)
+        await run._begin()
+        return run
+
+    async def _pages(self, request: service_pb2.ListExecutionsRequest) -> AsyncIterator[Execution]:
+        while True:
+            page = await self._unary("ListExecutions", request, service_pb2.ListExecutionsResponse)
+            for execution in page.executions:
+                yield execution
+            if not page.next_page_token:
+                return
+            request.page_token = page.next_page_token
+
+    async def _event_pages(self, request: service_pb2.ListEventsRequest) -> AsyncIterator[Event]:
+        while True:
+            page = await self._unary("ListEvents", request, EventBatch)
+            requests.check_page(page, request)
+            for event in page.events:
+                yield event
+            if page.sequence <= request.after_sequence or any(is_terminal(event) for event in page.events[-1:]):
+                return
+            request.after_sequence = page.sequence
+
+    async def _unary(
+        self, name: str, request: Message, response: type[_Response], *, limit: float | None = None
+    ) -> _Response:
+        deadline = time.monotonic() + (self._timeout if limit is None else limit)
+        failures = 0
+        while True:
+            try:
+                return cast(_Response, await self._wire.unary(METHODS[name], request, deadline - time.monotonic()))
+            except grpc.aio.AioRpcError as failure:
+                error = error_from_call(failure)
+            failures += 1
+            pause = pause_before(
+                error,
+                failures=failures,
+                left=deadline - time.monotonic(),
+                patience=self._patience,
+                random=random.random,
+            )
+            if pause is None:
+                raise error
+            await asyncio.sleep(pause)
+
+
+class Run(BaseRun):
+    """An execution that is being followed: an async iterator of its events, in order, each once. For one task.
+
+        run = await client.execute("...")
+        async for event in run:
+            print(event.progress.percentage, event.message)
+        print(await run.result())
+
+    Leaving the loop early, by `break` or by an exception, ends the call at once; the execution goes on. Another loop or
+    `result` then takes it up again where it was left.
+    """
+
+    def __init__(self, client: Client, source: Source, *, on_event: Handler | None, history: int) -> None:
+        self._call: _Call | None = None
+        self._link: _Link | None = None
+        super().__init__(
+            source,
+            on_event=on_event,
+            history=history,
+            opening=client._timeout,
+            patience=client._patience,
+            random=random.random,
+        )
+        self._client = client
+        self._woken = asyncio.Event()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    def __del__(self) -> None:
+        if self._call is not None:
+            self._call.cut()
+
+    def __aiter__(self) -> AsyncIterator[Event]:
+        return _Loop(self)
+
+    async def __anext__(self) -> Event:
+        event = await self._next()
+        if event is None:
+            raise StopAsyncIteration
+        return event
+
+    async def result(self) -> Any:
+        """Reads what is left, and returns the output as plain Python.
+
+        Raises ExecutionFailed or ExecutionCancelled where it did not complete, StreamBroken where the stream can't go
+        on.
+        """
+        async for _ in self:
+            pass
+        return self._outcome()
+
+    async def cancel(self, reason: str = "", actor: str = "") -> Execution:
+        """Asks the execution to end. Its last events still come. Raises ExecutionEnded where it has."""
+        return await self._client.cancel(self.execution_id, reason, actor)
+
+    async def close(self) -> None:
+        """Ends the call. The execution goes on. The run can't be read any more. Closing twice is once."""
+        self._closed = True
+        self._woken.set()
+        await self._drop_call()
+        self._resumption.suspend()
+
+    async def _begin(self) -> None:
+        """Returns once the stream has begun. Raises where it can't."""
+        try:
+            while not self._resumption.welcomed and await self._advance():
+                pass
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _next(self) -> Event | None:
+        event = self._resumption.take()
+        while event is None:
+            if not await self._advance():
+                return None
+            event = self._resumption.take()
+        self.tracker.add_event(event)
+        if self._callback is not None:
+            await self._callback.send(event)
+        return event
+
+    async def _advance(self) -> bool:
+        """Does what the state machine asks for next. Returns False where the stream is over."""
+        resumption = self._resumption
+        match resumption.step(time.monotonic()):
+            case Read(seconds=left) if self._call is not None and not self._closed:
+                match await self._call.get(left):
+                    case EventBatch() as batch:
+                        resumption.received(batch, time.monotonic())
+                    case _End(error=error):
+                        resumption.ended(error, time.monotonic())
+                    case None if not self._closed:
+                        resumption.silent(time.monotonic())
+            case Open() as opening if not self._closed:
+                await self._drop_call()
+                if opening.wait > 0:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._woken.wait(), opening.wait)
+                        raise self._closed_error()
+                method, request = self._call_for(opening)
+                self._call = await self._client._wire.stream(
+                    method, request, instead_of=self._link if opening.fresh else None
+                )
+                self._link = self._call.link
+                resumption.opened(time.monotonic())
+            case Finish():
+                await self._drop_call()
+                return False
+            case Refuse(error=error):
+                await self._drop_call()
+                raise error
+            case _:
+                raise self._closed_error()
+        return True
+
+    def _cut(self) -> None:
+        """Ends the call without waiting for what is left of it."""
+        call, self._call = self._call, None
+        if call is not None:
+            call.cut()
+        self._resumption.suspend()
+
+    async def _drop_call(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            await call.close()
+
+
+class _Loop:
+    """What `async for` holds. A loop that is left drops it at once, and with it the call."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Event:
+        return await self._run.__anext__()
+
+    def __del__(self) -> None:
+        self._run._cut()
+
+
+class _End:
+    """The end of a call: None as error for OK."""
+
+    __match_args__ = ("error",)
+
+    def __init__(self, error: StepwireError | None) -> None:
+        self.error = error
+
+
+class _Call:
+    """An open call. A task reads it into a queue: a read under a time limit would cancel the call itself."""
+
+    def __init__(self, rpc: Any, link: _Link, *, release: Callable[[], None]) -> None:
+        self.link = link
+        self._rpc = rpc
+        self._release = release
+        self._queue: asyncio.Queue[EventBatch | _End | None] = asyncio.Queue(_ROOM)
+        self._closed = False
+        # The task knows the call's parts, never the run: a run that nobody holds any more can go.
+        self._task = asyncio.create_task(_read(rpc, self._queue), name="stepwire-read")
+
+    async def get(self, seconds: float) -> EventBatch | _End | None:
+        """Returns what is next, or None after so many seconds, or when closed."""
+        if self._closed:
+            return None
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._queue.get_nowait()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
+
+    def cut(self) -> None:
+        """Ends the call. Its task ends in the next turn of the loop."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self._task.get_loop().is_closed():
+            self._rpc.cancel()
+            self._task.cancel()
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self._queue.put_nowait(None)
+        self._release()
+
+    async def close(self) -> None:
+        """Ends the call, and waits for its task."""
+        self.cut()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+
+async def _read(rpc: Any, queue: asyncio.Queue[EventBatch | _End | None]) -> None:
+    error: StepwireError | None = None
+    try:
+        while (batch := await rpc.read()) is not grpc.aio.EOF:
+            await queue.put(batch)
+    except grpc.aio.AioRpcError as failure:
+        error = error_from_call(failure)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        error = CallFailed("The call was cancelled.", status_code=code_pb2.CANCELLED)
+    await queue.put(_End(error))
+
+
+class _Link:
+    """A channel, with the number of its open calls."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.calls = 0
+
+
+class _Wire:
+    """The connection. A fresh one takes the place of one that is going; the old one closes after its last call."""
+
+    def __init__(
+        self, target: str, *, credentials: grpc.ChannelCredentials | None, options: Iterable[ChannelOption]
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._options = list(options)
+        self._link: _Link | None = None
+        self._old: list[_Link] = []
+        self._closed = False
+
+    async def unary(self, method: Method, request: Message, limit: float) -> Message:
+        link = self._take(None)
+        try:
+            call = link.channel.unary_unary(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+            return await call(request, timeout=max(0.0, limit))
+        finally:
+            self._give(link)
+
+    async def stream(self, method: Method, request: Message, *, instead_of: _Link | None) -> _Call:
+        link = self._take(instead_of)
+        try:
+            await self._close_idle()
+            open_call = link.channel.unary_stream(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=EventBatch.FromString,
+            )
+            return _Call(open_call(request), link, release=lambda: self._give(link))
+        except BaseException:
+            self._give(link)
+            raise
+
+    async def close(self) -> None:
+        self._closed = True
+        links, self._old, self._link = [*self._old, *([self._link] if self._link else [])], [], None
+        for link in links:
+            await link.channel.close()
+
+    def _take(self, instead_of: _Link | None) -> _Link:
+        """Returns the connection for one more call; another one where `instead_of` is the newest."""
+        if self._closed:
+            raise RuntimeError("The client is closed.")
+        link = self._link
+        if link is None or link is instead_of:
+            if link is not None:
+                self._old.append(link)
+            link = self._link = _Link(self._connect())
+        link.calls += 1
+        return link
+
+    def _give(self, link: _Link) -> None:
+        link.calls -= 1
+
+    async def _close_idle(self) -> None:
+        idle = [link for link in self._old if not link.calls]
+        self._old = [link for link in self._old if link.calls]
+        for link in idle:
+            await link.channel.close()
+
+    def _connect(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._target, options=self._options)
+        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)

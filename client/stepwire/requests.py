@@ -1,0 +1,237 @@
+"""The requests of the service, made from plain Python arguments, and the names and types of its methods."""
+
+from __future__ import annotations
+
+import itertools
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Literal, NamedTuple, TypedDict
+
+from google.protobuf import duration_pb2, message_factory
+from google.protobuf.message import Message
+
+from stepwire.errors import StreamBroken
+from stepwire.v1 import execution_service_pb2 as service_pb2
+from stepwire.v1.event_pb2 import ExecutionState
+from stepwire.v1.execution_pb2 import EventBatch, EventFilter, ExecutionFilter, ExecutionOptions
+from stepwire.v1.plan_pb2 import Plan, PlanCall
+from stepwire.values import to_plan, to_struct
+
+__all__ = [
+    "METHODS",
+    "FailurePolicy",
+    "Method",
+    "Span",
+    "Work",
+    "check_page",
+    "duration",
+    "execute",
+    "seconds",
+    "selection",
+    "snapshots",
+    "start",
+    "waits",
+]
+
+Span = float | timedelta
+"""A span of time: seconds, or a timedelta."""
+
+FailurePolicy = Literal["continue", "fail_fast"]
+"""What happens to the rest when a step fails: steps that do not depend on it finish, or all are cancelled."""
+
+
+class Method(NamedTuple):
+    """One method of the service."""
+
+    path: str
+    """As gRPC names it."""
+    response: type[Message]
+    """The class of its response."""
+
+
+_WAIT = 30.0
+"""Seconds of one WaitExecution: below what proxies allow a silent call."""
+
+_SERVICE = service_pb2.DESCRIPTOR.services_by_name["ExecutionService"]
+
+METHODS: Mapping[str, Method] = {
+    method.name: Method(f"/{_SERVICE.full_name}/{method.name}", message_factory.GetMessageClass(method.output_type))
+    for method in _SERVICE.methods
+}
+"""All methods of the service, by name."""
+
+
+def seconds(span: Span) -> float:
+    """Returns a span in seconds."""
+    return span.total_seconds() if isinstance(span, timedelta) else float(span)
+
+
+class Work(TypedDict, total=False):
+    """What to run and how: the keywords of `execute` and `start`, beside the query."""
+
+    plan: Plan | Mapping[str, Any] | None
+    """A plan, as a message or written as JSON. Instead of a query."""
+    call: str | None
+    """The name of a plan that the app keeps. Instead of a query."""
+    input: Mapping[str, Any] | None
+    """The input of that plan."""
+    request_id: str | None
+    """Makes the call idempotent: the same id and the same request are the same execution. Default: a new one."""
+    session_id: str
+    """Groups executions."""
+    labels: Mapping[str, str] | None
+    """Free pairs to select by."""
+    max_parallel_steps: int
+    """The most steps that run at once. 0, the default: the server's limit; 1: one at a time."""
+    time_limit: Span | None
+    """The longest that the execution may take. Default: no limit."""
+    failure_policy: FailurePolicy
+    """Default: "continue"."""
+    simulate: bool
+    """Run the plan without its operations."""
+    cancel_if_unwatched_for: Span | None
+    """Cancel the execution when nobody has watched it for so long. Default: never."""
+
+
+def execute(
+    query: str | None,
+    *,
+    plan: Plan | Mapping[str, Any] | None = None,
+    call: str | None = None,
+    input: Mapping[str, Any] | None = None,  # noqa: A002 - the contract's word
+    request_id: str | None = None,
+    session_id: str = "",
+    labels: Mapping[str, str] | None = None,
+    max_parallel_steps: int = 0,
+    time_limit: Span | None = None,
+    failure_policy: FailurePolicy = "continue",
+    simulate: bool = False,
+    cancel_if_unwatched_for: Span | None = None,
+    kinds: Iterable[str] = (),
+    step_ids: Iterable[str] = (),
+    heartbeat_interval: Span | None = None,
+) -> service_pb2.ExecuteRequest:
+    """Returns the request. Where no request id is given it gets one, so that it can be sent again."""
+    if sum(work is not None for work in (query, plan, call)) != 1:
+        raise TypeError("Give one of these: a query, plan=..., call=...")
+    if input is not None and call is None:
+        raise TypeError("input=... is the input of a named plan: it goes with call=...")
+    options = ExecutionOptions(
+        max_parallel_steps=max_parallel_steps,
+        time_limit=duration(time_limit),
+        failure_policy=_POLICIES[failure_policy],
+        simulate=simulate,
+        cancel_if_unwatched_for=duration(cancel_if_unwatched_for),
+    )
+    request = service_pb2.ExecuteRequest(
+        request_id=secrets.token_urlsafe(16) if request_id is None else request_id,
+        session_id=session_id,
+        labels=labels,
+        options=options,
+        filter=selection(kinds, step_ids),
+        heartbeat_interval=duration(heartbeat_interval),
+    )
+    if query is not None:
+        request.query = query
+    elif plan is not None:
+        request.plan.CopyFrom(plan if isinstance(plan, Plan) else to_plan(plan))
+    elif call is not None:
+        request.call.CopyFrom(PlanCall(plan=call, input=to_struct(input) if input is not None else None))
+    return request
+
+
+def start(request: service_pb2.ExecuteRequest) -> service_pb2.StartExecutionRequest:
+    """Returns the request to start the same work without a stream: the fields of that name."""
+    started = service_pb2.StartExecutionRequest(
+        request_id=request.request_id,
+        session_id=request.session_id,
+        labels=request.labels,
+        options=request.options,
+    )
+    match request.WhichOneof("work"):
+        case "query":
+            started.query = request.query
+        case "plan":
+            started.plan.CopyFrom(request.plan)
+        case _:
+            started.call.CopyFrom(request.call)
+    return started
+
+
+def waits(timeout: Span | None, *, clock: Callable[[], float]) -> Iterator[float]:
+    """Gives the seconds of one WaitExecution after the other, until `timeout` is over."""
+    if timeout is None:
+        yield from itertools.repeat(_WAIT)
+    else:
+        end = clock() + seconds(timeout)
+        yield min(_WAIT, seconds(timeout))
+        while (left := end - clock()) > 0:
+            yield min(_WAIT, left)
+
+
+def check_page(page: EventBatch, request: service_pb2.ListEventsRequest) -> None:
+    """Raises StreamBroken where a page of events does not begin where the one before ended."""
+    if page.after_sequence > request.after_sequence:
+        raise StreamBroken(
+            f"Events {request.after_sequence + 1} to {page.after_sequence} are missing",
+            execution_id=request.execution_id,
+            sequence=request.after_sequence,
+        )
+
+
+def selection(kinds: Iterable[str], step_ids: Iterable[str]) -> EventFilter | None:
+    """Returns the filter of events, or None where all are wanted."""
+    message = EventFilter(kinds=_texts(kinds), step_ids=_texts(step_ids))
+    return message if message.kinds or message.step_ids else None
+
+
+def snapshots(
+    *,
+    states: Iterable[str],
+    session_id: str,
+    labels: Mapping[str, str] | None,
+    execution_ids: Iterable[str],
+    created_from: datetime | None,
+    created_before: datetime | None,
+    page_size: int,
+) -> service_pb2.ListExecutionsRequest:
+    """Returns the request for the first page. States are short names, such as "RUNNING"."""
+    message = ExecutionFilter(
+        execution_ids=_texts(execution_ids),
+        session_id=session_id,
+        labels=labels,
+        states=[_state(name) for name in _texts(states)],
+    )
+    for field, time in ((message.created_from, created_from), (message.created_before, created_before)):
+        if time is not None:
+            field.FromDatetime(time)
+    return service_pb2.ListExecutionsRequest(filter=message, page_size=page_size)
+
+
+_POLICIES: Mapping[FailurePolicy, ExecutionOptions.FailurePolicy.ValueType] = {
+    "continue": ExecutionOptions.FAILURE_POLICY_CONTINUE,
+    "fail_fast": ExecutionOptions.FAILURE_POLICY_FAIL_FAST,
+}
+
+
+def _state(name: str) -> ExecutionState.ValueType:
+    try:
+        return ExecutionState.Value(f"EXECUTION_STATE_{name.upper()}")
+    except ValueError:
+        names = ", ".join(state.removeprefix("EXECUTION_STATE_") for state in ExecutionState.keys()[1:])
+        raise ValueError(f"No such state: {name}. There are: {names}") from None
+
+
+def _texts(texts: Iterable[str]) -> list[str]:
+    """A single text is meant as one, not as its letters."""
+    return [texts] if isinstance(texts, str) else list(texts)
+
+
+def duration(span: Span | None) -> duration_pb2.Duration | None:
+    """Returns a span as a Duration, or None for none."""
+    if span is None:
+        return None
+    message = duration_pb2.Duration()
+    message.FromTimedelta(span if isinstance(span, timedelta) else timedelta(seconds=span))
+    return message

@@ -1,0 +1,1 @@
+"""The terminal client. It needs click and rich: the extra `cli`."""

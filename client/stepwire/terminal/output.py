@@ -1,0 +1,123 @@
+"""What the terminal client prints beside events: outputs, snapshots, plans, operations and errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markdown import Markdown
+
+from stepwire.errors import CallFailed, LimitReached, StepwireError
+from stepwire.events import execution_to_dict, message_to_dict
+from stepwire.terminal.views import span_text
+from stepwire.v1.execution_pb2 import Execution
+from stepwire.v1.execution_service_pb2 import ListOperationsResponse
+from stepwire.v1.plan_pb2 import Plan
+
+__all__ = [
+    "error_text",
+    "print_execution",
+    "print_json",
+    "print_operations",
+    "print_output",
+    "print_plan",
+    "print_table",
+]
+
+
+def print_json(value: object) -> None:
+    """Prints one line of JSON."""
+    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+
+
+def print_output(output: Any, *, console: Console) -> None:
+    """Prints what an execution returned: a field `markdown` as Markdown, else indented JSON; nothing for None."""
+    if output is None:
+        return
+    text = output.get("markdown") if isinstance(output, dict) else None
+    if isinstance(text, str):
+        if console.is_terminal:
+            console.print(Markdown(text))
+        else:
+            click.echo(text)
+    else:
+        click.echo(json.dumps(output, ensure_ascii=False, indent=2))
+
+
+def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints columns, as wide as their widest text."""
+    table = [list(head), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in table) for column in range(len(head))]
+    for row in table:
+        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_execution(execution: Execution) -> None:
+    """Prints a snapshot, one fact a line."""
+    progress = execution.progress
+    facts = execution_to_dict(execution)
+    lines = {
+        "execution": execution.execution_id,
+        "state": facts["state"],
+        "progress": f"{progress.percentage:.0f}%, {progress.completed_steps} of {progress.total_steps} steps completed"
+        + (f", {progress.failed_steps} failed" if progress.failed_steps else "")
+        + (f", {progress.skipped_steps} skipped" if progress.skipped_steps else ""),
+        "elapsed": span_text(progress.elapsed),
+        "query": execution.query,
+        "session": execution.session_id,
+        "request id": execution.request_id,
+        "labels": ", ".join(f"{key}={value}" for key, value in sorted(execution.labels.items())),
+        "created": facts.get("create_time", ""),
+        "ended": facts.get("end_time", ""),
+        "error": execution.error.message,
+        "last event": str(execution.as_of_sequence),
+    }
+    for name, value in lines.items():
+        if value:
+            click.echo(f"{name:<12}{value}")
+
+
+def print_plan(plan: Plan) -> None:
+    """Prints a plan's steps with what they wait for."""
+    click.echo(f"{plan.name or 'Plan'}: {len(plan.steps)} step{'' if len(plan.steps) == 1 else 's'}")
+    names = {step.id: str(index) for index, step in enumerate(plan.steps, 1)}
+    for index, step in enumerate(plan.steps, 1):
+        after = ", ".join(names.get(other, other) for other in step.depends_on)
+        click.echo(f"  {index}. {step.name or step.id} [{step.operation}]" + (f" after {after}" if after else ""))
+    if plan.HasField("analysis"):
+        analysis = message_to_dict(plan)["analysis"]
+        click.echo("Understood: " + json.dumps(analysis, ensure_ascii=False, indent=2))
+
+
+def print_operations(response: ListOperationsResponse) -> None:
+    """Prints what a server can run."""
+    for title, entries in (("Operations", response.operations), ("Plans", response.plans)):
+        if entries:
+            click.echo(f"{title}:")
+            for entry in entries:
+                click.echo(f"  {entry.name}({_parameters(message_to_dict(entry).get('input_schema', {}))})")
+                if entry.description:
+                    click.echo(f"      {entry.description.strip().splitlines()[0]}")
+    if response.has_planner:
+        click.echo(f"Queries: {response.planner_description or 'this server plans them.'}")
+
+
+def error_text(error: StepwireError, *, server: str) -> str:
+    """Returns what went wrong and what to do, in one or a few lines."""
+    if isinstance(error, CallFailed):
+        return f"{server} can't be reached or does not answer: {error.message}"
+    text = str(error)
+    if isinstance(error, LimitReached) and error.retry_after is not None:
+        text += f"\n  Try again in {error.retry_after.total_seconds():.0f} s."
+    return text
+
+
+def _parameters(schema: dict[str, Any]) -> str:
+    required = schema.get("required", [])
+    return ", ".join(
+        f"{name}: {value.get('type', 'any') if isinstance(value, dict) else 'any'}" + ("" if name in required else "?")
+        for name, value in schema.get("properties", {}).items()
+    )

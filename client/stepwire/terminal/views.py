@@ -1,0 +1,149 @@
+"""How a run is shown as it happens: as lines for people, or as lines of JSON. `live` has the view for terminals."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import click
+from google.protobuf.duration_pb2 import Duration
+
+from stepwire.events import event_type, to_json
+from stepwire.v1.event_pb2 import AgentUpdate, Event, StepSkipped, SupervisorUpdate
+
+__all__ = ["JsonView", "PlainView", "View", "line_of", "span_text"]
+
+
+class View(Protocol):
+    """Shows events, and is entered before the first and left after the last."""
+
+    def __enter__(self) -> View: ...
+    def __exit__(self, *error: object) -> None: ...
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        ...
+
+
+class JsonView:
+    """Each event as one line of JSON, as `to_dict` has it."""
+
+    def __enter__(self) -> JsonView:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        click.echo(to_json(event))
+
+
+class PlainView:
+    """Each event as one line of text; pieces of content as they are."""
+
+    def __init__(self) -> None:
+        self._in_line = False
+
+    def __enter__(self) -> PlainView:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._end_line()
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        if event.HasField("content"):
+            text = event.content.text
+            click.echo(text, nl=False)
+            self._in_line = not text.endswith("\n") if text else self._in_line
+            return
+        line = line_of(event)
+        if line:
+            self._end_line()
+            click.echo(line)
+
+    def _end_line(self) -> None:
+        if self._in_line:
+            click.echo()
+            self._in_line = False
+
+
+def line_of(event: Event) -> str:
+    """Returns the line for an event, or an empty string where there is nothing to say."""
+    progress = event.progress
+    place = f"Step {progress.current_step}/{progress.total_steps}: {event.step_name or event.step_id}"
+    text = event.message
+    match event_type(event):
+        case "plan_started":
+            count = progress.total_steps or len(event.plan_started.plan.steps)
+            return f"Starting: {count} step{'' if count == 1 else 's'}"
+        case "plan_completed":
+            done = text or f"{progress.completed_steps}/{progress.total_steps} steps"
+            return f"Completed: {done} ({span_text(event.plan_completed.execution_time)})"
+        case "plan_failed":
+            failed = event.plan_failed
+            return f"Failed: {failed.error.message or text} ({span_text(failed.execution_time)})"
+        case "plan_cancelled":
+            cancelled = event.plan_cancelled
+            return f"Cancelled: {cancelled.reason or text} ({span_text(cancelled.execution_time)})"
+        case "plan_cancelling":
+            return f"Cancelling: {event.plan_cancelling.reason or text}"
+        case "step_started":
+            return f"  {place}" + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
+        case "step_completed":
+            return f"  {place} ({span_text(event.step_completed.execution_time)})"
+        case "step_failed":
+            return f"  {place} failed: {event.step_failed.error.message or text}"
+        case "step_cancelled":
+            return f"  {place} cancelled"
+        case "step_skipped":
+            return f"  {place} skipped{_skip_cause(event.step_skipped)}"
+        case "step_retrying":
+            retrying = event.step_retrying
+            return f"  {place} tries again in {span_text(retrying.delay)}: {retrying.error.message or text}"
+        case "step_progress":
+            return (
+                f"{progress.percentage:7.0f}%: {text or event.step_progress.stage or event.step_progress.substep.name}"
+            )
+        case "agent":
+            kind = AgentUpdate.Kind.Name(event.agent.kind).removeprefix("KIND_").lower()
+            return f"      {event.agent.agent} ({kind}): {text}"
+        case "supervisor":
+            kind = SupervisorUpdate.Kind.Name(event.supervisor.kind).removeprefix("KIND_").lower()
+            return f"      supervisor ({kind}): {text or event.supervisor.reasoning}"
+        case "input_requested":
+            choices = f" [{' | '.join(event.input_requested.choices)}]" if event.input_requested.choices else ""
+            return f"      asks ({event.input_requested.input_id}): {event.input_requested.prompt}{choices}"
+        case "input_received":
+            return f"      answered ({event.input_received.input_id})"
+        case "stage":
+            return f"      {event.stage.name}: {text or event.stage.details}"
+        case "error":
+            return f"      error: {event.error.error.message or text}"
+        case "artifact":
+            return f"      made: {event.artifact.name}"
+        case _:
+            # Also the kinds of a newer server: the envelope is still true.
+            return f"      {text}" if text else ""
+
+
+def span_text(span: Duration) -> str:
+    """Returns a span for people: 0.002s, 12.3s, 4m 05s, 2h 04m."""
+    seconds = span.seconds + span.nanos / 1e9
+    if seconds < 10:
+        return f"{seconds:.3f}s"
+    if seconds < 60:
+        return f"{seconds:.1f}s"
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def _skip_cause(skipped: StepSkipped) -> str:
+    match skipped.cause:
+        case StepSkipped.CAUSE_DEPENDENCY:
+            return f": {skipped.failed_step_id} did not complete"
+        case StepSkipped.CAUSE_CONDITION:
+            return ": its condition does not hold"
+        case StepSkipped.CAUSE_ENDED:
+            return ": the execution ended before its turn"
+        case _:
+            return ""

@@ -1,0 +1,59 @@
+"""What both clients know of gRPC: the channel's arguments, and statuses as errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+import grpc
+from google.rpc import code_pb2, status_pb2
+
+from stepwire.errors import CallFailed, StepwireError, error_from_status
+
+__all__ = ["ChannelOption", "channel_options", "error_from_call"]
+
+ChannelOption = tuple[str, int | str]
+"""A channel argument of gRPC: `("grpc.max_receive_message_length", 8 << 20)`."""
+
+_OPTIONS: Sequence[ChannelOption] = (
+    # A dead peer is noticed within 15 s, also while nothing is said. keepalive_timeout_ms has no effect.
+    ("grpc.keepalive_time_ms", 10_000),
+    ("grpc.http2.ping_timeout_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    # gRPC's own reconnecting would slow down to once in two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 5_000),
+    # Streams are resumed by their cursor, unary calls are retried by the client.
+    ("grpc.enable_retries", 0),
+    # Without this an idle reader takes in some MB for each stream.
+    ("grpc.http2.bdp_probe", 0),
+    # A new channel means a new connection.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+_DETAILS = "grpc-status-details-bin"
+
+
+class _EndedCall(Protocol):
+    """What grpc.RpcError is in both worlds, once the call has ended."""
+
+    def code(self) -> Any: ...
+    def details(self) -> str | None: ...
+    def trailing_metadata(self) -> Any: ...
+
+
+def channel_options(options: Iterable[ChannelOption]) -> list[ChannelOption]:
+    """Returns the channel's arguments; those that are given win."""
+    return list(dict([*_OPTIONS, *options]).items())
+
+
+def error_from_call(call: _EndedCall) -> StepwireError:
+    """Returns the error that an ended call stands for: the class of its reason, or CallFailed."""
+    code: grpc.StatusCode = call.code()
+    number: int = code.value[0]
+    for key, value in call.trailing_metadata() or ():
+        if key == _DETAILS:
+            status = status_pb2.Status.FromString(value)
+            if status.code == number:
+                return error_from_status(status)
+    return CallFailed(call.details() or code_pb2.Code.Name(number), status_code=number)
