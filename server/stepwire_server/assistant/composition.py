@@ -1,0 +1,258 @@
+"""Puts together what searches found: checklists, definitions, contacts, deadlines, answers, analyses of one thing."""
+
+from __future__ import annotations
+
+__all__ = ["analyze_item", "compose", "notes_of", "quotes_hold"]
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+from . import answers
+from .answers import JsonObject, Wording
+from .documents import Document
+from .glossary import german_for
+from .lexicon import fold
+from .search import stems_of
+
+Passages = Sequence[Mapping[str, Any]]
+Kind = Literal["checklist", "definition", "location", "contact", "timeline", "answer"]
+
+_CONTACT_FIELDS: Mapping[str, str] = {
+    "stelle": "name",
+    "behorde": "name",
+    "amt": "name",
+    "office": "name",
+    "name": "name",
+    "anschrift": "address",
+    "adresse": "address",
+    "address": "address",
+    "telefon": "phone",
+    "phone": "phone",
+    "e-mail": "email",
+    "email": "email",
+    "internet": "web",
+    "website": "web",
+    "web": "web",
+    "offnungszeiten": "hours",
+    "hours": "hours",
+}
+_FIELD = re.compile(r"^(?P<key>[A-ZÄÖÜa-zäöü-]{2,20}):\s+(?P<value>.+)$")
+_NUMBERS: Mapping[str, int] = {
+    word: number
+    for number, words in enumerate(
+        ("ein eine einem einer eines", "zwei zweier", "drei dreier", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf"), 1
+    )
+    for word in words.split()
+}
+_UNITS: Mapping[str, str] = {
+    "tag": "days", "arbeitstag": "working days", "werktag": "working days", "woche": "weeks", "monat": "months", "jahr": "years",
+}
+_SPAN = re.compile(rf"\b(\d+|{'|'.join(_NUMBERS)})\s+(Arbeitstag|Werktag|Tag|Woche|Monat|Jahr)(?:en|e|s|n)?\b", re.IGNORECASE)
+
+
+def compose(
+    kind: Kind, subject: str, *, place: str, findings: Sequence[Mapping[str, Any]], terms: Sequence[str] = (), words: Wording
+) -> JsonObject:
+    """Returns the answer of a kind from the outputs of searches."""
+    passages = [passage for finding in findings for passage in finding["passages"]]
+    notes = notes_of(findings, words=words)
+    if kind == "checklist":
+        parts: dict[str, list[Mapping[str, Any]]] = {}
+        for passage in passages:
+            parts.setdefault(passage["part"] or "requirements", []).append(passage)
+        return answers.checklist(subject, place=place, passages=passages, parts=parts, notes=notes, words=words)
+    build = {"definition": _definition, "location": _office, "contact": _office, "timeline": _timeline, "answer": _facts}[kind]
+    body, fields, used = build(passages, subject=subject, terms=terms, words=words)
+    return answers.overview(kind, subject, place=place, passages=used, notes=notes if body else [], words=words, fields=fields, body=body)
+
+
+def notes_of(findings: Iterable[Mapping[str, Any]], *, words: Wording) -> list[str]:
+    """Returns what is to be said of the place, each once."""
+    notes = [
+        words[note].format(place=finding["place"], state=finding["state"] or finding["place"])
+        for finding in findings
+        for note in finding["notes"]
+    ]
+    return list(dict.fromkeys(notes))
+
+
+def analyze_item(subject: str, *, findings: Sequence[Mapping[str, Any]], words: Wording) -> JsonObject:
+    """Returns one thing's features, a summary and its documents. Empty lists where nothing was found."""
+    passages = [passage for finding in findings for passage in finding["passages"]]
+    features: dict[str, str] = {}
+    for passage in passages:
+        for table in passage["tables"]:
+            if passage["part"] != "fees":
+                features.update({row[0]: "; ".join(row[1:]) for row in table["rows"] if len(row) > 1 and row[0] not in features})
+        if passage["part"] == "features":
+            pairs = (text.partition(":") for text in passage["items"])
+            features.update({name.strip(): value.strip() for name, _, value in pairs if value})
+        elif passage["section"] and not passage["tables"] and (text := "; ".join(passage["items"] or passage["paragraphs"])):
+            features.setdefault(passage["section"], text)
+    fees = [": ".join(row[:2]) for passage in passages if passage["part"] == "fees" for table in passage["tables"] for row in table["rows"]]
+    if fees:
+        features[words["fees"]] = "; ".join(fees)
+    summary = next((passage["paragraphs"][0] for passage in passages if passage["paragraphs"] and passage["part"] != "fees"), "")
+    return {
+        "item": subject,
+        "found": bool(passages),
+        "summary": summary,
+        "features": [{"name": name, "value": value} for name, value in features.items()],
+        "documents": answers.references(passages),
+    }
+
+
+def quotes_hold(answer: Mapping[str, Any], *, documents: Mapping[str, Document]) -> list[JsonObject]:
+    """Returns the quotations of an answer that do not stand in the document they name; none where all hold.
+
+    A quotation is any object in the answer with a `text` and a `file`.
+    """
+    return [quote for quote in _quotes(answer) if not _stands(quote["text"], documents.get(quote["file"]))]
+
+
+def _quotes(value: Any) -> Iterable[JsonObject]:
+    if isinstance(value, Mapping):
+        if isinstance(value.get("text"), str) and isinstance(value.get("file"), str):
+            yield {"text": value["text"], "file": value["file"]}
+        for entry in value.values():
+            yield from _quotes(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from _quotes(entry)
+
+
+def _stands(text: str, document: Document | None) -> bool:
+    if document is None:
+        return False
+    wanted = fold(" ".join(text.split()))
+    for section in document.sections:
+        rows = [": ".join(row[:2]) for table in section.tables for row in table.rows]
+        if any(wanted in fold(" ".join(piece.split())) for piece in (*section.items, *section.paragraphs, *rows)):
+            return True
+    return False
+
+
+def _names(subject: str) -> list[frozenset[str]]:
+    return [stems_of(name) for name in (subject, *german_for(subject))]
+
+
+def _pieces(passage: Mapping[str, Any]) -> list[str]:
+    rows = [": ".join(row[:2]) for table in passage["tables"] for row in table["rows"]]
+    return [*passage["paragraphs"], *passage["items"], *rows]
+
+
+def _quote(text: str, passage: Mapping[str, Any]) -> JsonObject:
+    return {"text": text, "file": passage["file"], "section": passage["section"]}
+
+
+def _definition(
+    passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
+) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
+    names = _names(subject)
+    for passage in passages:
+        if not passage["section"] and passage["paragraphs"]:
+            text = passage["paragraphs"][0]
+            return [text], {"items": [_quote(text, passage)]}, [passage]
+    items, used = [], []
+    for passage in passages:
+        for text in _pieces(passage):
+            if any(stems_of(text) >= wanted for wanted in names):
+                items.append(_quote(text, passage))
+                used.append(passage)
+    items = items[:5]
+    return [f"- {item['text']}" for item in items], {"items": items}, used[:5]
+
+
+def _timeline(
+    passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
+) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
+    items = [
+        {**_quote(text, passage), "spans": _spans(text)} for passage in passages for text in (passage["items"] or _pieces(passage))
+    ]
+    return [f"- {item['text']}" for item in items], {"items": items}, list(passages)
+
+
+def _spans(text: str) -> list[JsonObject]:
+    """Returns the spans of time that a text names."""
+    return [
+        {"value": int(number) if number.isdigit() else _NUMBERS[number.lower()], "unit": _UNITS[unit.lower()]}
+        for number, unit in _SPAN.findall(text)
+    ]
+
+
+def _facts(
+    passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
+) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
+    """Returns the pieces that say most of what is asked, at most six; without any, the introduction and that it is one."""
+    names = _names(subject)
+    asked = stems_of(" ".join(terms)) - frozenset().union(*names)
+    ranked = []
+    for order, passage in enumerate(passages):
+        for text in _pieces(passage):
+            said = stems_of(f"{passage['section']} {text}")
+            overlap = len(asked & said)
+            if overlap or (not asked and order == 0) or any(stems_of(text) >= wanted for wanted in names):
+                ranked.append((-overlap, order, text, passage))
+    ranked.sort(key=lambda entry: entry[:2])
+    best = [entry for entry in ranked if entry[0] == ranked[0][0]][:6] if ranked else []
+    if best and (best[0][0] < 0 or not asked):
+        items = [_quote(text, passage) for _, _, text, passage in best]
+        return [f"- {item['text']}" for item in items], {"items": items}, [entry[3] for entry in best]
+    rest = [(text, passage) for passage in passages for text in _pieces(passage)[:1]][:1] if not best else [(e[2], e[3]) for e in best[:2]]
+    items = [_quote(text, passage) for text, passage in rest]
+    body = [words["no_detail"], "", *(f"- {item['text']}" for item in items)] if items else []
+    return body, {"items": items}, [passage for _, passage in rest]
+
+
+def _office(
+    passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
+) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
+    names = _names(subject)
+    contacts: list[JsonObject] = []
+    items: list[JsonObject] = []
+    used: list[Mapping[str, Any]] = []
+    for file in dict.fromkeys(passage["file"] for passage in passages):
+        own = [passage for passage in passages if passage["file"] == file]
+        lines = [(text, passage) for passage in own if passage["part"] != "contact" for text in (*passage["paragraphs"], *passage["items"])]
+        fitting = [(text, passage) for text, passage in lines if any(stems_of(text) >= wanted for wanted in names)]
+        entries = [contact for passage in own if passage["part"] == "contact" for contact in _contacts(passage)]
+        remarks = [(text, passage) for passage in own if passage["part"] == "contact" for text in passage["paragraphs"]]
+        responsible = stems_of(" ".join(text.rpartition(":")[2] for text, _ in fitting))
+        matching = [
+            contact
+            for contact in entries
+            if any(stems_of(contact.get("name", "")) >= wanted for wanted in names) or stems_of(contact.get("name", "")) & responsible
+        ]
+        contacts += matching or entries
+        items += [_quote(text, passage) for text, passage in (fitting or lines[:1])]
+        items += [_quote(text, passage) for text, passage in remarks]
+        used += own
+    body: list[str] = []
+    for contact in contacts:
+        name = contact.get("name", "")
+        body += [f"- **{name}**" if name else f"- **{subject}**"]
+        body += [f"  - {line}" for line in contact["lines"]]
+    if body and items:
+        body.append("")
+    body += [line for item in items for line in (item["text"], "")]
+    return body, {"contacts": contacts, "items": items}, used
+
+
+def _contacts(passage: Mapping[str, Any]) -> Iterable[JsonObject]:
+    """Yields the contacts of a list of `Key: value` entries; a key that comes again begins the next one."""
+    contact: JsonObject = {}
+    for text in passage["items"]:
+        found = _FIELD.match(text)
+        key = _CONTACT_FIELDS.get(fold(found["key"]), "") if found else ""
+        if contact and key and (key == "name" or key in contact):
+            yield contact
+            contact = {}
+        contact.setdefault("file", passage["file"])
+        contact.setdefault("lines", [])
+        if key and found:
+            contact[key] = found["value"]
+        if key != "name":
+            contact["lines"].append(text)
+    if contact:
+        yield contact

@@ -1,0 +1,156 @@
+"""What something costs: the rows of fee tables, the base value, and the total."""
+
+from __future__ import annotations
+
+__all__ = ["calculate"]
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from .answers import Wording
+from .fees import Fee, FeeNotUnderstood, Money, money_text, parse_base, parse_fee
+from .lexicon import Language
+from .search import stems_of
+
+# A row that comes on top of another one.
+_EXTRA = re.compile(r"zuschlag|zusätzlich|weitere|surcharge", re.IGNORECASE)
+_SUM_IN_TEXT = re.compile(r"\d\s*(?:Euro|EUR|€)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Base:
+    value: Decimal
+    name: str
+    assumed: bool
+
+
+def calculate(
+    subject: str, *, passages: Sequence[Mapping[str, Any]], terms: Sequence[str], amount: Decimal | None, language: Language, words: Wording
+) -> dict[str, Any]:
+    """Returns positions, base and total of the first passage that has fees.
+
+    Rows without a case in brackets make the total. A row with a case counts where the query names the case; it then
+    takes the place of the row of its label, or comes on top of it where it is a surcharge. Where every row has a case and
+    the query names none, the total is the span from the cheapest to the dearest. `amount`: the base value, in euros.
+    """
+    for passage in passages:
+        fees, unread = _fees(passage)
+        texts = [*passage["paragraphs"], *passage["items"]]
+        remarks = [text for text in texts if parse_base(text) is None and (fees or _SUM_IN_TEXT.search(text) or passage["part"] == "fees")]
+        if not fees and not remarks:
+            continue
+        fees = _about(fees, subject=subject, title=passage["title"])
+        base = _base(fees, texts=texts, amount=amount)
+        asked = stems_of(" ".join(terms)) - stems_of(subject)
+        return _result(fees, base=base, asked=asked, remarks=[*unread, *remarks], language=language, words=words)
+    return _result([], base=None, asked=frozenset(), remarks=[], language=language, words=words)
+
+
+def _fees(passage: Mapping[str, Any]) -> tuple[list[Fee], list[str]]:
+    fees: list[Fee] = []
+    unread: list[str] = []
+    for table in passage["tables"]:
+        for row in table["rows"]:
+            if len(row) < 2:
+                continue
+            try:
+                fees.append(parse_fee(row[0], row[1]))
+            except FeeNotUnderstood:
+                unread.append(": ".join(row))
+    return fees, unread
+
+
+def _about(fees: list[Fee], *, subject: str, title: str) -> list[Fee]:
+    """Returns the rows on the subject where a document lists the fees of many things, else all."""
+    wanted = stems_of(subject)
+    if wanted <= stems_of(title):
+        return fees
+    return [fee for fee in fees if wanted <= stems_of(fee.label)] or fees
+
+
+def _base(fees: Sequence[Fee], *, texts: Iterable[str], amount: Decimal | None) -> _Base | None:
+    names = [fee.base for fee in fees if fee.kind == "rate"]
+    if not names:
+        return None
+    if amount is not None:
+        return _Base(value=amount, name=names[0], assumed=False)
+    example = next(filter(None, map(parse_base, texts)), None)
+    return None if example is None else _Base(value=example[1], name=example[0], assumed=True)
+
+
+def _result(
+    fees: Sequence[Fee], *, base: _Base | None, asked: frozenset[str], remarks: list[str], language: Language, words: Wording
+) -> dict[str, Any]:
+    counted, alternatives = _counted(fees, asked=asked)
+    value = None if base is None else base.value
+    sums = {index: fee.amount(value) for index, fee in enumerate(fees)}
+    positions = [
+        {
+            "label": fee.label,
+            "case": fee.case,
+            "rule": fee.rule,
+            "base": fee.base,
+            **_money(sums[index], language=language, words=words),
+            "counted": index in counted,
+        }
+        for index, fee in enumerate(fees)
+    ]
+    due = [money for index in sorted(counted) if (money := sums[index]) is not None]
+    total = None
+    if due and len(due) == len(counted):
+        total = _span(due) if alternatives else sum(due[1:], due[0])
+    return {
+        "positions": positions,
+        "base": None if base is None else {"name": base.name, "amount": str(base.value), "assumed": base.assumed},
+        "base_notes": _base_notes(fees, base=base, language=language, words=words),
+        "total": None if total is None else _money(total, language=language, words=words),
+        "alternatives": alternatives,
+        "remarks": remarks,
+    }
+
+
+def _counted(fees: Sequence[Fee], *, asked: frozenset[str]) -> tuple[set[int], bool]:
+    """Returns the rows that make the total, and whether they are alternatives of each other."""
+    named = {index for index, fee in enumerate(fees) if fee.case and stems_of(fee.case) & asked}
+    regular = {index for index, fee in enumerate(fees) if not fee.case}
+    for index in named:
+        if not _is_extra(fees[index]):
+            regular = {other for other in regular if fees[other].label != fees[index].label}
+    if regular or any(not _is_extra(fees[index]) for index in named):
+        return regular | named, False
+    return {index for index, fee in enumerate(fees) if not _is_extra(fee)}, True
+
+
+def _is_extra(fee: Fee) -> bool:
+    return _EXTRA.search(f"{fee.label} {fee.case}") is not None
+
+
+def _span(due: Sequence[Money]) -> Money:
+    highs = [money.high for money in due]
+    high = None if None in highs else max(value for value in highs if value is not None)
+    return Money(low=min(money.low for money in due), high=high)
+
+
+def _money(money: Money | None, *, language: Language, words: Wording) -> dict[str, Any]:
+    if money is None:
+        return {"amount": None, "amount_high": None, "text": words["no_value"]}
+    low = money_text(money.low, language=language)
+    if money.high is None:
+        return {"amount": f"{money.low:.2f}", "amount_high": None, "text": words["from"].format(low=low)}
+    high = money_text(money.high, language=language)
+    number = low.rsplit(" ", 1)[0]
+    text = low if money.exact else words["to"].format(low=number, high=high)
+    return {"amount": f"{money.low:.2f}", "amount_high": f"{money.high:.2f}", "text": text}
+
+
+def _base_notes(fees: Sequence[Fee], *, base: _Base | None, language: Language, words: Wording) -> list[str]:
+    names = list(dict.fromkeys(fee.base for fee in fees if fee.kind == "rate"))
+    if not names:
+        return []
+    if base is None:
+        return [words["base_missing"].format(base=name) for name in names]
+    key = "base_assumed" if base.assumed else "base_given"
+    return [words[key].format(base=base.name, value=money_text(base.value, language=language))]
