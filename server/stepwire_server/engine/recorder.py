@@ -15,9 +15,10 @@ from collections import deque
 from collections.abc import Callable
 
 from stepwire.errors import LimitSize, StepwireError, StorageFull
-from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState
+from stepwire.v1 import Event, Execution, ExecutionState
 from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.snapshot import fixed_part
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal
 
@@ -72,7 +73,8 @@ class Recorder:
         self._clock = clock
         self._execution_id = record.execution_id
         self._epoch = record.epoch
-        self._fixed = _fixed_part(record)
+        # Encoded messages that follow each other merge: a snapshot is this and what events changed.
+        self._fixed = fixed_part(record).SerializeToString()
         self._max_pending_bytes = max_pending_bytes
         self._on_lost = on_lost
         self._frames: list[bytes] = []
@@ -191,16 +193,3 @@ class Recorder:
                 done.exception()
         self._waiting.clear()
         self._on_lost(error)
-
-
-def _fixed_part(record: ExecutionRecord) -> bytes:
-    """Returns what no event changes of an Execution, encoded. Encoded messages that follow each other merge."""
-    execution = Execution(
-        execution_id=record.execution_id,
-        request_id=record.request_id,
-        session_id=record.session_id,
-        labels=record.labels,
-        query=ExecuteRequest.FromString(record.request).query,
-    )
-    execution.create_time.FromNanoseconds(record.create_time_ns)
-    return execution.SerializeToString()

@@ -1,0 +1,210 @@
+"""The command `stepwire-server`."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any, TypeVar
+
+try:
+    import click
+except ModuleNotFoundError:
+    raise SystemExit('stepwire-server needs more than the base install: pip install "stepwire[server]"') from None
+
+from stepwire_server.api.server import ListenError, Options, Server
+from stepwire_server.app import App
+from stepwire_server.config import DEFAULT_APP, ConfigError, ServeConfig, default_journal, load_app, read_file
+from stepwire_server.engine.executor import Settings
+from stepwire_server.journal import Journal, JournalLocked, JournalRefused, MemoryJournal, SqliteJournal
+
+__all__ = ["main"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _option(flag: str, **settings: Any) -> Callable[[F], F]:
+    """A flag that is an environment variable too."""
+    variable = "STEPWIRE_" + flag.removeprefix("--").replace("-", "_").upper()
+    return click.option(flag, envvar=variable, show_envvar=True, show_default=True, **settings)
+
+
+def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is not None:
+        known = frozenset(p.name for p in context.command.params if p.name and p is not parameter)
+        try:
+            context.default_map = read_file(path, known)
+        except ConfigError as error:
+            raise click.ClickException(str(error)) from error
+
+
+def _serve_options(command: F) -> F:
+    defaults = ServeConfig()
+    for decorate in reversed(
+        [
+            click.argument("app", default=DEFAULT_APP, metavar="[MODULE:APP]"),
+            click.option(
+                "--config",
+                type=click.Path(exists=True, dir_okay=False, path_type=Path),
+                envvar="STEPWIRE_CONFIG",
+                show_envvar=True,
+                is_eager=True,
+                expose_value=False,
+                callback=_read_config,
+                help="A TOML file with these settings, without the dashes: listen = '0.0.0.0:50051'.",
+            ),
+            _option("--listen", default=defaults.listen, help="HOST:PORT. Port 0 takes a free one."),
+            _option("--journal", default="", help=f"The journal's file, or 'memory'.  [default: {default_journal()}]"),
+            _option(
+                "--durability",
+                default=defaults.durability,
+                type=click.Choice(["machine", "process"]),
+                help="What an event that was shown survives: a crash of the machine, or of this process only.",
+            ),
+            _option("--documents", default="", metavar="DIR", help="Short for --set documents=DIR."),
+            click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the app."),
+            _option(
+                "--max-executions", default=defaults.max_executions, type=click.IntRange(1), help="That run at once."
+            ),
+            _option(
+                "--max-watchers", default=defaults.max_watchers, type=click.IntRange(1), help="Streams open at once."
+            ),
+            _option(
+                "--max-parallel-steps",
+                default=defaults.max_parallel_steps,
+                type=click.IntRange(1, 10_000),
+                help="Steps of one execution that run at once.",
+            ),
+            _option(
+                "--cancel-grace",
+                default=defaults.cancel_grace,
+                type=click.FloatRange(0, 3600),
+                help="Seconds a cancelled step has to end.",
+            ),
+            _option(
+                "--drain-grace",
+                default=defaults.drain_grace,
+                type=click.FloatRange(0, 3600),
+                help="Seconds running steps have to end when the server stops.",
+            ),
+        ]
+    ):
+        command = decorate(command)
+    return command
+
+
+def _config(values: dict[str, Any]) -> ServeConfig:
+    settings: dict[str, str] = {}
+    for pair in values.pop("settings"):
+        name, equals, value = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--set")
+        settings[name] = value
+    documents = values.pop("documents")
+    if documents:
+        settings["documents"] = documents
+    return ServeConfig(settings=settings, **values)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Serve plans of many steps over gRPC, and stream every step's progress.
+
+    \b
+    stepwire-server serve                     serve the assistant on 127.0.0.1:50051
+    stepwire-server serve orders:app          serve the App `app` of orders.py in this folder
+    """
+
+
+@main.command()
+@_serve_options
+@click.option(
+    "--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), show_default=True
+)
+def serve(log_level: str, **values: Any) -> None:
+    """Serve an app: MODULE:APP, by default the assistant for public administration.
+
+    The first line on standard output is "listening on HOST:PORT". SIGTERM or Ctrl-C drains: streams are told, running
+    steps may end, what has not ended goes on at the next start. A second one ends at once.
+
+    \b
+    stepwire-server serve --listen 0.0.0.0:50051 --journal /var/lib/stepwire/journal.db
+    stepwire-server serve orders:app --journal memory
+    stepwire-server serve --documents ./handbook
+    """
+    logging.basicConfig(level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        config = _config(values)
+        asyncio.run(_serve(load_app(config.app), config))
+    except (ConfigError, ListenError, JournalLocked, JournalRefused) as error:
+        raise click.ClickException(str(error)) from error
+
+
+@main.command("check-config")
+@_serve_options
+def check_config(**values: Any) -> None:
+    """Say what `serve` would do with the same flags, environment and file, and do nothing."""
+    try:
+        config = _config(values)
+        app = load_app(config.app)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from error
+    for key in config.__slots__:
+        value = getattr(config, key)
+        click.echo(f"{key.replace('_', '-')} = {value if value != '' else default_journal()}")
+    catalog = app.catalog()
+    click.echo(f"operations: {', '.join(sorted(catalog.operations)) or 'none'}")
+    click.echo(f"plans: {', '.join(sorted(catalog.plans)) or 'none'}")
+    click.echo(f"planner: {'yes' if catalog.planner else 'no'}")
+
+
+@main.command()
+def version() -> None:
+    """Print Stepwire's version."""
+    click.echo(installed_version("stepwire"))
+
+
+async def _serve(app: App, config: ServeConfig) -> None:
+    try:
+        await app.start(config.settings)
+    except (ValueError, OSError) as error:
+        raise ConfigError(f"app {app.name!r} can't start: {error}") from error
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def on_signal() -> None:
+        if stop.is_set():
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal)
+    options = Options(
+        listen=config.listen,
+        settings=Settings(max_parallel_steps=config.max_parallel_steps, cancel_grace=config.cancel_grace),
+        max_executions=config.max_executions,
+        max_watchers=config.max_watchers,
+        drain_grace=config.drain_grace,
+        version=installed_version("stepwire"),
+    )
+    async with Server(app.catalog(), _journal(config), options) as server:
+        print(f"listening on {server.address}", flush=True)
+        await stop.wait()
+        logging.getLogger(__name__).info("draining")
+
+
+def _journal(config: ServeConfig) -> Journal:
+    if config.journal == "memory":
+        return MemoryJournal()
+    path = Path(config.journal) if config.journal else default_journal()
+    # After an I/O error nobody knows what is on the disk: a restart reads it again.
+    return SqliteJournal(path, durability=config.durability, on_fatal=lambda: os._exit(74))
+
+
+if __name__ == "__main__":
+    main()

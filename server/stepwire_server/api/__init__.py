@@ -1,0 +1,1 @@
+"""The gRPC service: translates, and decides nothing."""

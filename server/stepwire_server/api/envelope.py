@@ -1,0 +1,159 @@
+"""One envelope around every method: read, parse, run, and always end with a status.
+
+Methods are registered without (de)serialisers and as stream-to-stream, which looks the same on the wire as any other
+cardinality. So one coroutine sees everything that a caller can do, also a call without a message, which grpc itself would
+never answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any, Generic, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+from google.rpc import status_pb2
+from grpc import aio
+from grpc_status import rpc_status
+
+from stepwire.errors import (
+    Draining,
+    InternalError,
+    LimitSize,
+    RequestIncomplete,
+    RequestMalformed,
+    StepwireError,
+    status_from_error,
+)
+
+__all__ = ["MAX_REQUEST_BYTES", "Call", "Envelope", "PeerGone"]
+
+_log = logging.getLogger(__name__)
+
+MAX_REQUEST_BYTES = 4 << 20
+"""Bytes of one request."""
+
+_BODY_SECONDS = 30.0
+"""How long a request's body may take to come."""
+
+Request = TypeVar("Request", bound=Message)
+
+
+class PeerGone(Exception):
+    """The caller has left: there is nobody to answer."""
+
+
+class Call:
+    """One call, as far as a method needs it: somewhere to write."""
+
+    __slots__ = ("_context",)
+
+    def __init__(self, context: aio.ServicerContext[Any, Any]) -> None:
+        self._context = context
+
+    async def write(self, encoded: bytes) -> None:
+        """Sends one encoded message; waits while the caller reads slowly. Raises PeerGone."""
+        try:
+            await self._context.write(encoded)
+        except (aio.InternalError, aio.UsageError) as error:
+            # What a write that was blocked raises when the caller leaves, and every write after that.
+            raise PeerGone from error
+
+
+class Envelope(Generic[Request]):
+    """A method of the service. `run(request, call)` writes messages and returns, or raises a StepwireError."""
+
+    def __init__(
+        self,
+        name: str,
+        request_type: type[Request],
+        run: Callable[[Request, Call], Awaitable[None]],
+        *,
+        body_seconds: float = _BODY_SECONDS,
+    ) -> None:
+        self.name = name
+        self._request_type = request_type
+        self._run = run
+        self._body_seconds = body_seconds
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """The calls that run now."""
+
+    def handler(self) -> grpc.RpcMethodHandler[Any, Any]:
+        """Returns what is registered with the server."""
+
+        # The server looks whether this is a coroutine function, so it must be one itself.
+        async def handle(_: object, context: aio.ServicerContext[Any, Any]) -> None:
+            await self._handle(context)
+
+        return grpc.stream_stream_rpc_method_handler(handle)  # type: ignore[arg-type]
+
+    async def _handle(self, context: aio.ServicerContext[Any, Any]) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.tasks.add(task)
+        try:
+            status = await self._answer(context, task)
+        finally:
+            self.tasks.discard(task)
+        if status is not None:
+            # The one place that aborts. `abort` raises, so nothing may catch what comes from here.
+            await context.abort_with_status(rpc_status.to_status(status))
+
+    async def _answer(
+        self, context: aio.ServicerContext[Any, Any], task: asyncio.Task[Any]
+    ) -> status_pb2.Status | None:
+        """Runs the method; returns the status to end with, None for OK."""
+        try:
+            await self._run(await self._read(context), Call(context))
+        except StepwireError as error:
+            return status_from_error(error)
+        except PeerGone:
+            return None
+        except asyncio.CancelledError:
+            if task.cancelling():
+                # The caller left, or the server stops. Swallowing this would leak.
+                raise
+            # Something within was cancelled that is not this call: without a status the caller would hang for ever.
+            return status_from_error(_bug(f"{self.name}: a CancelledError escaped"))
+        except Exception:
+            return status_from_error(_bug(f"{self.name} failed", exception=True))
+        return None
+
+    async def _read(self, context: aio.ServicerContext[Any, Any]) -> Request:
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                raw = await context.read()
+        except TimeoutError:
+            raise RequestIncomplete(
+                f"no request came within {self._body_seconds:g} s", retry_after=timedelta(seconds=1)
+            ) from None
+        except (aio.InternalError, aio.UsageError) as error:
+            raise PeerGone from error
+        if raw is aio.EOF:
+            raise RequestMalformed(f"the call ended without a request; send one {self._request_type.DESCRIPTOR.name}")
+        assert isinstance(raw, bytes)
+        if len(raw) > MAX_REQUEST_BYTES:
+            raise LimitSize(f"the request has {len(raw):,} bytes; at most {MAX_REQUEST_BYTES:,} are allowed")
+        try:
+            return self._request_type.FromString(raw)
+        except DecodeError:
+            name = self._request_type.DESCRIPTOR.full_name
+            raise RequestMalformed(f"the bytes are not a {name}, or it is nested too deep") from None
+
+
+def _bug(text: str, *, exception: bool = False) -> InternalError:
+    """Logs a bug with an id, and returns the error that names the id and nothing else."""
+    error_id = secrets.token_hex(6)
+    _log.error("error %s: %s", error_id, text, exc_info=exception)
+    return InternalError(
+        f"internal error {error_id}; the server's log has it under this id", metadata={"error_id": error_id}
+    )
+
+
+def draining() -> Draining:
+    """Returns the error for calls that come while the server is going."""
+    return Draining("the server is going; try another one", retry_after=timedelta(seconds=1))

@@ -1,0 +1,81 @@
+"""Which events pass, and which executions."""
+
+from __future__ import annotations
+
+from stepwire.errors import FilterInvalid, Violation
+from stepwire.v1 import EventBatch, EventFilter, ExecutionFilter, ExecutionState
+from stepwire_server.engine.graph import ID
+from stepwire_server.engine.states import KINDS
+from stepwire_server.journal import TERMINAL_KINDS, Chunk
+
+__all__ = ["EventSieve", "check_execution_filter"]
+
+_MAX_ITEMS = 1_000
+
+
+class EventSieve:
+    """An EventFilter, made ready. Terminal events always pass."""
+
+    __slots__ = ("_kinds", "_step_ids", "passes_all")
+
+    def __init__(self, chosen: EventFilter) -> None:
+        found = [
+            Violation(f"filter.kinds[{i}]", f"there is no event type {kind[:80]!r}; there are: {', '.join(KINDS)}")
+            for i, kind in enumerate(chosen.kinds)
+            if kind not in KINDS
+        ]
+        found += [
+            Violation(f"filter.step_ids[{i}]", f"{name[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+            for i, name in enumerate(chosen.step_ids)
+            if not ID.fullmatch(name)
+        ]
+        if found:
+            raise FilterInvalid(f"the filter is invalid: {found[0].field}: {found[0].description}", violations=found)
+        self._kinds = frozenset(KINDS[kind] for kind in chosen.kinds)
+        self._step_ids = frozenset(chosen.step_ids)
+        self.passes_all = not self._kinds and not self._step_ids
+
+    def sift(self, chunk: Chunk) -> bytes:
+        """Returns the frames that pass, joined. Only a filter by steps looks into them."""
+        if self.passes_all:
+            return chunk.data
+        return b"".join(chunk.frame(i) for i, kind in enumerate(chunk.kinds) if self._passes(chunk, i, kind))
+
+    def _passes(self, chunk: Chunk, index: int, kind: int) -> bool:
+        if kind in TERMINAL_KINDS:
+            return True
+        if self._kinds and kind not in self._kinds:
+            return False
+        if not self._step_ids:
+            return True
+        return EventBatch.FromString(chunk.frame(index)).events[0].step_id in self._step_ids
+
+
+def check_execution_filter(chosen: ExecutionFilter) -> None:
+    """Raises FilterInvalid with everything that is wrong with a filter of executions."""
+    found: list[Violation] = []
+    if len(chosen.execution_ids) > _MAX_ITEMS:
+        found.append(
+            Violation(
+                "filter.execution_ids", f"has {len(chosen.execution_ids):,} ids; at most {_MAX_ITEMS:,} are allowed"
+            )
+        )
+    found += [
+        Violation(f"filter.execution_ids[{i}]", f"{name[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+        for i, name in enumerate(chosen.execution_ids)
+        if not ID.fullmatch(name)
+    ]
+    if chosen.session_id and not ID.fullmatch(chosen.session_id):
+        found.append(Violation("filter.session_id", f"{chosen.session_id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
+    found += [
+        Violation("filter.labels", f"the key {key[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+        for key in chosen.labels
+        if not ID.fullmatch(key)
+    ]
+    found += [
+        Violation(f"filter.states[{i}]", f"{state} is not a state of an execution")
+        for i, state in enumerate(chosen.states)
+        if state not in ExecutionState.values() or state == ExecutionState.EXECUTION_STATE_UNSPECIFIED
+    ]
+    if found:
+        raise FilterInvalid(f"the filter is invalid: {found[0].field}: {found[0].description}", violations=found)

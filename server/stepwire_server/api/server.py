@@ -1,0 +1,135 @@
+"""The server as a whole: journal, engine, service, health and reflection, brought up and down in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+
+import grpc
+from grpc import aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from stepwire_server.api.envelope import MAX_REQUEST_BYTES
+from stepwire_server.api.service import SERVICE, Service
+from stepwire_server.api.streams import Streams
+from stepwire_server.engine.engine import Engine
+from stepwire_server.engine.executor import Settings
+from stepwire_server.engine.operation import Catalog
+from stepwire_server.journal import Journal
+
+__all__ = ["ListenError", "Options", "Server"]
+
+_log = logging.getLogger(__name__)
+
+_ARGUMENTS = (
+    # Two servers must not share a port without a word.
+    ("grpc.so_reuseport", 0),
+    # A peer that vanished is found after at most 30 s. (keepalive_timeout_ms has no effect; ping_timeout_ms does.)
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    # Our clients ping each 10 s; a default server would take that for an attack.
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.max_concurrent_streams", 100_000),
+    # Above our own limit, so that a request that is a little too large is refused with a reason.
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES + (1 << 20)),
+    ("grpc.max_metadata_size", 8_192),
+    ("grpc.absolute_max_metadata_size", 16_384),
+    # By default, a burst of more than 1,000 new streams is cancelled.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 30_000),
+)
+
+
+class ListenError(Exception):
+    """The address can't be listened on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How a server runs."""
+
+    listen: str = "127.0.0.1:0"
+    """HOST:PORT; port 0 takes a free one."""
+    settings: Settings = field(default_factory=Settings)
+    """What its executions share."""
+    max_executions: int = 10_000
+    """Executions that run at once."""
+    max_watchers: int = 20_000
+    """Streams and waits that are open at once."""
+    drain_grace: float = 10.0
+    """Seconds that running steps have to end when the server stops."""
+    version: str = ""
+    """What GetServerInfo says."""
+
+
+class Server:
+    """A server of one app over one journal.
+
+    async with Server(app.catalog(), MemoryJournal()) as server:
+        print(server.address)
+    """
+
+    def __init__(self, catalog: Catalog, journal: Journal, options: Options | None = None) -> None:
+        self.options = options or Options()
+        self._journal = journal
+        self.engine = Engine(
+            catalog,
+            journal,
+            settings=self.options.settings,
+            max_executions=self.options.max_executions,
+        )
+        self.streams = Streams(self.engine, max_watchers=self.options.max_watchers)
+        self._service = Service(self.engine, self.streams, version=self.options.version, started_ns=time.time_ns())
+        self._health = health.aio.HealthServicer()
+        self._grpc: aio.Server | None = None
+        self.address = ""
+        """HOST:PORT, once it is known."""
+
+    async def start(self) -> None:
+        """Opens the journal, takes over what had not ended, listens. Raises ListenError, and the journal's errors."""
+        await self._journal.open()
+        server = self._grpc = aio.server(options=_ARGUMENTS)
+        handlers = {name: method.handler() for name, method in self._service.methods.items()}
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        host = self.options.listen.rpartition(":")[0]
+        try:
+            port = server.add_insecure_port(self.options.listen)
+        except RuntimeError as error:
+            await self._journal.close()
+            raise ListenError(f"can't listen on {self.options.listen}: {error}") from None
+        self.address = f"{host}:{port}"
+        recovered = await self.engine.recover()
+        if recovered:
+            _log.info("took over %d executions that had not ended", recovered)
+        await server.start()
+        for name in ("", SERVICE):
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Drains: says NOT_SERVING, refuses new work, ends every stream with DRAINING, lets running steps end, closes the
+        journal. What has not ended goes on when a server is started on the journal again.
+        """
+        if self._grpc is None:
+            return
+        server, self._grpc = self._grpc, None
+        await self._health.enter_graceful_shutdown()
+        self.streams.drain()
+        await self.engine.drain(self.options.drain_grace)
+        # `stop` may return before the handlers have; ours are waited for.
+        await server.stop(grace=1.0)
+        await self._service.settle()
+        await self._journal.close()
+
+    async def __aenter__(self) -> Server:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.shield(self.stop())

@@ -1,0 +1,319 @@
+"""The service's methods: each translates a request for the engine or the journal, and the answer back. Nothing is decided
+here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NoReturn
+
+from google.protobuf import struct_pb2
+from google.protobuf.message import Message
+
+from stepwire.errors import (
+    CursorAhead,
+    NotBuiltYet,
+    RequestMalformed,
+    Violation,
+)
+from stepwire.v1 import (
+    BatchStartExecutionsRequest,
+    BuildPlanRequest,
+    BuildPlanResponse,
+    CancelExecutionRequest,
+    CancelExecutionResponse,
+    EventBatch,
+    ExecuteRequest,
+    Execution,
+    ExecutionView,
+    GetExecutionRequest,
+    GetExecutionResponse,
+    GetServerInfoRequest,
+    GetServerInfoResponse,
+    GetStatisticsRequest,
+    Limits,
+    ListEventsRequest,
+    ListExecutionsRequest,
+    ListExecutionsResponse,
+    ListOperationsRequest,
+    ListOperationsResponse,
+    NamedPlan,
+    Operation,
+    PauseExecutionRequest,
+    ProvideInputRequest,
+    ResumeExecutionRequest,
+    RetryExecutionRequest,
+    StartExecutionRequest,
+    StartExecutionResponse,
+    WaitExecutionRequest,
+    WaitExecutionResponse,
+    WatchExecutionRequest,
+    WatchExecutionsRequest,
+)
+from stepwire_server.api import paging
+from stepwire_server.api.envelope import MAX_REQUEST_BYTES, Call, Envelope
+from stepwire_server.api.filters import EventSieve, check_execution_filter
+from stepwire_server.api.streams import BATCH_EVENTS, Streams, heartbeat_seconds
+from stepwire_server.engine import values
+from stepwire_server.engine.acceptance import MAX_QUERY
+from stepwire_server.engine.engine import Engine
+from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS
+from stepwire_server.engine.recorder import MAX_EVENT_BYTES
+from stepwire_server.engine.snapshot import plan_of, snapshot_of
+from stepwire_server.journal import ExecutionRecord
+
+__all__ = ["SERVICE", "Service"]
+
+SERVICE = "stepwire.v1.ExecutionService"
+
+_PAGE = 50
+_MAX_PAGE = 500
+_PAGE_BYTES = 2 << 20
+_EVENTS_BYTES = 1 << 20
+_WAIT = (30.0, 600.0)
+_MAX_REASON = 1_000
+_MAX_ACTOR = 200
+
+
+class Service:
+    """The methods of stepwire.v1.ExecutionService."""
+
+    def __init__(self, engine: Engine, streams: Streams, *, version: str, started_ns: int) -> None:
+        self._engine = engine
+        self._journal = engine.journal
+        self._streams = streams
+        self._version = version
+        self._started_ns = started_ns
+        built: dict[str, tuple[type[Message], Callable[[Any, Call], Awaitable[None]]]] = {
+            "Execute": (ExecuteRequest, self._execute),
+            "StartExecution": (StartExecutionRequest, self._start_execution),
+            "WatchExecution": (WatchExecutionRequest, self._watch_execution),
+            "WaitExecution": (WaitExecutionRequest, self._wait_execution),
+            "GetExecution": (GetExecutionRequest, self._get_execution),
+            "ListExecutions": (ListExecutionsRequest, self._list_executions),
+            "ListEvents": (ListEventsRequest, self._list_events),
+            "CancelExecution": (CancelExecutionRequest, self._cancel_execution),
+            "BuildPlan": (BuildPlanRequest, self._build_plan),
+            "ListOperations": (ListOperationsRequest, self._list_operations),
+            "GetServerInfo": (GetServerInfoRequest, self._get_server_info),
+        }
+        later: dict[str, type[Message]] = {
+            "BatchStartExecutions": BatchStartExecutionsRequest,
+            "WatchExecutions": WatchExecutionsRequest,
+            "PauseExecution": PauseExecutionRequest,
+            "ResumeExecution": ResumeExecutionRequest,
+            "ProvideInput": ProvideInputRequest,
+            "RetryExecution": RetryExecutionRequest,
+            "GetStatistics": GetStatisticsRequest,
+        }
+        self._capabilities = sorted(built)
+        self.methods: Mapping[str, Envelope[Any]] = {
+            **{name: Envelope(name, kind, run) for name, (kind, run) in built.items()},
+            **{name: Envelope(name, kind, _not_built(name)) for name, kind in later.items()},
+        }
+        """Every method, by name."""
+
+    async def settle(self) -> None:
+        """Returns when no call runs."""
+        while tasks := {task for method in self.methods.values() for task in method.tasks}:
+            await asyncio.wait(tasks)
+
+    # -- starting
+
+    async def _execute(self, request: ExecuteRequest, call: Call) -> None:
+        sieve = EventSieve(request.filter)
+        heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
+        with self._streams.admit():
+            record = await self._engine.accept(request)
+            await self._streams.stream(call, record, after=0, sieve=sieve, heartbeat=heartbeat)
+
+    async def _start_execution(self, request: StartExecutionRequest, call: Call) -> None:
+        # The same fields under the same numbers: what is sent as the one can be read as the other.
+        record = await self._engine.accept(ExecuteRequest.FromString(request.SerializeToString()))
+        await _answer(call, StartExecutionResponse(execution=snapshot_of(record)))
+
+    async def _build_plan(self, request: BuildPlanRequest, call: Call) -> None:
+        await _answer(call, BuildPlanResponse(plan=await self._engine.build_plan(request.query)))
+
+    # -- watching
+
+    async def _watch_execution(self, request: WatchExecutionRequest, call: Call) -> None:
+        sieve = EventSieve(request.filter)
+        heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
+        with self._streams.admit():
+            record = await self._record(request.execution_id)
+            _check_cursor(request.after_sequence, record)
+            await self._streams.stream(call, record, after=request.after_sequence, sieve=sieve, heartbeat=heartbeat)
+
+    async def _wait_execution(self, request: WaitExecutionRequest, call: Call) -> None:
+        default, longest = _WAIT
+        seconds = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else default
+        if not 0 <= seconds <= longest:
+            _malformed("timeout", f"is {seconds:g} s; 0 to {longest:g} s are allowed")
+        with self._streams.admit():
+            record = await self._record(request.execution_id)
+            await self._streams.wait(record, seconds=seconds)
+            ended = await self._execution(await self._record(request.execution_id), request.view)
+        await _answer(call, WaitExecutionResponse(execution=ended))
+
+    async def _list_events(self, request: ListEventsRequest, call: Call) -> None:
+        sieve = EventSieve(request.filter)
+        record = await self._record(request.execution_id)
+        _check_cursor(request.after_sequence, record)
+        count = _page_size(request.page_size, default=BATCH_EVENTS, most=BATCH_EVENTS)
+        chunks = await self._journal.read(
+            record.execution_id, after=request.after_sequence, max_events=count, max_bytes=_EVENTS_BYTES
+        )
+        covered = chunks[-1].last if chunks else request.after_sequence
+        rest = EventBatch(execution=snapshot_of(record), after_sequence=request.after_sequence, sequence=covered)
+        await call.write(b"".join([sieve.sift(chunk) for chunk in chunks]) + rest.SerializeToString())
+
+    # -- reading
+
+    async def _get_execution(self, request: GetExecutionRequest, call: Call) -> None:
+        record = await self._record(request.execution_id)
+        await _answer(call, GetExecutionResponse(execution=await self._execution(record, request.view)))
+
+    async def _list_executions(self, request: ListExecutionsRequest, call: Call) -> None:
+        check_execution_filter(request.filter)
+        before = paging.decode(request.page_token, request.filter)
+        count = _page_size(request.page_size, default=_PAGE, most=_MAX_PAGE)
+        page = await self._journal.list(request.filter, tenant="", before=before, limit=count)
+        response = ListExecutionsResponse(total_size=page.total)
+        size = 0
+        for index, record in enumerate(page.records):
+            execution = await self._execution(record, request.view)
+            if request.view != ExecutionView.EXECUTION_VIEW_FULL:
+                execution.ClearField("output")
+            size += execution.ByteSize()
+            if index and size > _PAGE_BYTES:
+                response.next_page_token = paging.encode(page.records[index - 1].ordinal, request.filter)
+                break
+            response.executions.append(execution)
+        else:
+            if page.more:
+                response.next_page_token = paging.encode(page.records[-1].ordinal, request.filter)
+        await _answer(call, response)
+
+    async def _list_operations(self, request: ListOperationsRequest, call: Call) -> None:
+        catalog = self._engine.catalog
+        response = ListOperationsResponse(
+            has_planner=catalog.planner is not None, planner_description=catalog.planner_description
+        )
+        for name in sorted(catalog.operations):
+            operation = catalog.operations[name]
+            shown = Operation(
+                name=name,
+                description=operation.description,
+                input_schema=_schema(operation.signature.schema),
+                at_most_once=operation.at_most_once,
+                retry=operation.retry,
+            )
+            if operation.timeout is not None:
+                shown.timeout.FromTimedelta(operation.timeout)
+            response.operations.append(shown)
+        for name in sorted(catalog.plans):
+            plan = catalog.plans[name]
+            response.plans.append(
+                NamedPlan(name=name, description=plan.description, input_schema=_schema(plan.signature.schema))
+            )
+        await _answer(call, response)
+
+    async def _get_server_info(self, request: GetServerInfoRequest, call: Call) -> None:
+        settings = self._engine.settings
+        limits = Limits(
+            max_parallel_steps=settings.max_parallel_steps,
+            max_executions=self._engine.max_executions,
+            max_watchers=self._streams.max_watchers,
+            max_event_bytes=MAX_EVENT_BYTES,
+            max_plan_bytes=MAX_PLAN_BYTES,
+            max_plan_steps=MAX_STEPS,
+            max_query_characters=MAX_QUERY,
+            max_request_bytes=MAX_REQUEST_BYTES,
+        )
+        limits.cancel_grace.FromNanoseconds(int(settings.cancel_grace * 1e9))
+        response = GetServerInfoResponse(
+            version=self._version,
+            app=self._engine.catalog.app,
+            limits=limits,
+            capabilities=self._capabilities,
+            journal=self._journal.kind,
+        )
+        response.start_time.FromNanoseconds(self._started_ns)
+        await _answer(call, response)
+
+    # -- control
+
+    async def _cancel_execution(self, request: CancelExecutionRequest, call: Call) -> None:
+        _check_text("reason", request.reason, _MAX_REASON)
+        _check_text("actor", request.actor, _MAX_ACTOR)
+        _check_id(request.execution_id)
+        record = await self._engine.cancel(request.execution_id, actor=request.actor, reason=request.reason)
+        await _answer(call, CancelExecutionResponse(execution=snapshot_of(record)))
+
+    # -- shared
+
+    async def _record(self, execution_id: str) -> ExecutionRecord:
+        _check_id(execution_id)
+        return await self._engine.get(execution_id)
+
+    async def _execution(self, record: ExecutionRecord, view: ExecutionView.ValueType) -> Execution:
+        if view not in ExecutionView.values():
+            _malformed("view", f"{view} is not a view")
+        execution = snapshot_of(record)
+        if view == ExecutionView.EXECUTION_VIEW_FULL:
+            plan = await plan_of(self._journal, record)
+            if plan is not None:
+                execution.plan.CopyFrom(plan)
+        return execution
+
+
+def _not_built(name: str) -> Callable[[Any, Call], Awaitable[None]]:
+    async def refuse(request: Message, call: Call) -> None:
+        raise NotBuiltYet(f"this release does not have {name} yet; GetServerInfo lists what it has")
+
+    return refuse
+
+
+async def _answer(call: Call, response: Message) -> None:
+    await call.write(response.SerializeToString())
+
+
+def _schema(schema: Mapping[str, Any]) -> struct_pb2.Struct:
+    return values.to_struct(schema)
+
+
+def _malformed(field: str, problem: str) -> NoReturn:
+    raise RequestMalformed(f"{field} {problem}", violations=[Violation(field, problem)])
+
+
+def _check_id(execution_id: str) -> None:
+    if not ID.fullmatch(execution_id):
+        _malformed("execution_id", f"{execution_id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+
+
+def _check_text(field: str, text: str, most: int) -> None:
+    if len(text) > most or "\0" in text:
+        _malformed(field, f"must have at most {most:,} characters and no NUL")
+
+
+def _check_cursor(after: int, record: ExecutionRecord) -> None:
+    if after < 0:
+        _malformed("after_sequence", f"is {after}; it must be 0 or more")
+    if after > record.last_sequence:
+        raise CursorAhead(
+            f"after_sequence is {after}, and the last event of execution {record.execution_id} is "
+            f"{record.last_sequence}: the cursor is another execution's",
+            metadata={
+                "execution_id": record.execution_id,
+                "first_sequence": "1",
+                "last_sequence": str(record.last_sequence),
+            },
+        )
+
+
+def _page_size(asked: int, *, default: int, most: int) -> int:
+    if asked < 0:
+        _malformed("page_size", f"is {asked}; it must be 0 or more")
+    return min(asked or default, most)

@@ -1,0 +1,163 @@
+"""Streams of events: replay from a cursor, then follow, as EventBatches of whatever is ready."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+
+from google.protobuf import duration_pb2
+
+from stepwire.errors import LimitWatchers, RequestMalformed, Violation
+from stepwire.v1 import EventBatch
+from stepwire_server.api.envelope import Call
+from stepwire_server.api.filters import EventSieve
+from stepwire_server.engine.engine import Engine
+from stepwire_server.engine.snapshot import snapshot_of
+from stepwire_server.engine.states import ENDED_EXECUTION
+from stepwire_server.journal import Chunk, ExecutionRecord, Follower
+
+__all__ = ["BATCH_BYTES", "BATCH_EVENTS", "Streams", "heartbeat_seconds"]
+
+BATCH_EVENTS = 512
+"""Events in one message."""
+
+BATCH_BYTES = 256 * 1024
+"""Bytes of events in one message, unless one event alone has more."""
+
+_HEARTBEAT = (0.1, 15.0, 3600.0)
+"""Shortest, default and longest heartbeat interval, in seconds."""
+
+
+def heartbeat_seconds(interval: duration_pb2.Duration | None) -> float:
+    """Returns a request's heartbeat interval in seconds. Raises RequestMalformed out of bounds."""
+    shortest, default, longest = _HEARTBEAT
+    if interval is None:
+        return default
+    seconds = interval.ToNanoseconds() / 1e9
+    if not shortest <= seconds <= longest:
+        text = f"is {seconds:g} s; {shortest:g} s to {longest:g} s are allowed"
+        raise RequestMalformed(f"heartbeat_interval {text}", violations=[Violation("heartbeat_interval", text)])
+    return seconds
+
+
+class Streams:
+    """All streams and waits that are open, so that their number is bounded and a drain can end them."""
+
+    def __init__(self, engine: Engine, *, max_watchers: int) -> None:
+        self._engine = engine
+        self.max_watchers = max_watchers
+        self._followers: set[Follower] = set()
+        self._open = 0
+        self.draining = False
+
+    @property
+    def open(self) -> int:
+        """How many are open now."""
+        return self._open
+
+    @contextmanager
+    def admit(self) -> Iterator[None]:
+        """Takes one of the places while it lasts. Raises LimitWatchers."""
+        if self._open >= self.max_watchers:
+            raise LimitWatchers(
+                f"{self.max_watchers:,} streams are open already; try again later", retry_after=timedelta(seconds=1)
+            )
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+
+    def drain(self) -> None:
+        """Makes every stream say DRAINING and end."""
+        self.draining = True
+        for follower in self._followers:
+            follower.wake()
+
+    async def stream(
+        self, call: Call, record: ExecutionRecord, *, after: int, sieve: EventSieve, heartbeat: float
+    ) -> None:
+        """Writes an execution's events after `after` until the terminal one, or until the server drains."""
+        with self._engine.watched(record.execution_id), self._follow(record, after) as follower:
+            live = after >= record.last_sequence
+            first = EventBatch(execution=snapshot_of(record), after_sequence=after, sequence=after)
+            over = live and record.state in ENDED_EXECUTION
+            if live and not over:
+                first.notice = EventBatch.NOTICE_CAUGHT_UP
+            await call.write(first.SerializeToString())
+            if over:
+                return
+            stream = _Stream(call, sent=after, sieve=sieve)
+            loop = asyncio.get_running_loop()
+            silent_since = loop.time()
+            while not follower.ended:
+                if self.draining:
+                    await stream.say(follower.sequence, EventBatch.NOTICE_DRAINING)
+                    return
+                chunks = await follower.read(max_events=BATCH_EVENTS, max_bytes=BATCH_BYTES)
+                if chunks:
+                    if await stream.send(chunks, ended=follower.ended):
+                        silent_since = loop.time()
+                    continue
+                if not live:
+                    live = True
+                    await stream.say(follower.sequence, EventBatch.NOTICE_CAUGHT_UP)
+                    silent_since = loop.time()
+                try:
+                    async with asyncio.timeout_at(silent_since + heartbeat):
+                        await follower.wait()
+                except TimeoutError:
+                    await stream.say(follower.sequence, EventBatch.NOTICE_HEARTBEAT)
+                    silent_since = loop.time()
+
+    async def wait(self, record: ExecutionRecord, *, seconds: float) -> None:
+        """Returns when the execution has ended, when the time is over, or when the server drains."""
+        if record.state in ENDED_EXECUTION:
+            return
+        with self._engine.watched(record.execution_id), self._follow(record, record.last_sequence) as follower:
+            try:
+                async with asyncio.timeout(seconds):
+                    while not (follower.ended or self.draining):
+                        if not await follower.read(max_events=BATCH_EVENTS, max_bytes=BATCH_BYTES):
+                            await follower.wait()
+            except TimeoutError:
+                return
+
+    @contextmanager
+    def _follow(self, record: ExecutionRecord, after: int) -> Iterator[Follower]:
+        with self._engine.journal.follow(record.execution_id, after=after) as follower:
+            self._followers.add(follower)
+            try:
+                yield follower
+            finally:
+                self._followers.discard(follower)
+
+
+class _Stream:
+    """What one stream has sent: the ranges of its messages join without a hole."""
+
+    __slots__ = ("_call", "_sent", "_sieve")
+
+    def __init__(self, call: Call, *, sent: int, sieve: EventSieve) -> None:
+        self._call = call
+        self._sent = sent
+        self._sieve = sieve
+
+    async def send(self, chunks: Sequence[Chunk], *, ended: bool) -> bool:
+        """Sends the events that pass; says whether there were any. Frames, then scalars, make a valid message."""
+        data = b"".join([self._sieve.sift(chunk) for chunk in chunks])
+        if not data and not ended:
+            return False
+        covered = chunks[-1].last
+        rest = EventBatch(after_sequence=self._sent, sequence=covered)
+        self._sent = covered
+        await self._call.write(data + rest.SerializeToString())
+        return True
+
+    async def say(self, covered: int, notice: EventBatch.Notice.ValueType) -> None:
+        """Sends a notice; what the filter held back up to `covered` is covered by it."""
+        message = EventBatch(after_sequence=self._sent, sequence=covered, notice=notice)
+        self._sent = covered
+        await self._call.write(message.SerializeToString())

@@ -1,0 +1,83 @@
+"""The server's configuration: where values come from, and what they mean.
+
+A flag beats its environment variable, which beats the configuration file, which beats the default.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from stepwire_server.app import App
+
+__all__ = ["DEFAULT_APP", "ConfigError", "ServeConfig", "default_journal", "load_app", "read_file"]
+
+DEFAULT_APP = "stepwire_server.assistant:app"
+"""The app that is served when none is named."""
+
+
+class ConfigError(Exception):
+    """The configuration can't be used. The text says what to mend."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServeConfig:
+    """What `stepwire-server serve` was told."""
+
+    app: str = DEFAULT_APP
+    listen: str = "127.0.0.1:50051"
+    journal: str = ""
+    durability: str = "machine"
+    settings: dict[str, str] = field(default_factory=dict)
+    max_executions: int = 10_000
+    max_watchers: int = 20_000
+    max_parallel_steps: int = 32
+    cancel_grace: float = 10.0
+    drain_grace: float = 10.0
+
+
+def default_journal() -> Path:
+    """Returns where the journal is when nobody says otherwise: in the user's state folder."""
+    return Path(platformdirs.user_state_dir("stepwire")) / "journal.db"
+
+
+def read_file(path: Path, known: frozenset[str]) -> dict[str, Any]:
+    """Returns a configuration file's values by flag name. Raises ConfigError for a name that is no flag."""
+    try:
+        found = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    values = {key.replace("-", "_"): value for key, value in found.items()}
+    for key in values:
+        if key not in known:
+            raise ConfigError(f"{path}: there is no setting {key!r}; there are: {', '.join(sorted(known))}")
+    return values
+
+
+def load_app(name: str) -> App:
+    """Imports MODULE:ATTRIBUTE, looking in the current folder first. Raises ConfigError."""
+    module_name, _, attribute = name.partition(":")
+    if not module_name or not attribute:
+        raise ConfigError(f"{name!r} is not MODULE:APP, such as orders:app")
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not (module_name + ".").startswith(error.name + "."):
+            raise ConfigError(f"{module_name} can't be imported: it needs {error.name}") from error
+        raise ConfigError(f"there is no module {error.name!r} in {here} or among the installed packages") from error
+    app = getattr(module, attribute, None)
+    if app is None:
+        raise ConfigError(f"module {module_name} has no {attribute!r}")
+    if not isinstance(app, App):
+        raise ConfigError(f"{name} is a {type(app).__name__}, not a stepwire_server.App")
+    return app
