@@ -1,0 +1,647 @@
+"""Both clients against a server that plays scripts: the same cases, once with threads and once with an event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from google.rpc import code_pb2
+
+import stepwire
+from stepwire import aio, errors
+from stepwire.resume import Patience
+from stepwire.v1 import (
+    BuildPlanResponse,
+    CancelExecutionResponse,
+    EventBatch,
+    Execution,
+    GetExecutionResponse,
+    GetServerInfoResponse,
+    ListExecutionsResponse,
+    ListOperationsResponse,
+    Plan,
+    StartExecutionResponse,
+    Step,
+    WaitExecutionResponse,
+)
+
+from .scripted import (
+    EXECUTION,
+    HANG,
+    ScriptedServer,
+    Status,
+    batch,
+    completed,
+    draining,
+    event,
+    heartbeat,
+    numbers,
+    welcome,
+)
+
+
+class Threaded:
+    """The synchronous client behind the surface of the asynchronous one: each call in a thread of its own."""
+
+    def __init__(self, client: stepwire.Client) -> None:
+        self._client = client
+
+    async def read(self, run: Any, count: int | None = None) -> list[int]:
+        def read() -> list[int]:
+            seen: list[int] = []
+            for read_event in run:
+                seen.append(read_event.sequence)
+                if len(seen) == count:
+                    break
+            return seen
+
+        return await asyncio.to_thread(read)
+
+    async def all(self, iterator: Any) -> list[Any]:
+        return await asyncio.to_thread(list, iterator)
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **keywords: Any) -> Any:
+            return await asyncio.to_thread(getattr(self._client, name), *arguments, **keywords)
+
+        return call
+
+    async def on(self, run: Any, name: str, *arguments: Any) -> Any:
+        return await asyncio.to_thread(getattr(run, name), *arguments)
+
+
+class Looped:
+    """The asynchronous client."""
+
+    def __init__(self, client: aio.Client) -> None:
+        self._client = client
+
+    async def read(self, run: Any, count: int | None = None) -> list[int]:
+        seen: list[int] = []
+        async for read_event in run:
+            seen.append(read_event.sequence)
+            if len(seen) == count:
+                break
+        return seen
+
+    async def all(self, iterator: Any) -> list[Any]:
+        return [item async for item in iterator]
+
+    def __getattr__(self, name: str) -> Callable[..., Awaitable[Any]]:
+        async def call(*arguments: Any, **keywords: Any) -> Any:
+            answer = getattr(self._client, name)(*arguments, **keywords)
+            return await answer if asyncio.iscoroutine(answer) else answer
+
+        return call
+
+    async def on(self, run: Any, name: str, *arguments: Any) -> Any:
+        return await getattr(run, name)(*arguments)
+
+
+Connect = Callable[..., AbstractAsyncContextManager[Any]]
+
+
+@pytest.fixture(params=["threads", "loop"])
+def connect(request: pytest.FixtureRequest, server: ScriptedServer, hasty: Patience) -> Connect:
+    """Opens a client of either kind."""
+
+    @asynccontextmanager
+    async def open_client(target: str = server.target, **options: Any) -> AsyncIterator[Any]:
+        options = {"patience": hasty, **options}
+        if request.param == "loop":
+            async with aio.Client(target, **options) as looped:
+                yield Looped(looped)
+        else:
+            threaded = stepwire.Client(target, **options)
+            try:
+                yield Threaded(threaded)
+            finally:
+                await asyncio.to_thread(threaded.close)
+
+    return open_client
+
+
+@pytest.fixture
+async def client(connect: Connect) -> AsyncIterator[Any]:
+    async with connect() as opened:
+        yield opened
+
+
+async def left(call: Any) -> bool:
+    return await asyncio.to_thread(call.left.wait, 10)
+
+
+class TestStreams:
+    async def test_execution(self, server: ScriptedServer, client: Any) -> None:
+        """An execution gives its events, its id, its figures and its output."""
+        server.plays([welcome(), numbers(1, 2, 3), batch(completed(4, {"a": 1}))])
+        run = await client.execute("a question", session_id="web", labels={"a": "b"}, time_limit=timedelta(seconds=9))
+        assert run.execution_id == EXECUTION
+        assert await client.read(run) == [1, 2, 3, 4]
+        assert await client.on(run, "result") == {"a": 1}
+        assert run.tracker.is_completed
+        assert run.tracker.percentage == 100
+        assert run.sequence == 4
+        sent = server.calls[0].request
+        assert (sent.query, sent.session_id, dict(sent.labels)) == ("a question", "web", {"a": "b"})
+        assert sent.options.time_limit.seconds == 9
+        assert sent.request_id == run.request_id
+        assert server.names() == ["Execute"]
+
+    async def test_cut(self, server: ScriptedServer, client: Any) -> None:
+        """A stream that is cut goes on after the last event, with WatchExecution."""
+        server.plays(
+            [welcome(), numbers(1, 2), Status(code_pb2.UNAVAILABLE)],
+            [welcome(2), numbers(3), Status(code_pb2.INTERNAL)],
+            [welcome(3), batch(completed(4))],
+        )
+        run = await client.execute("q")
+        assert await client.read(run) == [1, 2, 3, 4]
+        assert [(call.name, getattr(call.request, "after_sequence", None)) for call in server.calls] == [
+            ("Execute", None),
+            ("WatchExecution", 2),
+            ("WatchExecution", 3),
+        ]
+        assert server.calls[1].request.execution_id == EXECUTION
+
+    @pytest.mark.parametrize(
+        "ending",
+        [
+            Status(code_pb2.UNAVAILABLE),
+            Status(code_pb2.CANCELLED),
+            Status(code_pb2.UNKNOWN),
+            Status(code_pb2.INTERNAL),
+            Status(code_pb2.DEADLINE_EXCEEDED),
+            errors.Draining("going"),
+            errors.JournalUnavailable("away"),
+            errors.LimitWatchers("full", retry_after=timedelta(milliseconds=1)),
+        ],
+        ids=lambda ending: type(ending).__name__ + str(getattr(getattr(ending, "status", None), "code", "")),
+    )
+    async def test_passing_status(self, server: ScriptedServer, client: Any, ending: object) -> None:
+        """A status that says nothing about the request is resumed."""
+        server.plays([welcome(), numbers(1), ending], [ending], [welcome(1), batch(completed(2))])
+        run = await client.execute("q")
+        assert await client.read(run) == [1, 2]
+
+    async def test_first_reply_lost(self, server: ScriptedServer, client: Any) -> None:
+        """Execute is sent again with the same request id until a first message has come."""
+        server.plays(
+            [Status(code_pb2.UNAVAILABLE)], [Status(code_pb2.UNAVAILABLE)], [welcome(), numbers(1), batch(completed(2))]
+        )
+        run = await client.execute("q")
+        assert await client.read(run) == [1, 2]
+        assert server.names() == ["Execute"] * 3
+        assert len({call.request.request_id for call in server.calls}) == 1
+
+    async def test_duplicates(self, server: ScriptedServer, client: Any) -> None:
+        """An event that comes twice is given once."""
+        server.plays([welcome(), numbers(1, 2), numbers(1, 2, 3), numbers(3), batch(completed(4))])
+        assert await client.read(await client.execute("q")) == [1, 2, 3, 4]
+
+    async def test_hole(self, server: ScriptedServer, client: Any) -> None:
+        """Events that are missing are asked for again, never skipped."""
+        server.plays([welcome(), numbers(1), numbers(3), HANG], [welcome(1), numbers(2, 3), batch(completed(4))])
+        assert await client.read(await client.execute("q")) == [1, 2, 3, 4]
+        assert server.calls[1].request.after_sequence == 1
+        assert await left(server.calls[0])
+
+    async def test_filtered(self, server: ScriptedServer, client: Any) -> None:
+        """With a filter the ranges must join, not the events; and the filter is sent again when resuming."""
+        server.plays(
+            [welcome(), batch(event(3), after=0, to=7), Status(code_pb2.UNAVAILABLE)],
+            [welcome(7), batch(event(9), after=8, to=9), HANG],
+            [welcome(7), batch(completed(10), after=7)],
+        )
+        run = await client.execute("q", kinds=["step_progress"], step_ids=["s1"])
+        assert await client.read(run) == [3, 10]
+        assert [call.request.after_sequence for call in server.calls[1:]] == [7, 7]
+        assert all(list(call.request.filter.kinds) == ["step_progress"] for call in server.calls)
+        assert all(list(call.request.filter.step_ids) == ["s1"] for call in server.calls)
+
+    async def test_unknown_kind(self, server: ScriptedServer, client: Any) -> None:
+        """An event of a kind that this client does not know is given like any other."""
+        server.plays([welcome(), batch(event(1, "")), batch(completed(2))])
+        assert await client.read(await client.execute("q")) == [1, 2]
+
+    async def test_ok_without_terminal(self, server: ScriptedServer, client: Any) -> None:
+        """A stream that ends OK before the terminal event is watched again."""
+        server.plays([welcome(), numbers(1)], [welcome(1), batch(completed(2))])
+        assert await client.read(await client.execute("q")) == [1, 2]
+
+    async def test_draining(self, server: ScriptedServer, client: Any) -> None:
+        """A server that drains is left at once, for a new connection."""
+        server.plays([welcome(), numbers(1), draining(1), HANG], [welcome(1), batch(completed(2))])
+        assert await client.read(await client.execute("q")) == [1, 2]
+        first, second = server.calls
+        assert first.peer != second.peer
+        assert await left(first)
+
+    async def test_cursor_expired(self, server: ScriptedServer, client: Any) -> None:
+        """An expired cursor is raised as its class, with what the server said."""
+        gone = errors.CursorExpired("gone", metadata={"first_sequence": "10", "last_sequence": "20"})
+        server.plays([welcome(), numbers(1), Status(code_pb2.UNAVAILABLE)], [gone])
+        run = await client.execute("q")
+        with pytest.raises(errors.CursorExpired) as caught:
+            await client.read(run)
+        assert caught.value.metadata["first_sequence"] == "10"
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            errors.PlanInvalid("no", violations=[errors.Violation("plan.steps[0]", "has a cycle")]),
+            errors.ExecutionNotFound("none"),
+            errors.CursorAhead("ahead"),
+            errors.RequestIdReused("used"),
+            errors.InternalError("id 17"),
+            errors.LimitExecutions("full"),
+        ],
+        ids=lambda error: error.reason,
+    )
+    async def test_refused(self, server: ScriptedServer, client: Any, error: errors.StepwireError) -> None:
+        """What the server refuses is raised by the call itself, as its class, and is not sent again."""
+        server.plays([error])
+        with pytest.raises(type(error)) as caught:
+            await client.execute("q")
+        assert caught.value.violations == error.violations
+        assert len(server.calls) == 1
+
+    async def test_silence(self, server: ScriptedServer, connect: Connect) -> None:
+        """A stream that says nothing for its time is given up and watched again."""
+        server.plays([HANG], [welcome(), numbers(1), batch(completed(2))])
+        async with connect(timeout=0.1) as client:
+            assert await client.read(await client.execute("q")) == [1, 2]
+        assert server.names() == ["Execute", "Execute"]
+
+    async def test_heartbeat(self, server: ScriptedServer, client: Any) -> None:
+        """A heartbeat is life, and no event; the interval is sent with the request."""
+        server.plays([welcome(), heartbeat(0), heartbeat(0), numbers(1), heartbeat(1), batch(completed(2))])
+        run = await client.execute("q", heartbeat_interval=0.1)
+        assert await client.read(run) == [1, 2]
+        assert server.calls[0].request.heartbeat_interval.nanos == 100_000_000
+
+    async def test_start_budget(self, server: ScriptedServer, client: Any) -> None:
+        """A server that stays unavailable is given up after the budget, with the status of the last try."""
+        server.plays(*[[Status(code_pb2.UNAVAILABLE, "away")]] * 9)
+        with pytest.raises(errors.CallFailed, match="away"):
+            await client.execute("q")
+        assert len(server.calls) == 4
+
+    async def test_resume_budget(self, server: ScriptedServer, client: Any) -> None:
+        """A stream that can't be resumed is raised with the place to go on from, and with its cause."""
+        server.plays([welcome(), numbers(1, 2)], *[[Status(code_pb2.UNAVAILABLE, "away")]] * 9)
+        run = await client.execute("q")
+        with pytest.raises(stepwire.StreamBroken) as caught:
+            await client.read(run)
+        assert (caught.value.execution_id, caught.value.sequence) == (EXECUTION, 2)
+        assert isinstance(caught.value.__cause__, errors.CallFailed)
+
+    async def test_event_after_terminal(self, server: ScriptedServer, client: Any) -> None:
+        """An event after the terminal one breaks the contract, and is raised."""
+        server.plays([welcome(), batch(completed(1)), numbers(2)])
+        run = await client.execute("q")
+        with pytest.raises(stepwire.StreamBroken, match="after the terminal"):
+            await client.read(run)
+
+    async def test_nothing_left(self, server: ScriptedServer, client: Any) -> None:
+        """A watch from the end of an ended execution gives nothing, and its outcome all the same."""
+        first = welcome(5, state=6)
+        first.execution.output.string_value = "kept"
+        server.plays([first])
+        run = await client.watch(EXECUTION, after_sequence=5)
+        assert await client.read(run) == []
+        assert await client.on(run, "result") == "kept"
+        assert server.calls[0].request.after_sequence == 5
+
+    async def test_failed(self, server: ScriptedServer, client: Any) -> None:
+        """The result of a failed execution is an exception with its cause."""
+        ending = event(1, "plan_failed")
+        ending.plan_failed.error.CopyFrom(errors.status_from_error(errors.QueryNotUnderstood("say it otherwise")))
+        server.plays([welcome(), batch(ending)])
+        with pytest.raises(stepwire.ExecutionFailed, match="say it otherwise") as caught:
+            await client.on(await client.execute("q"), "result")
+        assert (caught.value.cause, caught.value.execution_id) == ("QUERY_NOT_UNDERSTOOD", EXECUTION)
+
+    async def test_cancelled(self, server: ScriptedServer, client: Any) -> None:
+        """The result of a cancelled execution is an exception with who and why."""
+        ending = event(1, "plan_cancelled")
+        ending.plan_cancelled.actor, ending.plan_cancelled.reason = "ada", "too late"
+        server.plays([welcome(), batch(ending)])
+        with pytest.raises(stepwire.ExecutionCancelled, match="by ada: too late"):
+            await client.on(await client.execute("q"), "result")
+
+    async def test_break(self, server: ScriptedServer, client: Any) -> None:
+        """Leaving the loop ends the call at once, and another loop goes on after what was read."""
+        server.plays([welcome(), numbers(1, 2, 3), HANG], [welcome(3), numbers(4), batch(completed(5))])
+        run = await client.execute("q")
+        assert await client.read(run, 2) == [1, 2]
+        assert await left(server.calls[0])
+        assert run.sequence == 1  # the second event was given; nobody has said that it was processed
+        assert await client.read(run) == [3, 4, 5]
+        assert server.calls[1].request.after_sequence == 3
+
+    async def test_close(self, server: ScriptedServer, client: Any) -> None:
+        """A closed run ends its call, and says how to go on when it is read."""
+        server.plays([welcome(), numbers(1), HANG])
+        run = await client.execute("q")
+        await client.on(run, "close")
+        assert await left(server.calls[0])
+        with pytest.raises(stepwire.StreamBroken, match="closed"):
+            await client.on(run, "result")
+
+    async def test_client_close(self, server: ScriptedServer, connect: Connect) -> None:
+        """Closing the client ends its streams, and a read that waits."""
+        server.plays([welcome(), HANG])
+        async with connect() as client:
+            run = await client.execute("q")
+            reading = asyncio.ensure_future(client.read(run))
+            await asyncio.sleep(0)
+        with pytest.raises(stepwire.StreamBroken, match="closed"):
+            await reading
+        assert await left(server.calls[0])
+
+    async def test_run_is_dropped(self, server: ScriptedServer, client: Any) -> None:
+        """A run that nobody holds any more ends its call."""
+        server.plays([welcome(), HANG])
+        run = await client.execute("q")
+        del run
+        assert await left(server.calls[0])
+
+    async def test_on_event(self, server: ScriptedServer, client: Any, caplog: pytest.LogCaptureFixture) -> None:
+        """on_event is told of each event, and may raise without breaking the run."""
+        told: list[int] = []
+
+        def tell(told_event: Any) -> None:
+            told.append(told_event.sequence)
+            raise RuntimeError("broken handler")
+
+        server.plays([welcome(), numbers(1), batch(completed(2, 7))])
+        run = await client.execute("q", on_event=tell)
+        assert await client.on(run, "result") == 7
+        assert told == [1, 2]
+        assert "broken handler" in caplog.text
+
+    async def test_slow_reader(self, server: ScriptedServer, client: Any) -> None:
+        """More messages than there is room for wait, and none is lost."""
+        server.plays([welcome(), *[numbers(n) for n in range(1, 200)], batch(completed(200))])
+        assert await client.read(await client.execute("q")) == list(range(1, 201))
+
+
+class TestCalls:
+    async def test_start(self, server: ScriptedServer, client: Any) -> None:
+        """start sends the same work as execute, with a request id."""
+        server.replies("StartExecution", StartExecutionResponse(execution=Execution(execution_id=EXECUTION)))
+        started = await client.start(call="refund", input={"order": 7}, simulate=True, failure_policy="fail_fast")
+        assert started.execution_id == EXECUTION
+        sent = server.calls[0].request
+        assert sent.call.plan == "refund"
+        assert sent.call.input.fields["order"].number_value == 7
+        assert sent.options.simulate
+        assert sent.options.failure_policy == 2
+        assert len(sent.request_id) >= 20
+
+    async def test_plan(self, server: ScriptedServer, client: Any) -> None:
+        """A plan is given as a message or as it stands in JSON."""
+        server.replies("StartExecution", *[StartExecutionResponse()] * 2)
+        await client.start(plan=Plan(steps=[Step(id="a", operation="x")]))
+        await client.start(plan={"steps": [{"id": "a", "operation": "x", "depends_on": ["b"], "timeout": "3s"}]})
+        assert server.calls[0].request.plan.steps[0].id == "a"
+        assert server.calls[1].request.plan.steps[0].timeout.seconds == 3
+
+    async def test_unary_retry(self, server: ScriptedServer, client: Any) -> None:
+        """A unary call is sent again while the server is unavailable."""
+        server.replies(
+            "GetExecution",
+            Status(code_pb2.UNAVAILABLE),
+            errors.Draining("going"),
+            GetExecutionResponse(execution=Execution(execution_id=EXECUTION)),
+        )
+        assert (await client.get(EXECUTION, full=True)).execution_id == EXECUTION
+        assert len(server.calls) == 3
+        assert server.calls[0].request.view == 2
+
+    async def test_unary_error(self, server: ScriptedServer, client: Any) -> None:
+        """What a unary call is refused with is raised as its class, at once."""
+        server.replies("GetExecution", errors.ExecutionNotFound("none"))
+        with pytest.raises(errors.ExecutionNotFound):
+            await client.get("x")
+        assert len(server.calls) == 1
+
+    async def test_unary_deadline(self, server: ScriptedServer, connect: Connect) -> None:
+        """A unary call ends at its deadline."""
+        server.replies("GetExecution", HANG)
+        async with connect(timeout=0.1) as client:
+            with pytest.raises(errors.CallFailed) as caught:
+                await client.get("x")
+        assert caught.value.status_code == code_pb2.DEADLINE_EXCEEDED
+
+    async def test_wait(self, server: ScriptedServer, client: Any) -> None:
+        """wait asks again until the execution has ended."""
+        going = WaitExecutionResponse(execution=Execution(execution_id=EXECUTION, state=3))
+        ended = WaitExecutionResponse(execution=Execution(execution_id=EXECUTION, state=6))
+        server.replies("WaitExecution", going, going, ended)
+        assert (await client.wait(EXECUTION)).state == 6
+        assert len(server.calls) == 3
+
+    async def test_wait_timeout(self, server: ScriptedServer, client: Any) -> None:
+        """wait returns the snapshot so far when its time is over."""
+        server.replies("WaitExecution", WaitExecutionResponse(execution=Execution(execution_id=EXECUTION, state=3)))
+        assert (await client.wait(EXECUTION, timeout=0)).state == 3
+
+    async def test_list(self, server: ScriptedServer, client: Any) -> None:
+        """list gives all pages, by the filter that it was asked with."""
+        server.replies(
+            "ListExecutions",
+            ListExecutionsResponse(executions=[Execution(execution_id="a")], next_page_token="2"),
+            ListExecutionsResponse(executions=[Execution(execution_id="b")]),
+        )
+        found = await client.all(await client.list(states=["running"], session_id="web", labels={"a": "b"}))
+        assert [execution.execution_id for execution in found] == ["a", "b"]
+        assert server.calls[1].request.page_token == "2"
+        assert list(server.calls[1].request.filter.states) == [3]
+
+    async def test_list_is_lazy(self, server: ScriptedServer, client: Any) -> None:
+        """list asks for nothing before it is read."""
+        await client.list()
+        assert server.calls == []
+
+    async def test_unknown_state(self, client: Any) -> None:
+        """A state that does not exist is refused with those that do."""
+        with pytest.raises(ValueError, match="RUNNING"):
+            await client.list(states=["sleeping"])
+
+    async def test_events(self, server: ScriptedServer, client: Any) -> None:
+        """events reads page after page, and ends where there is no more."""
+        server.replies("ListEvents", numbers(1, 2), numbers(3), EventBatch(after_sequence=3, sequence=3))
+        found = await client.all(await client.events(EXECUTION))
+        assert [found_event.sequence for found_event in found] == [1, 2, 3]
+        assert [call.request.after_sequence for call in server.calls] == [0, 2, 3]
+
+    async def test_events_hole(self, server: ScriptedServer, client: Any) -> None:
+        """A page that does not begin where the one before ended is refused."""
+        server.replies("ListEvents", numbers(1, 2), numbers(4))
+        with pytest.raises(stepwire.StreamBroken, match="3 to 3 are missing"):
+            await client.all(await client.events(EXECUTION))
+
+    async def test_events_end(self, server: ScriptedServer, client: Any) -> None:
+        """After the terminal event no further page is asked for."""
+        server.replies("ListEvents", batch(event(1), completed(2)))
+        assert len(await client.all(await client.events(EXECUTION))) == 2
+        assert len(server.calls) == 1
+
+    async def test_others(self, server: ScriptedServer, client: Any) -> None:
+        """cancel, build_plan, operations and server_info give what the server says."""
+        server.replies("CancelExecution", CancelExecutionResponse(execution=Execution(state=5)))
+        server.replies("BuildPlan", BuildPlanResponse(plan=Plan(name="p")))
+        server.replies("ListOperations", ListOperationsResponse(has_planner=True))
+        server.replies("GetServerInfo", GetServerInfoResponse(version="1"))
+        assert (await client.cancel(EXECUTION, "late", actor="ada")).state == 5
+        assert (server.calls[0].request.reason, server.calls[0].request.actor) == ("late", "ada")
+        assert (await client.build_plan("q")).name == "p"
+        assert (await client.operations()).has_planner
+        assert (await client.server_info()).version == "1"
+
+    async def test_run_cancel(self, server: ScriptedServer, client: Any) -> None:
+        """A run cancels its own execution."""
+        server.plays([welcome(), HANG])
+        server.replies("CancelExecution", CancelExecutionResponse(execution=Execution(state=5)))
+        run = await client.execute("q")
+        await client.on(run, "cancel", "enough")
+        assert server.calls[1].request.execution_id == EXECUTION
+
+    @pytest.mark.parametrize("work", [{}, {"query": "q", "call": "c"}, {"query": "q", "input": {}}])
+    async def test_wrong_work(self, client: Any, work: dict[str, Any]) -> None:
+        """Exactly one kind of work is given, and input goes with call."""
+        with pytest.raises(TypeError):
+            await client.start(**work)
+
+
+class TestServerGoes:
+    async def test_restart(self, server: ScriptedServer, connect: Connect) -> None:
+        """A server that stops and comes back at the same place is found again."""
+        server.plays([welcome(), numbers(1), HANG])
+        patience = Patience(initial_delay=0.02, max_delay=0.1)
+        async with connect(patience=patience) as client:
+            run = await client.execute("q")
+            assert await client.read(run, 1) == [1]
+            await asyncio.to_thread(server.stop)
+            reading = asyncio.ensure_future(client.read(run))
+            await asyncio.sleep(0)
+            again = ScriptedServer(port=server.port)
+            again.plays([welcome(1), batch(completed(2))])
+            assert await reading == [2]
+            again.stop()
+
+    async def test_nobody_there(self, server: ScriptedServer, connect: Connect) -> None:
+        """Where there is no server, the call says so after its budget."""
+        await asyncio.to_thread(server.stop)
+        async with connect() as client:
+            with pytest.raises(errors.CallFailed) as caught:
+                await client.execute("q")
+            assert caught.value.status_code == code_pb2.UNAVAILABLE
+            with pytest.raises(errors.CallFailed):
+                await client.get("x")
+
+
+class TestThreads:
+    def test_exception_in_loop(self, server: ScriptedServer, hasty: Patience) -> None:
+        """An exception in the loop ends the call at once, while the run still exists."""
+        server.plays([welcome(), numbers(1), HANG])
+        with stepwire.Client(server.target, patience=hasty) as client:
+            run = client.execute("q")
+            with pytest.raises(KeyError):
+                for _ in run:
+                    raise KeyError
+            assert server.calls[0].left.wait(10)
+
+    def test_next(self, server: ScriptedServer, hasty: Patience) -> None:
+        """A run is an iterator: next gives one event, and moves the cursor over the one before."""
+        server.plays([welcome(), numbers(1, 2), batch(completed(3))])
+        with stepwire.Client(server.target, patience=hasty) as client, client.execute("q") as run:
+            assert next(run).sequence == 1
+            assert run.sequence == 0
+            assert next(run).sequence == 2
+            assert run.sequence == 1
+            assert next(run).sequence == 3
+            with pytest.raises(StopIteration):
+                next(run)
+
+    def test_coroutine_handler(self, server: ScriptedServer, hasty: Patience) -> None:
+        """A coroutine function as handler is refused where there is no event loop."""
+
+        async def handler(_event: Any) -> None: ...
+
+        with stepwire.Client(server.target, patience=hasty) as client, pytest.raises(TypeError, match="aio"):
+            client.execute("q", on_event=handler)
+        assert server.calls == []
+
+    def test_client_in_many_threads(self, server: ScriptedServer, hasty: Patience) -> None:
+        """One client serves many threads at once."""
+        server.plays(*[[welcome(), numbers(1, 2), batch(completed(3))]] * 8)
+        seen: list[list[int]] = []
+        with stepwire.Client(server.target, patience=hasty) as client:
+
+            def follow() -> None:
+                seen.append([read.sequence for read in client.execute("q")])
+
+            threads = [threading.Thread(target=follow) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert seen == [[1, 2, 3]] * 8
+
+    def test_closed_client(self, server: ScriptedServer) -> None:
+        """A closed client says so."""
+        client = stepwire.Client(server.target)
+        client.close()
+        client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            client.get("x")
+
+
+class TestLoop:
+    async def test_exception_in_loop(self, server: ScriptedServer, hasty: Patience) -> None:
+        """An exception in the loop ends the call at once, while the run still exists."""
+        server.plays([welcome(), numbers(1), HANG])
+        async with aio.Client(server.target, patience=hasty) as client:
+            run = await client.execute("q")
+            with pytest.raises(KeyError):
+                async for _ in run:
+                    raise KeyError
+            assert await left(server.calls[0])
+
+    async def test_cancelled_task(self, server: ScriptedServer, hasty: Patience) -> None:
+        """A task that is cancelled while it waits for an event ends its call."""
+        server.plays([welcome(), HANG])
+        async with aio.Client(server.target, patience=hasty) as client:
+            run = await client.execute("q")
+
+            async def read() -> None:
+                async for _ in run:
+                    pass
+
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert await left(server.calls[0])
+
+    async def test_coroutine_handler(self, server: ScriptedServer, hasty: Patience) -> None:
+        """A coroutine function as handler is awaited."""
+        told: list[int] = []
+
+        async def handler(told_event: Any) -> None:
+            await asyncio.sleep(0)
+            told.append(told_event.sequence)
+
+        server.plays([welcome(), numbers(1), batch(completed(2))])
+        async with aio.Client(server.target, patience=hasty) as client:
+            await (await client.execute("q", on_event=handler)).result()
+        assert told == [1, 2]
