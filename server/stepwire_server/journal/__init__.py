@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from stepwire_server.journal.base import (
     ENDED,
     Conflict,
@@ -14,7 +16,9 @@ from stepwire_server.journal.base import (
 )
 from stepwire_server.journal.chunk import TERMINAL_KINDS, Chunk
 from stepwire_server.journal.memory import MemoryJournal
-from stepwire_server.journal.sqlite import SqliteJournal
+
+if TYPE_CHECKING:
+    from stepwire_server.journal.sqlite import SqliteJournal
 
 __all__ = [
     "ENDED",
@@ -30,3 +34,12 @@ __all__ = [
     "Page",
     "SqliteJournal",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # The engine needs no SQL; and where sqlite3 or fcntl is missing, the memory journal still works.
+    if name == "SqliteJournal":
+        from stepwire_server.journal.sqlite import SqliteJournal
+
+        return SqliteJournal
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
