@@ -15,10 +15,12 @@ from google.protobuf import json_format, struct_pb2
 from stepwire.errors import InputInvalid, PlanInvalid, Violation
 from stepwire.v1.plan_pb2 import Plan
 
-__all__ = ["to_plan", "to_python", "to_struct", "to_value"]
+__all__ = ["MAX_DEPTH", "MAX_INTEGER", "to_plan", "to_python", "to_struct", "to_value"]
 
-_MAX_INTEGER = 2**53
-_MAX_DEPTH = 16
+MAX_INTEGER = 2**53
+"""The largest whole number that a double holds exactly."""
+
+MAX_DEPTH = 16
 """The contract's bound. It also bounds the recursion here."""
 
 
@@ -53,7 +55,7 @@ def to_python(message: struct_pb2.Value | struct_pb2.Struct | struct_pb2.ListVal
     match message.WhichOneof("kind"):
         case "number_value":
             number = message.number_value
-            return int(number) if number.is_integer() and abs(number) <= _MAX_INTEGER else number
+            return int(number) if number.is_integer() and abs(number) <= MAX_INTEGER else number
         case "string_value":
             return message.string_value
         case "bool_value":
@@ -98,7 +100,7 @@ def _fill(message: struct_pb2.Value, value: object, field: str, depth: int, viol
             message.null_value = struct_pb2.NULL_VALUE
         case bool():
             message.bool_value = value
-        case int() if abs(value) > _MAX_INTEGER:
+        case int() if abs(value) > MAX_INTEGER:
             violations.append(Violation(field, "is above 2**53, which a double can't hold; send it as text"))
         case float() if not math.isfinite(value):
             violations.append(Violation(field, f"is {value}, which JSON does not have"))
@@ -106,8 +108,8 @@ def _fill(message: struct_pb2.Value, value: object, field: str, depth: int, viol
             message.number_value = value
         case str():
             message.string_value = value
-        case Mapping() | list() | tuple() if depth >= _MAX_DEPTH:
-            violations.append(Violation(field, f"is nested more than {_MAX_DEPTH} deep"))
+        case Mapping() | list() | tuple() if depth >= MAX_DEPTH:
+            violations.append(Violation(field, f"is nested more than {MAX_DEPTH} deep"))
         case Mapping():
             message.struct_value.SetInParent()
             _fill_struct(message.struct_value, value, field, depth + 1, violations)

@@ -20,7 +20,7 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from stepwire.v1 import OutputRef, Plan, Retry, Step
-from stepwire_server.engine import values
+from stepwire.values import to_struct
 from stepwire_server.engine.graph import ID, retry_violations
 from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style
 
@@ -93,7 +93,10 @@ class App:
         return register
 
     def plan(self, name: str | None = None) -> Callable[[F], F]:
-        """Registers a function that returns a Plan, under its own name or another. Its parameters are the plan's input."""
+        """Registers a function that returns a Plan, under its own name or another.
+
+        Its parameters are the plan's input.
+        """
 
         def register(function: F) -> F:
             called = name or function.__name__
@@ -109,8 +112,9 @@ class App:
         return register
 
     def planner(self, function: F) -> F:
-        """Registers the function that makes a plan from a query. Its docstring tells people what can be asked. It raises
-        `stepwire.errors.QueryNotUnderstood` for a query that it can't serve. A plain `def` runs in a thread.
+        """Registers the function that makes a plan from a query. Its docstring tells people what can be asked.
+
+        It raises `stepwire.errors.QueryNotUnderstood` for a query that it can't serve. A plain `def` runs in a thread.
         """
         if self._planner is not None:
             raise ValueError(f"app {self.name!r} has a planner already")
@@ -167,7 +171,7 @@ def plan_step(
     timeout: float | None = None,
 ) -> Step:
     """Returns a Step. A parameter of `input` that is `output_of(...)` is taken from that step's output, and the step
-    depends on it. Raises `values.ValueRefused` for an input that a Struct can't carry.
+    depends on it. Raises InputInvalid for an input that a Struct can't carry.
     """
     needed = list(dict.fromkeys(depends_on))
     step = Step(id=id, name=name, operation=operation)
@@ -180,7 +184,7 @@ def plan_step(
         else:
             literal[key] = value
     if literal:
-        step.input.CopyFrom(values.to_struct(literal))
+        step.input.CopyFrom(to_struct(literal))
     step.depends_on.extend(needed)
     if weight is not None:
         step.weight = weight

@@ -11,7 +11,7 @@ import sys
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import platformdirs
 
@@ -34,7 +34,7 @@ class ServeConfig:
     app: str = DEFAULT_APP
     listen: str = "127.0.0.1:50051"
     journal: str = ""
-    durability: str = "machine"
+    durability: Literal["machine", "process"] = "machine"
     settings: dict[str, str] = field(default_factory=dict)
     max_executions: int = 10_000
     max_watchers: int = 20_000

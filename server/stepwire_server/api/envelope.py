@@ -1,8 +1,8 @@
 """One envelope around every method: read, parse, run, and always end with a status.
 
 Methods are registered without (de)serialisers and as stream-to-stream, which looks the same on the wire as any other
-cardinality. So one coroutine sees everything that a caller can do, also a call without a message, which grpc itself would
-never answer.
+cardinality. So one coroutine sees everything that a caller can do, also a call without a message, which grpc itself
+would never answer.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Envelope(Generic[Request]):
         async def handle(_: object, context: aio.ServicerContext[Any, Any]) -> None:
             await self._handle(context)
 
-        return grpc.stream_stream_rpc_method_handler(handle)  # type: ignore[arg-type]
+        return grpc.stream_stream_rpc_method_handler(handle)
 
     async def _handle(self, context: aio.ServicerContext[Any, Any]) -> None:
         task = asyncio.current_task()

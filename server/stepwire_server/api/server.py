@@ -113,8 +113,8 @@ class Server:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def stop(self) -> None:
-        """Drains: says NOT_SERVING, refuses new work, ends every stream with DRAINING, lets running steps end, closes the
-        journal. What has not ended goes on when a server is started on the journal again.
+        """Drains: says NOT_SERVING, refuses new work, ends every stream with DRAINING, lets running steps end, closes
+        the journal. What has not ended goes on when a server is started on the journal again.
         """
         if self._grpc is None:
             return

@@ -1,5 +1,6 @@
-"""The service's methods: each translates a request for the engine or the journal, and the answer back. Nothing is decided
-here.
+"""The service's methods: each translates a request for the engine or the journal, and the answer back.
+
+Nothing is decided here.
 """
 
 from __future__ import annotations
@@ -51,11 +52,11 @@ from stepwire.v1 import (
     WatchExecutionRequest,
     WatchExecutionsRequest,
 )
+from stepwire.values import to_struct
 from stepwire_server.api import paging
 from stepwire_server.api.envelope import MAX_REQUEST_BYTES, Call, Envelope
 from stepwire_server.api.filters import EventSieve, check_execution_filter
 from stepwire_server.api.streams import BATCH_EVENTS, Streams, heartbeat_seconds
-from stepwire_server.engine import values
 from stepwire_server.engine.acceptance import MAX_QUERY
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS
@@ -281,7 +282,7 @@ async def _answer(call: Call, response: Message) -> None:
 
 
 def _schema(schema: Mapping[str, Any]) -> struct_pb2.Struct:
-    return values.to_struct(schema)
+    return to_struct(schema, field="input_schema")
 
 
 def _malformed(field: str, problem: str) -> NoReturn:

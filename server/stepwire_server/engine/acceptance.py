@@ -18,6 +18,7 @@ from stepwire.errors import (
     Violation,
 )
 from stepwire.v1 import ExecuteRequest, Plan
+from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.graph import ID, violations
 from stepwire_server.engine.operation import Catalog
@@ -38,7 +39,7 @@ def normalised(request: ExecuteRequest) -> ExecuteRequest:
     same = ExecuteRequest()
     same.CopyFrom(request)
     for name in ("request_id", "filter", "heartbeat_interval"):
-        same.ClearField(name)  # type: ignore[arg-type]
+        same.ClearField(name)
     return same
 
 
@@ -76,7 +77,7 @@ def plan_problem(plan: Plan, catalog: Catalog) -> StepwireError | None:
     for i, step in enumerate(plan.steps):
         operation = catalog.operations[step.operation]
         path = f"plan.steps[{i}].input"
-        found += operation.signature.check(values.from_struct(step.input), path=path, given_later=step.input_from)
+        found += operation.signature.check(to_python(step.input), path=path, given_later=step.input_from)
         if operation.at_most_once and step.retry.attempts > 1:
             found.append(
                 Violation(f"plan.steps[{i}].retry.attempts", f"operation {step.operation!r} runs at most once")
@@ -102,7 +103,7 @@ def _check_call(request: ExecuteRequest, catalog: Catalog) -> None:
     if named is None:
         raise PlanNotFound(f"there is no plan {request.call.plan[:80]!r}; {_known(catalog.plans)}")
     found = values.check(request.call.input, "call.input")
-    found = found or named.signature.check(values.from_struct(request.call.input), path="call.input")
+    found = found or named.signature.check(to_python(request.call.input), path="call.input")
     if found:
         raise InputInvalid(_summary("the input does not fit the plan", found), violations=found)
 

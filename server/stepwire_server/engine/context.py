@@ -143,12 +143,13 @@ class StepContext:
         if unit:
             progress.unit = unit
         if data:
-            progress.data.CopyFrom(values.to_struct(data))
+            progress.data.CopyFrom(_struct(data, "data"))
         await self._emit(event)
 
     async def content(self, piece: str | bytes, *, channel: str = "", media_type: str = "") -> None:
-        """Streams a piece of text or bytes, as it is produced. Pieces of one channel make a whole; a piece above 256 KiB
-        is cut.
+        """Streams a piece of text or bytes, as it is produced.
+
+        Pieces of one channel make a whole. A piece above 256 KiB is cut.
         """
         for part in _cut(piece):
             event = self._event()
@@ -166,7 +167,7 @@ class StepContext:
             await self._emit(event)
 
     async def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
-        """Gives a named result as a whole: a JSON-like value, or bytes; at most 512 KiB. Raises LimitSize above that."""
+        """Gives a named result as a whole: a JSON-like value, or bytes. Raises LimitSize above 512 KiB."""
         event = self._event(name)
         artifact = event.artifact
         artifact.name = name
@@ -175,7 +176,7 @@ class StepContext:
             artifact.data = value
             artifact.size = len(value)
         else:
-            artifact.value.CopyFrom(values.to_value(value))
+            artifact.value.CopyFrom(values.to_value(value, field=f"artifact {name!r}"))
             artifact.size = artifact.value.ByteSize()
         if artifact.size > _ARTIFACT_BYTES:
             raise LimitSize(f"artifact {name!r} has {artifact.size:,} bytes; at most {_ARTIFACT_BYTES:,} are allowed")
@@ -189,7 +190,7 @@ class StepContext:
         event.agent.agent = agent
         event.agent.kind = AgentUpdate.Kind.Value(f"KIND_{kind.upper()}")
         if details:
-            event.agent.details.CopyFrom(values.to_struct(details))
+            event.agent.details.CopyFrom(_struct(details, "details"))
         await self._emit(event)
 
     async def supervisor(
@@ -215,7 +216,7 @@ class StepContext:
         if confidence is not None:
             update.confidence = confidence
         if details:
-            update.details.CopyFrom(values.to_struct(details))
+            update.details.CopyFrom(_struct(details, "details"))
         await self._emit(event)
 
     async def stage(
@@ -226,7 +227,7 @@ class StepContext:
         event.stage.name = name
         event.stage.details = details
         if data:
-            event.stage.data.CopyFrom(values.to_struct(data))
+            event.stage.data.CopyFrom(_struct(data, "data"))
         await self._emit(event)
 
     async def error(self, message: str) -> None:
@@ -329,6 +330,5 @@ def _cut(piece: str | bytes) -> list[str] | list[bytes]:
     return [piece[i : i + _CONTENT_BYTES] for i in range(0, max(len(piece), 1), _CONTENT_BYTES)]
 
 
-def results_of(outputs: Mapping[str, struct_pb2.Value]) -> Mapping[str, Any]:
-    """Returns outputs as plain Python."""
-    return {key: values.from_value(value) for key, value in outputs.items()}
+def _struct(mapping: Mapping[str, Any], field: str) -> struct_pb2.Struct:
+    return values.to_value(dict(mapping), field=field).struct_value

@@ -1,54 +1,42 @@
 """Runs one execution: from its request, or from where its events end, to its terminal event.
 
-    plan -> ready steps start in plan order -> each step's task records what happens -> conclude
+    plan -> ready steps start in plan order -> each step's runner records what happens -> conclude
 
-Every step runs in a task of its own, and the execution in another. A step's task records the step's own events; the
-execution's task starts and skips steps and records the terminal event. Nothing here knows who watches.
+The execution has a task of its own, and so has every step. A step's task records the step's own events; the execution's
+task starts and skips steps and records the terminal event. Nothing here knows who watches.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import enum
 import heapq
 import logging
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable
 from concurrent.futures import Executor as ThreadPool
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
-from stepwire.errors import ExecutionEnded, LimitSize, QueryNotUnderstood, failure
-from stepwire.v1 import (
-    Event,
-    ExecuteRequest,
-    ExecutionOptions,
-    ExecutionState,
-    Plan,
-    Retry,
-    Step,
-    StepSkipped,
-    StepState,
-)
-from stepwire_server.engine import acceptance, values
+from stepwire.errors import ExecutionEnded, failure
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepSkipped, StepState
+from stepwire_server.engine.calling import AttemptFailed
 from stepwire_server.engine.clock import Clock, Timer
-from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, running_step
+from stepwire_server.engine.context import StepContext
+from stepwire_server.engine.ending import record_cancelled, record_completed, record_failed
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.operation import Catalog, Operation, Signature, Style
+from stepwire_server.engine.planning import PlanningFailed, make_plan
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
-from stepwire_server.engine.states import LIVE_STEP
+from stepwire_server.engine.recovery import record_takeover
+from stepwire_server.engine.step_runner import Cause, StepRunner, Surroundings
 from stepwire_server.journal import ExecutionRecord, Journal
 
-__all__ = ["MAX_RECOVERIES", "Executor", "Settings"]
+__all__ = ["Executor", "Settings", "ended"]
 
 _log = logging.getLogger(__name__)
-
-MAX_RECOVERIES = 3
-"""How often a step may be lost with its process before it fails for good."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,49 +51,8 @@ class Settings:
     """Seconds that an operation has to end after it was cancelled or ran out of time. Then its task is abandoned."""
 
 
-class _Cause(enum.Enum):
-    """Why a step's task is interrupted."""
-
-    CANCEL = enum.auto()
-    TIMEOUT = enum.auto()
-    PARK = enum.auto()
-
-
-@dataclass(slots=True, eq=False)
-class _StepRun:
-    """One step while it runs."""
-
-    index: int
-    step: Step
-    operation: Operation
-    task: asyncio.Task[None] | None = None
-    context: StepContext | None = None
-    cause: _Cause | None = None
-    started: float = 0.0
-    abandoned: bool = False
-    timers: list[Timer] = field(default_factory=list)
-
-    @property
-    def name(self) -> str:
-        return self.step.name or self.step.id
-
-    def stop_timers(self) -> None:
-        for timer in self.timers:
-            timer.cancel()
-        self.timers.clear()
-
-
-class _Failed(Exception):
-    """An attempt failed: with the status for its event, and the exception's class where it may be worth another."""
-
-    def __init__(self, status: status_pb2.Status, *, kind: type[BaseException] | None = None) -> None:
-        super().__init__(status.message)
-        self.status = status
-        self.kind = kind
-
-
 class Executor:
-    """Runs one execution in a task of its own."""
+    """Runs one execution in a task of its own. `on_end` is called once, when nothing of it runs here any more."""
 
     def __init__(
         self,
@@ -121,33 +68,34 @@ class Executor:
     ) -> None:
         self.execution_id = record.execution_id
         self.fold = fold
+        self.recorder = Recorder(
+            journal, record, fold, clock=clock, max_pending_bytes=settings.max_pending_bytes, on_lost=self._lost
+        )
         self._record = record
         self._request = ExecuteRequest.FromString(record.request)
         self._catalog = catalog
         self._clock = clock
         self._settings = settings
-        self._threads = threads
         self._on_end = on_end
-        self.recorder = Recorder(
-            journal,
-            record,
-            fold,
+        self._around = Surroundings(
+            execution_id=record.execution_id,
+            session_id=record.session_id,
+            recorder=self.recorder,
             clock=clock,
-            max_pending_bytes=settings.max_pending_bytes,
-            on_lost=self._lost,
+            threads=threads,
+            simulate=self._request.options.simulate,
+            cancel_grace=settings.cancel_grace,
         )
         self._wake = asyncio.Event()
         self._waits: list[int] = []
         self._ready: list[int] = []
-        self._to_skip: list[tuple[int, str]] = []
-        self._running: dict[int, _StepRun] = {}
+        self._to_skip: deque[tuple[int, str]] = deque()
+        self._running: dict[int, StepRunner] = {}
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._failed: list[str] = []
-        self._cancelled_by = ("", "")
         self._overdue = False
         self._stopping = False
-        self._parking = False
-        self._is_lost = False
+        self._leaving = False
         self._grace_over = False
         self._timers: list[Timer] = []
         self._task: asyncio.Task[None] | None = None
@@ -170,15 +118,14 @@ class Executor:
         """Records that the end was asked for, and tells the running steps. Returns the sequence that must be durable
         before anyone is told. Raises ExecutionEnded.
         """
-        if self.fold.ended or self._is_lost:
+        if self.fold.ended:
             raise ended(self.execution_id, self.fold.state)
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
             return self.fold.sequence
-        event = Event(message=reason or "Cancelled")
+        event = Event(message=f"Cancelling{': ' + reason if reason else ''}")
         event.plan_cancelling.actor = actor
         event.plan_cancelling.reason = reason
         sequence = self.recorder.record(event)
-        self._cancelled_by = (actor, reason)
         self._stop()
         return sequence
 
@@ -186,15 +133,13 @@ class Executor:
         """Starts no other step, lets running ones end for `grace` seconds, then interrupts them, and records no end: a
         later recovery goes on from there.
         """
-        self._parking = True
+        assert self._task is not None
+        self._leaving = True
         self._wake.set()
-        if self._task is None:
-            return
         await asyncio.wait({self._task}, timeout=grace)
-        for run in list(self._running.values()):
-            self._interrupt(run, _Cause.PARK)
-        self._grace_over = True
-        self._wake.set()
+        for runner in list(self._running.values()):
+            runner.interrupt(Cause.PARK)
+        self._end_grace()
         _, left = await asyncio.wait({self._task}, timeout=1.0)
         for task in left:
             task.cancel()
@@ -204,12 +149,15 @@ class Executor:
 
     async def _run(self) -> None:
         try:
-            if await self._prepare():
+            if self._record.epoch > 1:
+                self._take_over()
+            self._watch_time_limit()
+            if self.fold.graph is not None or await self._begin_plan():
                 await self._run_steps()
-            if not (self._parking or self._is_lost or self.fold.ended):
+            if not (self._leaving or self.fold.ended):
                 await self._conclude()
         except RecorderClosed:
-            _log.info("execution %s ended elsewhere", self.execution_id)
+            _log.warning("execution %s can't be recorded here any more", self.execution_id)
         except Exception:
             _log.exception("execution %s: a bug in the engine", self.execution_id)
             self._fail_hard()
@@ -219,25 +167,10 @@ class Executor:
             await self.recorder.settle()
             self._on_end(self)
 
-    async def _prepare(self) -> bool:
-        """Brings the execution to where steps run: recovers what a former process left, makes the plan. Returns False
-        where there is nothing to run.
-        """
-        if self._record.epoch > 1:
-            self._take_over()
-        self._watch_time_limit()
-        if self.fold.graph is not None:
-            return True
-        if self._stopping:
-            return False
-        plan = await self._make_plan()
-        if plan is None:
-            return False
-        event = Event(message=f"Execution started: {_count(len(plan.steps), 'step')}")
-        event.plan_started.plan.CopyFrom(plan)
-        event.plan_started.query = self._request.query
-        self.recorder.record(event)
-        return True
+    def _take_over(self) -> None:
+        if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+            self._stop()
+        record_takeover(self.recorder, epoch=self._record.epoch, stopping=self._stopping, operation_of=self._operation)
 
     def _watch_time_limit(self) -> None:
         options = self._request.options
@@ -251,57 +184,40 @@ class Executor:
             self._overdue = True
             self._stop()
 
-    async def _make_plan(self) -> Plan | None:
-        """Returns the plan; None where the execution has to end without one (it has been failed then, or is stopping)."""
-        if self._request.HasField("plan"):
-            return self._request.plan
-        task = asyncio.create_task(self._ask_for_plan(), name=f"planning {self.execution_id}")
+    async def _begin_plan(self) -> bool:
+        """Gets the plan and records it. Returns False where there is none: the execution has failed, or is stopping."""
+        if self._stopping or self._leaving:
+            return False
+        try:
+            plan = await self._await_plan()
+        except PlanningFailed as error:
+            self._fail(error.status)
+            return False
+        if plan is None:
+            return False
+        event = Event(message=f"Execution started: {len(plan.steps)} step{'s' if len(plan.steps) > 1 else ''}")
+        event.plan_started.plan.CopyFrom(plan)
+        event.plan_started.query = self._request.query
+        self.recorder.record(event)
+        return True
+
+    async def _await_plan(self) -> Plan | None:
+        """Returns the plan; None where the execution was stopped first. A planner that does not end is abandoned."""
+        task = asyncio.create_task(make_plan(self._request, self._catalog), name=f"planning {self.execution_id}")
         task.add_done_callback(lambda _: self._wake.set())
-        interrupted = False
-        while not task.done() and not self._grace_over:
-            if (self._stopping or self._parking) and not interrupted:
-                interrupted = True
+        while not task.done():
+            if self._stopping or self._leaving:
                 task.cancel()
+            if self._grace_over:
+                self._keep(task)
+                return None
             self._wake.clear()
             await self._wake.wait()
-        if not task.done():
-            self._abandon(task, "the planner")
+        if self._stopping or self._leaving or task.cancelled():
+            if not task.cancelled():
+                task.exception()
             return None
-        if task.cancelled():
-            if not interrupted:
-                self._end_badly(failure("PLANNER_FAILED", "the planner raised CancelledError"))
-            return None
-        problem = task.exception()
-        if self._stopping or self._parking:
-            return None
-        if problem is None:
-            return task.result()
-        if isinstance(problem, QueryNotUnderstood):
-            self._end_badly(failure("QUERY_NOT_UNDERSTOOD", problem.message))
-        elif isinstance(problem, _Failed):
-            self._end_badly(problem.status)
-        else:
-            _log.error("execution %s: the planner failed", self.execution_id, exc_info=problem)
-            self._end_badly(failure("PLANNER_FAILED", _text(problem)))
-        return None
-
-    async def _ask_for_plan(self) -> Plan:
-        if self._request.HasField("call"):
-            named = self._catalog.plans.get(self._request.call.plan)
-            if named is None:
-                raise _Failed(failure("PLAN_NOT_FOUND", f"there is no plan {self._request.call.plan!r}"))
-            made = named.function(**named.signature.bind(values.from_struct(self._request.call.input)))
-            plan = await made if asyncio.iscoroutine(made) else made
-        elif self._catalog.planner is None:
-            raise _Failed(failure("NO_PLANNER", "this server has no planner any more"))
-        else:
-            plan = await self._catalog.planner(self._request.query)
-        if not isinstance(plan, Plan):
-            raise _Failed(failure("PLAN_INVALID", f"the planner returned {type(plan).__name__}, not Plan"))
-        wrong = acceptance.plan_problem(plan, self._catalog)
-        if wrong is not None:
-            raise _Failed(failure("PLAN_INVALID", str(wrong)))
-        return plan
+        return task.result()
 
     async def _run_steps(self) -> None:
         graph = self.fold.graph
@@ -310,60 +226,55 @@ class Executor:
         bound = self._settings.max_parallel_steps
         if self._request.options.max_parallel_steps:
             bound = min(bound, self._request.options.max_parallel_steps)
-        while not self._is_lost:
-            await self._skip_what_failed(graph)
-            if not (self._stopping or self._parking):
-                while self._ready and len(self._running) < bound:
-                    await self.recorder.room()
-                    if self._stopping or self._parking:
-                        break
-                    self._begin(graph, heapq.heappop(self._ready))
-            if not self._running and not self._to_skip and (not self._ready or self._stopping or self._parking):
+        while True:
+            while self._to_skip:
+                await self._skip(graph, *self._to_skip.popleft())
+            while self._ready and len(self._running) < bound and not (self._stopping or self._leaving):
+                await self.recorder.room()
+                if not (self._stopping or self._leaving):
+                    self._start_step(graph, heapq.heappop(self._ready))
+            idle = not self._running and not self._to_skip
+            if idle and (not self._ready or self._stopping or self._leaving):
                 return
-            if self._grace_over and self._parking:
+            if self._leaving and self._grace_over:
                 return
             self._wake.clear()
             await self._wake.wait()
 
     def _find_work(self, graph: Graph) -> None:
-        """Sets up the schedule from the fold: from nothing, or from where a former process left off."""
-        done = [self._is_done(i) for i in range(len(graph))]
+        """Sets up the schedule from the fold: from the beginning, or from where a former process left off."""
         self._waits = list(graph.waits_for)
-        for i in range(len(graph)):
-            if done[i]:
+        for i, fold in enumerate(self.fold.steps):
+            if fold.state == StepState.STEP_STATE_COMPLETED:
                 for follower in graph.dependants[i]:
                     self._waits[follower] -= 1
-        waiting = (StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING)
         for i, fold in enumerate(self.fold.steps):
-            if fold.state in waiting and self._waits[i] == 0:
+            if fold.state in (StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING) and self._waits[i] == 0:
                 self._ready.append(i)
             elif fold.state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
                 self._after_failure(graph, i)
 
-    def _is_done(self, index: int) -> bool:
-        # A step that its own condition skipped has an output of null, and its dependants run.
-        return self.fold.steps[index].state == StepState.STEP_STATE_COMPLETED
-
-    async def _skip_what_failed(self, graph: Graph) -> None:
-        while self._to_skip:
-            index, culprit = self._to_skip.pop(0)
-            if self.fold.steps[index].state == StepState.STEP_STATE_PENDING:
-                await self.recorder.room()
-                self._skip(graph, index, StepSkipped.CAUSE_DEPENDENCY, culprit)
-
-    def _skip(self, graph: Graph, index: int, cause: StepSkipped.Cause.ValueType, culprit: str = "") -> None:
+    def _start_step(self, graph: Graph, index: int) -> None:
         step = graph.steps[index]
-        why = f"Skipped: {culprit} did not complete" if culprit else "Skipped: the execution is ending"
-        event = Event(step_id=step.id, step_name=step.name or step.id, message=why)
-        event.step_skipped.cause = cause
-        event.step_skipped.failed_step_id = culprit
-        self.recorder.record(event)
+        runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
+        self._running[index] = runner
+        runner.start()
 
-    def _begin(self, graph: Graph, index: int) -> None:
-        step = graph.steps[index]
-        run = _StepRun(index=index, step=step, operation=self._operation(step))
-        self._running[index] = run
-        run.task = asyncio.create_task(self._run_step(run), name=f"step {self.execution_id}/{step.id}")
+    def _step_ended(self, runner: StepRunner) -> None:
+        del self._running[runner.index]
+        if runner.task is not None and not runner.task.done() and runner.abandoned:
+            self._keep(runner.task)
+        graph = self.fold.graph
+        assert graph is not None
+        state = self.fold.steps[runner.index].state
+        if state == StepState.STEP_STATE_COMPLETED:
+            for follower in graph.dependants[runner.index]:
+                self._waits[follower] -= 1
+                if self._waits[follower] == 0:
+                    heapq.heappush(self._ready, follower)
+        elif state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
+            self._after_failure(graph, runner.index)
+        self._wake.set()
 
     def _after_failure(self, graph: Graph, index: int) -> None:
         name = graph.steps[index].id
@@ -373,13 +284,33 @@ class Executor:
         if self._request.options.failure_policy == ExecutionOptions.FAILURE_POLICY_FAIL_FAST:
             self._stop()
 
+    async def _skip(self, graph: Graph, index: int, culprit: str) -> None:
+        """Records that a step will not run: because of the step `culprit`, or, where that is empty, of the end."""
+        if self.fold.steps[index].state != StepState.STEP_STATE_PENDING:
+            return
+        await self.recorder.room()
+        step = graph.steps[index]
+        why = f"{culprit} did not complete" if culprit else "the execution is ending"
+        event = Event(step_id=step.id, step_name=step.name or step.id, message=f"Skipped: {why}")
+        event.step_skipped.cause = StepSkipped.CAUSE_DEPENDENCY if culprit else StepSkipped.CAUSE_ENDED
+        event.step_skipped.failed_step_id = culprit
+        self.recorder.record(event)
+
+    def _operation(self, step: Step) -> Operation:
+        """Returns a step's operation; one that fails where a recovered plan names one that the app no longer has."""
+        return self._catalog.operations.get(step.operation) or Operation(
+            name=step.operation, function=_gone, signature=_ANYTHING, style=Style.COROUTINE
+        )
+
+    # -- the end
+
     def _stop(self) -> None:
-        """Starts no other step and interrupts those that run. The cause has been noted."""
+        """Starts no other step and interrupts those that run. Why, has been noted."""
         if self._stopping:
             return
         self._stopping = True
-        for run in list(self._running.values()):
-            self._interrupt(run, _Cause.CANCEL)
+        for runner in list(self._running.values()):
+            runner.interrupt(Cause.CANCEL)
         self._timers.append(self._clock.call_later(self._settings.cancel_grace, self._end_grace))
         self._wake.set()
 
@@ -390,428 +321,54 @@ class Executor:
     async def _conclude(self) -> None:
         graph = self.fold.graph
         if graph is not None:
-            for index, fold in enumerate(self.fold.steps):
-                if fold.state == StepState.STEP_STATE_PENDING:
-                    await self.recorder.room()
-                    self._skip(graph, index, StepSkipped.CAUSE_ENDED)
+            for index in range(len(graph)):
+                await self._skip(graph, index, "")
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
-            actor, reason = self._cancelled_by
-            event = Event(message=f"Execution cancelled{': ' + reason if reason else ''}")
-            event.plan_cancelled.actor = actor
-            event.plan_cancelled.reason = reason
-            self._time(event.plan_cancelled.execution_time)
-            self.recorder.record(event)
+            record_cancelled(self.recorder)
         elif self._overdue:
             limit = self._request.options.time_limit.ToTimedelta()
-            self._end_badly(failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}"))
+            self._fail(failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}"))
         elif self._failed:
-            self._end_badly(failure("STEP_FAILED", self._what_failed()))
+            shown = ", ".join(self._failed[:5]) + (
+                f" and {len(self._failed) - 5} more" if len(self._failed) > 5 else ""
+            )
+            text = f"{len(self._failed)} of {len(self.fold.steps)} steps failed: {shown}"
+            self._fail(failure("STEP_FAILED", text))
         else:
-            self._end_well()
+            record_completed(self.recorder)
 
-    def _end_well(self) -> None:
-        total = len(self.fold.steps)
-        event = Event(message=f"Execution completed: {self.fold.completed}/{total} steps succeeded")
-        self._time(event.plan_completed.execution_time)
-        output = self._output()
-        if output is not None:
-            event.plan_completed.output.CopyFrom(output)
-        try:
-            self.recorder.record(event)
-        except LimitSize:
-            event.plan_completed.ClearField("output")
-            event.message += "; the outputs together are above 1 MiB, read them from step_completed"
-            self.recorder.record(event)
-
-    def _end_badly(self, status: status_pb2.Status) -> None:
-        event = Event(message=f"Execution failed: {status.message}")
-        event.plan_failed.error.CopyFrom(status)
-        self._time(event.plan_failed.execution_time)
-        output = self._output(only_completed=True)
-        if output is not None:
-            event.plan_failed.output.CopyFrom(output)
-        try:
-            self.recorder.record(event)
-        except LimitSize:
-            event.plan_failed.ClearField("output")
-            event.plan_failed.error.message = event.plan_failed.error.message[:1000]
-            event.message = event.message[:1000]
-            self.recorder.record(event)
-
-    def _output(self, *, only_completed: bool = False) -> struct_pb2.Value | None:
-        graph = self.fold.graph
-        if graph is None:
-            return None
-        sinks = graph.sinks()
-        if len(sinks) == 1 and not only_completed:
-            return self.fold.steps[sinks[0]].output
-        outputs = {graph.steps[i].id: self.fold.steps[i].output for i in sinks if self.fold.steps[i].output is not None}
-        if not outputs:
-            return None
-        value = struct_pb2.Value()
-        for name, output in outputs.items():
-            value.struct_value.fields[name].CopyFrom(output)
-        return value
-
-    def _what_failed(self) -> str:
-        graph = self.fold.graph
-        assert graph is not None
-        shown = ", ".join(self._failed[:5]) + (f" and {len(self._failed) - 5} more" if len(self._failed) > 5 else "")
-        return f"{_count(len(self._failed), 'step')} of {len(graph)} failed: {shown}"
-
-    def _time(self, target: Any) -> None:
-        target.FromNanoseconds(max(self._clock.now_ns(), self.fold.time_ns) - self._record.create_time_ns)
+    def _fail(self, status: status_pb2.Status) -> None:
+        record_failed(self.recorder, status)
 
     def _fail_hard(self) -> None:
         """Ends an execution that the engine itself could not run on."""
-        for run in list(self._running.values()):
-            run.stop_timers()
-            if run.task is not None:
-                self._abandon(run.task, f"step {run.step.id}")
+        for runner in list(self._running.values()):
+            self._keep(runner.abandon())
         self._running.clear()
         try:
-            self._end_badly(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
+            if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+                record_cancelled(self.recorder)
+                return
+            self._fail(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
         except Exception:
             _log.exception("execution %s: its end could not be recorded", self.execution_id)
 
     def _lost(self, error: BaseException) -> None:
         """The journal refuses: another process owns the execution, or the journal is gone. Stops, records nothing."""
-        self._is_lost = True
-        for run in list(self._running.values()):
-            self._interrupt(run, _Cause.PARK)
-        self._wake.set()
+        self._leaving = True
+        for runner in list(self._running.values()):
+            runner.interrupt(Cause.PARK)
+        self._end_grace()
 
-    # -- recovery
-
-    def _take_over(self) -> None:
-        """Records that another process runs the execution now, and what that means for the steps that ran."""
-        event = Event(message="Recovered: the execution goes on in another process")
-        event.plan_recovered.epoch = self._record.epoch
-        event.plan_recovered.state = self.fold.state
-        self.recorder.record(event)
-        graph = self.fold.graph
-        if graph is None:
-            return
-        if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
-            self._cancelled_by = self.fold.cancelled_by
-            self._stop()
-        for index, fold in enumerate(self.fold.steps):
-            step = graph.steps[index]
-            if fold.state in LIVE_STEP:
-                self._settle_lost_attempt(step, index, self._operation(step))
-
-    def _operation(self, step: Step) -> Operation:
-        """Returns a step's operation; one that fails where a recovered plan names one that the app no longer has."""
-        return self._catalog.operations.get(step.operation) or Operation(
-            name=step.operation, function=_gone, signature=_ANYTHING, style=Style.COROUTINE
-        )
-
-    def _settle_lost_attempt(self, step: Step, index: int, operation: Operation) -> None:
-        fold = self.fold.steps[index]
-        event = Event(step_id=step.id, step_name=step.name or step.id, attempt=fold.attempt)
-        if self._stopping:
-            event.step_cancelled.abandoned = True
-        elif operation.at_most_once:
-            status = failure("OUTCOME_UNKNOWN", "the process ended while the step ran; it runs at most once")
-            event.step_failed.error.CopyFrom(status)
-        elif fold.recoveries >= MAX_RECOVERIES:
-            status = failure("RECOVERY_LIMIT", f"the process ended while the step ran, {fold.recoveries + 1} times")
-            event.step_failed.error.CopyFrom(status)
-        else:
-            event.step_retrying.error.CopyFrom(failure("RECOVERED", "the process ended while the step ran"))
-            event.step_retrying.next_attempt = fold.attempt + 1
-            event.step_retrying.delay.SetInParent()
-        event.message = "The attempt was lost with its process"
-        self.recorder.record(event)
-
-    # -- a step's task
-
-    async def _run_step(self, run: _StepRun) -> None:
-        """Runs a step's attempts and records how it ended. Raises nothing."""
-        fold = self.fold.steps[run.index]
-        try:
-            while not await self._attempt(run):
-                pass
-        except RecorderClosed:
-            pass
-        except asyncio.CancelledError:
-            if run.cause is None:
-                raise
-        except Exception:
-            _log.exception("execution %s, step %s: a bug in the engine", self.execution_id, run.step.id)
-            if not run.abandoned and fold.state in LIVE_STEP:
-                self._record_failure(run, failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
-        finally:
-            run.stop_timers()
-            if not run.abandoned:
-                self._step_ended(run)
-
-    def _step_ended(self, run: _StepRun) -> None:
-        del self._running[run.index]
-        graph = self.fold.graph
-        assert graph is not None
-        state = self.fold.steps[run.index].state
-        if state == StepState.STEP_STATE_COMPLETED:
-            for follower in graph.dependants[run.index]:
-                self._waits[follower] -= 1
-                if self._waits[follower] == 0:
-                    heapq.heappush(self._ready, follower)
-        elif state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
-            self._after_failure(graph, run.index)
-        self._wake.set()
-
-    async def _attempt(self, run: _StepRun) -> bool:
-        """Makes one attempt. Returns True where the step has ended, False where another attempt shall follow."""
-        fold = self.fold.steps[run.index]
-        run.cause = None
-        context = run.context = StepContext(
-            self.recorder,
-            execution_id=self.execution_id,
-            session_id=self._record.session_id,
-            id=run.step.id,
-            name=run.name,
-            operation=run.operation.name,
-            attempt=fold.attempt + 1,
-            results=lambda: self._results(run.step),
-        )
-        event = self._event(run, f"Started: {run.name}", attempt=context.attempt)
-        event.step_started.operation = run.operation.name
-        sequence = self.recorder.record(event)
-        run.started = self._clock.monotonic()
-        self._watch_timeout(run)
-        try:
-            if run.operation.at_most_once:
-                await self.recorder.durable(sequence)
-            output = await self._call(run, context)
-        except _Failed as error:
-            return await self._after_attempt(run, error)
-        except asyncio.CancelledError:
-            return await self._after_cancel(run)
-        except RecorderClosed:
-            raise
-        except BaseException as error:
-            if not isinstance(error, Exception):
-                _log.error("step %s raised %r", run.step.id, error)
-            return await self._after_attempt(run, self._judge(run, error))
-        finally:
-            run.stop_timers()
-            context.close("the attempt has ended")
-        if run.abandoned:
-            _log.warning("step %s/%s ended after it was abandoned", self.execution_id, run.step.id)
-            return True
-        if run.cause is _Cause.TIMEOUT:
-            return await self._after_cancel(run)
-        return self._record_completion(run, output)
-
-    def _judge(self, run: _StepRun, error: BaseException) -> _Failed:
-        """Returns what an exception that an operation raised means for its step."""
-        if run.cause is _Cause.TIMEOUT:
-            return self._timed_out(run)
-        _log.warning("step %s/%s failed", self.execution_id, run.step.id, exc_info=error)
-        return _Failed(failure("OPERATION_FAILED", _text(error)), kind=type(error))
-
-    async def _call(self, run: _StepRun, context: StepContext) -> struct_pb2.Value:
-        if self._request.options.simulate:
-            for percentage in (10, 50, 90):
-                await context.progress(percentage, f"Simulating {run.name}")
-            return values.to_value(None)
-        operation = run.operation
-        try:
-            arguments = operation.signature.bind(self._input(run.step))
-        except (ValueError, KeyError) as error:
-            raise _Failed(failure("INPUT_INVALID", str(error.args[0]))) from error
-        output = await self._invoke(operation, context, arguments)
-        try:
-            return values.to_value(output)
-        except values.ValueRefused as error:
-            raise _Failed(failure("OUTPUT_INVALID", f"the output can't be sent: {error}")) from error
-
-    async def _invoke(self, operation: Operation, context: StepContext, arguments: Mapping[str, Any]) -> Any:
-        if operation.style == Style.THREAD:
-            return await self._invoke_in_thread(operation, context, arguments)
-        running_step.set(context)
-        given = (context,) if operation.signature.wants_context else ()
-        if operation.style == Style.COROUTINE:
-            return await operation.function(*given, **arguments)
-        output: Any = None
-        stream = operation.function(*given, **arguments)
-        try:
-            async for item in stream:
-                if isinstance(item, Result):
-                    output = item.output
-                    break
-                await _report(context, item)
-        finally:
-            await stream.aclose()
-        return output
-
-    async def _invoke_in_thread(self, operation: Operation, context: StepContext, arguments: Mapping[str, Any]) -> Any:
-        loop = asyncio.get_running_loop()
-        blocking = BlockingStepContext(context, loop)
-        given = (blocking,) if operation.signature.wants_context else ()
-        inherited = contextvars.copy_context()
-        inherited.run(running_step.set, blocking)
-        return await loop.run_in_executor(self._threads, lambda: inherited.run(operation.function, *given, **arguments))
-
-    def _input(self, step: Step) -> dict[str, Any]:
-        """Returns a step's input with its references followed. Raises KeyError with a text where one leads nowhere."""
-        graph = self.fold.graph
-        assert graph is not None
-        taken = values.from_struct(step.input)
-        for name, source in step.input_from.items():
-            output = self.fold.steps[graph.index[source.step_id]].output
-            assert output is not None, "a dependency without an output"
-            try:
-                taken[name] = values.from_value(values.point(output, source.json_pointer))
-            except KeyError as error:
-                raise KeyError(f"input.{name}: {error.args[0]} in the output of step {source.step_id!r}") from None
-        return taken
-
-    def _results(self, step: Step) -> Mapping[str, Any]:
-        graph = self.fold.graph
-        assert graph is not None
-        return {
-            name: values.from_value(output)
-            for name in step.depends_on
-            if (output := self.fold.steps[graph.index[name]].output) is not None
-        }
-
-    def _record_completion(self, run: _StepRun, output: struct_pb2.Value) -> bool:
-        event = self._event(run, f"Completed: {run.name}")
-        event.step_completed.output.CopyFrom(output)
-        self._stop_watch(run, event.step_completed.execution_time)
-        try:
-            self.recorder.record(event)
-        except LimitSize as error:
-            self._record_failure(run, failure("LIMIT_SIZE", f"the output is too large: {error.message}"))
-        return True
-
-    def _record_failure(self, run: _StepRun, status: status_pb2.Status) -> None:
-        status.message = status.message[:100_000]
-        event = self._event(run, f"Failed: {run.name}: {status.message[:1000]}")
-        event.step_failed.error.CopyFrom(status)
-        self._stop_watch(run, event.step_failed.execution_time)
-        self.recorder.record(event)
-
-    async def _after_attempt(self, run: _StepRun, failed: _Failed) -> bool:
-        """Records that an attempt failed: for good, or with another to follow. Returns True for good."""
-        if run.abandoned:
-            _log.warning("step %s/%s ended after it was abandoned", self.execution_id, run.step.id)
-            return True
-        if run.cause is _Cause.PARK:
-            return True
-        retry = run.step.retry if run.step.HasField("retry") else run.operation.retry
-        fold = self.fold.steps[run.index]
-        tried = fold.attempt - fold.recoveries
-        if self._stopping or retry is None or tried >= retry.attempts or not _worth_another(retry, failed.kind):
-            self._record_failure(run, failed.status)
-            return True
-        delay = _delay(retry, tried, self._clock.random.random())
-        event = self._event(run, f"Retrying: {run.name}: {failed.status.message[:1000]}")
-        event.step_retrying.error.CopyFrom(failed.status)
-        event.step_retrying.next_attempt = fold.attempt + 1
-        event.step_retrying.delay.FromNanoseconds(int(delay * 1e9))
-        self.recorder.record(event)
-        try:
-            await self._clock.sleep(delay)
-        except asyncio.CancelledError:
-            return await self._after_cancel(run)
-        return False
-
-    async def _after_cancel(self, run: _StepRun) -> bool:
-        """Records what an interrupted attempt means. Returns True where the step has ended."""
-        task = asyncio.current_task()
-        assert task is not None
-        if run.cause is None and task.cancelling():
-            raise asyncio.CancelledError
-        while task.cancelling():
-            task.uncancel()
-        if run.abandoned:
-            _log.warning("step %s/%s ended after it was abandoned", self.execution_id, run.step.id)
-            return True
-        if run.cause is _Cause.PARK:
-            return True
-        if run.cause is _Cause.TIMEOUT:
-            return await self._after_attempt(run, self._timed_out(run))
-        if run.cause is None:
-            return await self._after_attempt(
-                run,
-                _Failed(
-                    failure("OPERATION_FAILED", "the operation raised CancelledError"), kind=asyncio.CancelledError
-                ),
-            )
-        self._record_cancel(run, abandoned=False)
-        return True
-
-    def _record_cancel(self, run: _StepRun, *, abandoned: bool) -> None:
-        event = self._event(run, f"Cancelled: {run.name}")
-        event.step_cancelled.abandoned = abandoned
-        self._stop_watch(run, event.step_cancelled.execution_time)
-        self.recorder.record(event)
-
-    def _watch_timeout(self, run: _StepRun) -> None:
-        seconds = self._timeout_of(run)
-        if seconds is not None:
-            run.timers.append(self._clock.call_later(seconds, lambda: self._interrupt(run, _Cause.TIMEOUT)))
-
-    def _timeout_of(self, run: _StepRun) -> float | None:
-        if run.step.HasField("timeout"):
-            return float(run.step.timeout.ToNanoseconds()) / 1e9
-        return run.operation.timeout.total_seconds() if run.operation.timeout is not None else None
-
-    def _timed_out(self, run: _StepRun) -> _Failed:
-        text = f"the attempt took longer than {self._timeout_of(run):g} s"
-        reason = "OUTCOME_UNKNOWN" if run.operation.at_most_once else "TIMEOUT"
-        return _Failed(failure(reason, text), kind=TimeoutError)
-
-    def _interrupt(self, run: _StepRun, cause: _Cause) -> None:
-        """Cancels a step's task once, and abandons it where it has not ended after the grace period."""
-        if run.cause is not None and cause is not _Cause.PARK:
-            return
-        run.cause = cause
-        assert run.task is not None
-        run.task.cancel()
-        if cause is not _Cause.PARK:
-            run.timers.append(self._clock.call_later(self._settings.cancel_grace, lambda: self._give_up(run, cause)))
-
-    def _give_up(self, run: _StepRun, cause: _Cause) -> None:
-        """Records the end of a step whose operation does not end, and lets go of its task."""
-        if run.abandoned or run.index not in self._running:
-            return
-        run.abandoned = True
-        assert run.task is not None
-        assert run.context is not None
-        run.context.close("the step was abandoned after its grace period")
-        self._abandon(run.task, f"step {run.step.id}")
-        try:
-            if cause is _Cause.TIMEOUT:
-                self._record_failure(run, self._timed_out(run).status)
-            else:
-                self._record_cancel(run, abandoned=True)
-        except RecorderClosed:
-            pass
-        self._step_ended(run)
-
-    def _abandon(self, task: asyncio.Task[Any], what: str) -> None:
-        _log.warning("execution %s: %s does not end; its task is abandoned", self.execution_id, what)
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        """Keeps a task that nobody waits for until it ends, and takes its exception."""
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
 
-    def _event(self, run: _StepRun, message: str, *, attempt: int | None = None) -> Event:
-        return Event(
-            step_id=run.step.id,
-            step_name=run.name,
-            attempt=self.fold.steps[run.index].attempt if attempt is None else attempt,
-            message=message,
-        )
-
-    def _stop_watch(self, run: _StepRun, target: Any) -> None:
-        target.FromNanoseconds(int((self._clock.monotonic() - run.started) * 1e9))
-
 
 async def _gone(step: StepContext, **_: Any) -> None:
-    raise _Failed(failure("OPERATION_NOT_FOUND", f"there is no operation {step.operation!r} any more"))
+    raise AttemptFailed(failure("OPERATION_NOT_FOUND", f"there is no operation {step.operation!r} any more"))
 
 
 _ANYTHING = Signature(_gone, name="gone")
@@ -823,40 +380,3 @@ def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
     return ExecutionEnded(
         f"execution {execution_id} has ended: {name}", metadata={"state": name, "execution_id": execution_id}
     )
-
-
-async def _report(context: StepContext, item: Any) -> None:
-    """Records what an async generator yielded: a number or (number, text) as progress, a text or bytes as content."""
-    if isinstance(item, str | bytes):
-        await context.content(item)
-    elif isinstance(item, int | float) and not isinstance(item, bool):
-        await context.progress(item)
-    elif isinstance(item, tuple) and len(item) == 2:
-        await context.progress(item[0], item[1])
-    else:
-        raise TypeError(
-            f"the operation yielded {type(item).__name__}; it may yield a percentage, (percentage, message), "
-            "a piece of text or bytes, and at last Result(output)"
-        )
-
-
-def _worth_another(retry: Retry, kind: type[BaseException] | None) -> bool:
-    if kind is None:
-        return False
-    return not retry.errors or any(base.__name__ in retry.errors for base in kind.__mro__)
-
-
-def _delay(retry: Retry, tried: int, chance: float) -> float:
-    first = retry.initial_delay.ToNanoseconds() / 1e9 if retry.HasField("initial_delay") else 1.0
-    longest = retry.max_delay.ToNanoseconds() / 1e9 if retry.HasField("max_delay") else 60.0
-    # The exponent is bounded: 100 attempts with a large multiplier must not overflow.
-    grown = min(first * (retry.multiplier or 2.0) ** min(tried - 1, 60), longest)
-    return float(grown * (1 - retry.jitter * chance))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _text(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -128,7 +128,7 @@ def retry_violations(retry: Retry, path: str) -> list[Violation]:
     if not 0 <= retry.attempts <= MAX_ATTEMPTS:
         found.append(Violation(f"{path}.attempts", f"is {retry.attempts}; 0 to {MAX_ATTEMPTS} are allowed"))
     for name in ("initial_delay", "max_delay"):
-        if retry.HasField(name) and getattr(retry, name).ToNanoseconds() < 0:  # type: ignore[arg-type]
+        if retry.HasField(name) and getattr(retry, name).ToNanoseconds() < 0:
             found.append(Violation(f"{path}.{name}", "must not be negative"))
     if retry.multiplier != 0 and not 1 <= retry.multiplier < math.inf:
         found.append(Violation(f"{path}.multiplier", f"is {retry.multiplier}; it must be at least 1"))

@@ -111,7 +111,7 @@ class Recorder:
             raise LimitSize(f"the event has {size:,} bytes; at most {MAX_EVENT_BYTES - _ENVELOPE_BYTES:,} are allowed")
         kind = event.WhichOneof("kind")
         assert kind is not None
-        self.fold.apply(event, kind, max(self._clock.now_ns(), self.fold.time_ns))
+        self.fold.apply(event, kind, self.now_ns())
         event.execution_id = self._execution_id
         self.fold.stamp(event)
         encoded = frame(event.SerializeToString())
@@ -124,6 +124,10 @@ class Recorder:
         if self._appending is None:
             self._appending = asyncio.create_task(self._append(), name=f"append {self._execution_id}")
         return event.sequence
+
+    def now_ns(self) -> int:
+        """Returns the time that the next event would have: the wall's, but never before the last event's."""
+        return max(self._clock.now_ns(), self.fold.time_ns)
 
     async def durable(self, sequence: int) -> None:
         """Returns when this sequence is durable. Raises what the journal raised where it never will be."""

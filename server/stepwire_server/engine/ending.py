@@ -1,0 +1,73 @@
+"""The terminal events: what an execution says at its end."""
+
+from __future__ import annotations
+
+from google.protobuf import duration_pb2, struct_pb2
+from google.rpc import status_pb2
+
+from stepwire.errors import LimitSize
+from stepwire.v1 import Event
+from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.recorder import Recorder
+
+__all__ = ["record_cancelled", "record_completed", "record_failed"]
+
+
+def record_completed(recorder: Recorder) -> None:
+    """Records that every step completed."""
+    fold = recorder.fold
+    event = Event(message=f"Execution completed: {fold.completed}/{len(fold.steps)} steps succeeded")
+    _time(recorder, event.plan_completed.execution_time)
+    assert fold.graph is not None
+    sinks = fold.graph.sinks()
+    output = fold.steps[sinks[0]].output if len(sinks) == 1 else _outputs(fold)
+    if output is not None:
+        event.plan_completed.output.CopyFrom(output)
+    try:
+        recorder.record(event)
+    except LimitSize:
+        event.plan_completed.ClearField("output")
+        event.message += "; its outputs together are above 1 MiB, read them from step_completed"
+        recorder.record(event)
+
+
+def record_failed(recorder: Recorder, status: status_pb2.Status) -> None:
+    """Records that the execution failed, with the outputs of the steps that did complete."""
+    event = Event(message=f"Execution failed: {status.message[:1000]}")
+    event.plan_failed.error.CopyFrom(status)
+    _time(recorder, event.plan_failed.execution_time)
+    output = _outputs(recorder.fold)
+    if output is not None:
+        event.plan_failed.output.CopyFrom(output)
+    try:
+        recorder.record(event)
+    except LimitSize:
+        event.plan_failed.ClearField("output")
+        event.plan_failed.error.message = event.plan_failed.error.message[:100_000]
+        recorder.record(event)
+
+
+def record_cancelled(recorder: Recorder) -> None:
+    """Records that the execution ended because someone asked for it."""
+    actor, reason = recorder.fold.cancelled_by
+    event = Event(message=f"Execution cancelled{': ' + reason if reason else ''}")
+    event.plan_cancelled.actor = actor
+    event.plan_cancelled.reason = reason
+    _time(recorder, event.plan_cancelled.execution_time)
+    recorder.record(event)
+
+
+def _outputs(fold: Fold) -> struct_pb2.Value | None:
+    """Returns the outputs of the steps that nothing depends on, by step id; None where there is none."""
+    if fold.graph is None:
+        return None
+    value = struct_pb2.Value()
+    for i in fold.graph.sinks():
+        output = fold.steps[i].output
+        if output is not None:
+            value.struct_value.fields[fold.graph.steps[i].id].CopyFrom(output)
+    return value if value.HasField("struct_value") else None
+
+
+def _time(recorder: Recorder, target: duration_pb2.Duration) -> None:
+    target.FromNanoseconds(recorder.now_ns() - recorder.fold.create_ns)

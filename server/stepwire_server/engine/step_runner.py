@@ -1,0 +1,336 @@
+"""Runs one step: attempt after attempt, until it completes, fails or is cancelled.
+
+    step_started -> call the operation -> step_completed
+                         | raises            -> step_retrying, wait, step_started ... | step_failed
+                         | takes too long    -> the same, with TIMEOUT
+                         | is cancelled      -> step_cancelled
+                         `-- does not end    -> after the grace period its task is abandoned
+
+The operation runs in the step's own task. Interrupting means to cancel that task and to note why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor as ThreadPool
+from dataclasses import dataclass
+
+from google.protobuf import duration_pb2, struct_pb2
+from google.rpc import status_pb2
+
+from stepwire.errors import LimitSize, failure
+from stepwire.v1 import Event, Retry, Step
+from stepwire_server.engine.calling import AttemptFailed, call, input_of, results_of, simulate
+from stepwire_server.engine.clock import Clock, Timer
+from stepwire_server.engine.context import StepContext
+from stepwire_server.engine.operation import Operation
+from stepwire_server.engine.recorder import Recorder, RecorderClosed
+from stepwire_server.engine.states import LIVE_STEP
+
+__all__ = ["Cause", "StepRunner", "Surroundings"]
+
+_log = logging.getLogger(__name__)
+
+_MESSAGE = 1_000
+_ERROR_TEXT = 100_000
+"""Characters of an error's text that are kept: in the event's one line, and in its status."""
+
+
+class Cause(enum.Enum):
+    """Why a step is interrupted."""
+
+    CANCEL = enum.auto()
+    """The execution is ending: the step is recorded as cancelled."""
+    TIMEOUT = enum.auto()
+    """The attempt took too long: it has failed."""
+    PARK = enum.auto()
+    """This process lets go of the execution: nothing is recorded, and a later one goes on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What all steps of an execution share."""
+
+    execution_id: str
+    session_id: str
+    recorder: Recorder
+    clock: Clock
+    threads: ThreadPool
+    simulate: bool
+    cancel_grace: float
+
+
+class StepRunner:
+    """One step while it runs. `on_end` is called once, when it has ended or is let go of."""
+
+    def __init__(
+        self,
+        index: int,
+        step: Step,
+        operation: Operation,
+        around: Surroundings,
+        *,
+        on_end: Callable[[StepRunner], None],
+    ) -> None:
+        self.index = index
+        self.step = step
+        self._operation = operation
+        self._around = around
+        self._recorder = around.recorder
+        self._clock = around.clock
+        self._fold = around.recorder.fold.steps[index]
+        self._on_end = on_end
+        self._name = step.name or step.id
+        self._context: StepContext | None = None
+        self._cause: Cause | None = None
+        self._stopping = False
+        self.abandoned = False
+        """Whether it was let go of while its operation ran on."""
+        self._started = 0.0
+        self._timers: list[Timer] = []
+        self.task: asyncio.Task[None] | None = None
+        """The operation's task, once it has started."""
+
+    def start(self) -> None:
+        """Begins the first attempt, or the next one of a step that was recovered."""
+        self.task = asyncio.create_task(self._run(), name=f"step {self._around.execution_id}/{self.step.id}")
+
+    def interrupt(self, cause: Cause) -> None:
+        """Cancels the operation, and abandons it where it has not ended after the grace period."""
+        if cause is not Cause.TIMEOUT:
+            self._stopping = True
+        if self._cause is Cause.PARK or (self._cause is not None and cause is Cause.TIMEOUT):
+            return
+        self._cause = cause
+        assert self.task is not None
+        self.task.cancel()
+        if cause is not Cause.PARK:
+            self._timers.append(self._clock.call_later(self._around.cancel_grace, self._give_up))
+
+    def abandon(self) -> asyncio.Task[None]:
+        """Lets go of the operation, whatever it does from now on; returns its task, to be kept until it ends."""
+        assert self.task is not None
+        _log.warning("%s: the operation does not end; its task is abandoned", self.task.get_name())
+        self.abandoned = True
+        self._stop_timers()
+        if self._context is not None:
+            self._context.close("the step was abandoned")
+        return self.task
+
+    # -- the step's task
+
+    async def _run(self) -> None:
+        try:
+            while not await self._attempt():
+                pass
+        except RecorderClosed:
+            pass
+        except asyncio.CancelledError:
+            if self._cause is None:
+                raise
+        except Exception:
+            _log.exception("execution %s, step %s: a bug in the engine", self._around.execution_id, self.step.id)
+            if not self.abandoned and self._fold.state in LIVE_STEP:
+                self._record_failure(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
+        finally:
+            self._stop_timers()
+            if self.abandoned:
+                _log.warning(
+                    "execution %s, step %s: ended after it was abandoned", self._around.execution_id, self.step.id
+                )
+            else:
+                self._on_end(self)
+
+    async def _attempt(self) -> bool:
+        """Makes one attempt. Returns True where the step has ended, False where another attempt shall follow."""
+        self._cause = None
+        context = self._context = self._new_context()
+        sequence = self._record_start(context)
+        outcome: struct_pb2.Value | AttemptFailed | None = None
+        try:
+            if self._operation.at_most_once:
+                await self._recorder.durable(sequence)
+            outcome = await self._call(context)
+        except AttemptFailed as error:
+            outcome = error
+        except asyncio.CancelledError:
+            outcome = None
+        except RecorderClosed:
+            raise
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            # sys.exit() in an operation is the operation's failure, not the server's end.
+            outcome = self._judge(error)
+        finally:
+            self._stop_timers()
+            context.close("the attempt has ended")
+        if outcome is None or self._cause is Cause.TIMEOUT:
+            return await self._after_interrupt()
+        if isinstance(outcome, AttemptFailed):
+            return await self._after_failure(outcome)
+        if not self.abandoned:
+            self._record_completion(outcome)
+        return True
+
+    async def _call(self, context: StepContext) -> struct_pb2.Value:
+        if self._around.simulate:
+            return await simulate(context)
+        return await call(self._operation, context, input_of(self.step, self._recorder.fold), self._around.threads)
+
+    def _judge(self, error: BaseException) -> AttemptFailed:
+        """Returns what an exception that the operation raised means."""
+        _log.warning("execution %s, step %s failed", self._around.execution_id, self.step.id, exc_info=error)
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        return AttemptFailed(failure("OPERATION_FAILED", text), kind=type(error))
+
+    async def _after_interrupt(self) -> bool:
+        """Records what a cancelled attempt means. Returns True where the step has ended."""
+        task = asyncio.current_task()
+        assert task is not None
+        if self._cause is None and task.cancelling():
+            raise asyncio.CancelledError
+        while task.cancelling():
+            task.uncancel()
+        match self._cause:
+            case Cause.TIMEOUT:
+                return await self._after_failure(self._timed_out())
+            case Cause.CANCEL:
+                if not self.abandoned:
+                    self._record_cancel(abandoned=False)
+                return True
+            case Cause.PARK:
+                return True
+            case None:
+                status = failure("OPERATION_FAILED", "the operation raised CancelledError")
+                return await self._after_failure(AttemptFailed(status, kind=asyncio.CancelledError))
+
+    async def _after_failure(self, failed: AttemptFailed) -> bool:
+        """Records that an attempt failed: for good, or with another to follow after a wait. Returns True for good."""
+        if self.abandoned or self._cause is Cause.PARK:
+            return True
+        retry = self.step.retry if self.step.HasField("retry") else self._operation.retry
+        tried = self._fold.attempt - self._fold.recoveries
+        if self._stopping or retry is None or tried >= retry.attempts or not _worth_another(retry, failed.kind):
+            self._record_failure(failed.status)
+            return True
+        delay = _delay(retry, tried, self._clock.random.random())
+        self._record_retry(failed.status, delay)
+        try:
+            await self._clock.sleep(delay)
+        except asyncio.CancelledError:
+            return await self._after_interrupt()
+        return False
+
+    # -- what takes too long
+
+    def _watch_timeout(self) -> None:
+        seconds = self._timeout()
+        if seconds is not None:
+            self._timers.append(self._clock.call_later(seconds, lambda: self.interrupt(Cause.TIMEOUT)))
+
+    def _timeout(self) -> float | None:
+        if self.step.HasField("timeout"):
+            return float(self.step.timeout.ToNanoseconds()) / 1e9
+        limit = self._operation.timeout
+        return None if limit is None else limit.total_seconds()
+
+    def _timed_out(self) -> AttemptFailed:
+        text = f"the attempt took longer than {self._timeout():g} s"
+        if self._operation.at_most_once:
+            return AttemptFailed(failure("OUTCOME_UNKNOWN", f"{text}; the operation runs at most once"))
+        return AttemptFailed(failure("TIMEOUT", text), kind=TimeoutError)
+
+    def _give_up(self) -> None:
+        """Records the end of a step whose operation does not end, and lets go of it."""
+        if self.abandoned:
+            return
+        timed_out = self._cause is Cause.TIMEOUT
+        self.abandon()
+        try:
+            if timed_out:
+                self._record_failure(self._timed_out().status)
+            else:
+                self._record_cancel(abandoned=True)
+        except RecorderClosed:
+            pass
+        self._on_end(self)
+
+    def _stop_timers(self) -> None:
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+
+    # -- events
+
+    def _new_context(self) -> StepContext:
+        return StepContext(
+            self._recorder,
+            execution_id=self._around.execution_id,
+            session_id=self._around.session_id,
+            id=self.step.id,
+            name=self._name,
+            operation=self._operation.name,
+            attempt=self._fold.attempt + 1,
+            results=lambda: results_of(self.step, self._recorder.fold),
+        )
+
+    def _record_start(self, context: StepContext) -> int:
+        event = self._event(f"Started: {self._name}")
+        event.attempt = context.attempt
+        event.step_started.operation = self._operation.name
+        sequence = self._recorder.record(event)
+        self._started = self._clock.monotonic()
+        self._watch_timeout()
+        return sequence
+
+    def _record_completion(self, output: struct_pb2.Value) -> None:
+        event = self._event(f"Completed: {self._name}")
+        event.step_completed.output.CopyFrom(output)
+        self._time(event.step_completed.execution_time)
+        try:
+            self._recorder.record(event)
+        except LimitSize as error:
+            self._record_failure(failure("LIMIT_SIZE", f"the output is too large: {error.message}"))
+
+    def _record_failure(self, status: status_pb2.Status) -> None:
+        status.message = status.message[:_ERROR_TEXT]
+        event = self._event(f"Failed: {self._name}: {status.message[:_MESSAGE]}")
+        event.step_failed.error.CopyFrom(status)
+        self._time(event.step_failed.execution_time)
+        self._recorder.record(event)
+
+    def _record_retry(self, status: status_pb2.Status, delay: float) -> None:
+        status.message = status.message[:_ERROR_TEXT]
+        event = self._event(f"Retrying: {self._name}: {status.message[:_MESSAGE]}")
+        event.step_retrying.error.CopyFrom(status)
+        event.step_retrying.next_attempt = self._fold.attempt + 1
+        event.step_retrying.delay.FromNanoseconds(int(delay * 1e9))
+        self._recorder.record(event)
+
+    def _record_cancel(self, *, abandoned: bool) -> None:
+        event = self._event(f"Cancelled: {self._name}")
+        event.step_cancelled.abandoned = abandoned
+        self._time(event.step_cancelled.execution_time)
+        self._recorder.record(event)
+
+    def _event(self, message: str) -> Event:
+        return Event(step_id=self.step.id, step_name=self._name, attempt=self._fold.attempt, message=message)
+
+    def _time(self, target: duration_pb2.Duration) -> None:
+        target.FromNanoseconds(int((self._clock.monotonic() - self._started) * 1e9))
+
+
+def _worth_another(retry: Retry, kind: type[BaseException] | None) -> bool:
+    if kind is None:
+        return False
+    return not retry.errors or any(base.__name__ in retry.errors for base in kind.__mro__)
+
+
+def _delay(retry: Retry, tried: int, chance: float) -> float:
+    first = retry.initial_delay.ToNanoseconds() / 1e9 if retry.HasField("initial_delay") else 1.0
+    longest = retry.max_delay.ToNanoseconds() / 1e9 if retry.HasField("max_delay") else 60.0
+    # The exponent is bounded: 100 attempts with a large multiplier must not overflow.
+    grown = min(first * (retry.multiplier or 2.0) ** min(tried - 1, 60), longest)
+    return float(grown * (1 - retry.jitter * chance))
