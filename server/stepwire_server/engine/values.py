@@ -47,8 +47,8 @@ def check(struct: struct_pb2.Struct, path: str) -> list[Violation]:
 def to_value(value: Any, *, field: str) -> struct_pb2.Value:
     """Returns what an operation gave as a Value.
 
-    JSON-like values stay as they are; dataclasses, pydantic models, dates, enums, sets and the like become what pydantic
-    would write to JSON. Raises InputInvalid with each place below `field` that can't
+    JSON-like values stay as they are; dataclasses, pydantic models, dates, enums, sets and the like become what
+    pydantic would write to JSON. Raises InputInvalid with each place below `field` that can't
     be sent.
     """
     try:
