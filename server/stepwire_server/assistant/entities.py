@@ -6,16 +6,15 @@ then names by their place in the sentence. A stretch of the query belongs to one
 
 from __future__ import annotations
 
-__all__ = ["COMPANY_FORM", "Entity", "EntityType", "entities_of", "find_entities"]
+__all__ = ["COMPANY_FORM", "Entity", "EntityType", "Vocabulary", "find_entities", "is_company_form"]
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
 from .fees import parse_number
-from .lexicon import BUILDING, Language, Token, concept_of, is_function_word, kind_of_noun
+from .lexicon import BUILDING, Language, Token, concept_of, fold, is_function_word, kind_of_noun
 from .places import Gazetteer
 
 EntityType = Literal["location", "organisation", "document", "procedure", "law", "amount", "date"]
@@ -32,7 +31,7 @@ class Entity:
     start: int
     """Where it begins in the query, in characters."""
     value: str = ""
-    """Of an amount: its sum in euros. Of a location: the name under which it is known."""
+    """Of an amount of money: its sum in euros. Of a location: the name under which it is known."""
 
     @property
     def end(self) -> int:
@@ -74,22 +73,30 @@ _AMOUNT = re.compile(
     re.IGNORECASE,
 )
 
+_NUMBER_WORD = (
+    r"(?:zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|zwanzig|dreißig|hundert|tausend"
+    r"|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred|thousand)"
+)
+_UNIT = (
+    r"(?:m²|m³|m2|m3|qm|cbm|km|cm|mm|kg|kw|kwh|kwp|ha|ar|ps|ml|g|m|t|l|%|‰|Prozent|Promille|percent|per cent"
+    r"|(?:Quadrat|Kubik|Kilo|Zenti)?[Mm]eter[ns]?|(?:square|cubic)\s+(?:metres?|meters?|feet)|Liter|Gramm|Kilogramm|Tonnen|Hektar"
+    r"|Stunden?|Tag(?:e|en)?|Wochen?|Monat(?:e|en)?|Jahr(?:e|en)?|Arbeitstagen?|Werktagen?"
+    r"|hours?|days?|weeks?|months?|years?|litres?|kilos?|grams?|tons?)"
+)
+# A number with its unit, or with the noun that it counts.
+_COUNT = re.compile(
+    rf"(?<![\w.,-])(?:{_NUMBER}|(?i:{_NUMBER_WORD}))\s?(?:(?i:{_UNIT})(?![\w²³])|(?<=\s)[A-ZÄÖÜ][a-zäöüß]{{2,}}(?:e|en|er|ern|n|s)\b)"
+)
+
 _MONTH = (
     r"(?:Januar|Jänner|Februar|März|Maerz|April|Mai|Juni|Juli|August|September|Oktober|November|Dezember"
     r"|January|February|March|May|June|July|October|December)"
-)
-_WEEKDAY = (
-    r"(?:Montag|Dienstag|Mittwoch|Donnerstag|Freitag|Samstag|Sonntag|Monday|Tuesday|Wednesday|Thursday|Friday|Saturday|Sunday)"
 )
 _DATE = re.compile(
     r"\b\d{4}-\d{2}-\d{2}\b|(?<![\d.])\d{1,2}\.\s?\d{1,2}\.(?:\s?\d{4}|\d{2})?(?!\d)"
     rf"|(?<!\w)\d{{1,2}}(?:\.|st|nd|rd|th)?\s+(?:of\s+)?{_MONTH}(?:,?\s+\d{{4}})?\b"
     rf"|\b{_MONTH}\s+\d{{1,2}}(?:st|nd|rd|th)?,?\s+\d{{4}}\b"
     rf"|\b(?:(?:Anfang|Mitte|Ende)\s+)?{_MONTH}(?:\s+\d{{4}})?\b"
-    r"|\b(?:heute|übermorgen|gestern|today|tomorrow|yesterday)\b|\bmorgen\b"
-    r"|\b(?:(?:nächste[nrsm]?|kommende[nrsm]?|letzte[nrsm]?|diese[nrsm]?|next|last|this)\s+"
-    rf"(?:Woche|Monat|Jahr|Quartal|week|month|year|{_WEEKDAY}))\b"
-    rf"|\b{_WEEKDAY}\b"
     r"|(?<![\w.,-])(?:19|20)\d{2}(?![\w-]|[.,]\d|\s?(?:Euro|EUR|€))",
     re.IGNORECASE,
 )
@@ -105,6 +112,16 @@ _NO_PLACE = frozenset(
     " praxis ordnung kraft bezug hinsicht anspruch auftrag verbindung verzug hause kurze folge form summe kopie euro total fact"
     " detail order case time partnerschaft elternzeit ausbildung online papier ruhe europa eu ausland inland bearbeitung order".split()
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vocabulary:
+    """What documents are about."""
+
+    words: frozenset[str] = frozenset()
+    """Stems of the words of their topics."""
+    phrases: frozenset[tuple[str, ...]] = frozenset()
+    """Topics of several words, as stems."""
 
 
 class _Claims:
@@ -125,17 +142,23 @@ class _Claims:
             self.found.append(Entity(type=kind, text=text, start=start, value=value))
 
 
+def is_company_form(text: str) -> bool:
+    """Whether the text ends in a company form, in either case, or is one in words."""
+    last = re.search(rf"{_FORM}$", text) or _FORM_LOWER.search(text) or _FORM_LONG.search(text)
+    return last is not None or re.search(r"(?:gesellschaft|genossenschaft|unternehmen|verein)$", fold(text)) is not None
+
+
 def find_entities(
-    query: str, *, tokens: tuple[Token, ...], language: Language, gazetteer: Gazetteer, vocabulary: frozenset[str] = frozenset()
+    query: str, *, tokens: tuple[Token, ...], language: Language, gazetteer: Gazetteer, vocabulary: Vocabulary
 ) -> tuple[Entity, ...]:
-    """Returns what the query names, in its order. `vocabulary`: stems of the words that documents are about."""
+    """Returns what the query names, in its order."""
     claims = _Claims(query)
     cased = any(token.capital for token in tokens[1:])
     _patterns(claims, query)
     _forms(claims, query, tokens=tokens, cased=cased)
     _known_places(claims, tokens, gazetteer=gazetteer, cased=cased)
-    _nouns(claims, tokens, language=language, cased=cased)
-    _unknown_places(claims, tokens, language=language, cased=cased, vocabulary=vocabulary)
+    _nouns(claims, tokens, language=language, cased=cased, phrases=vocabulary.phrases)
+    _unknown_places(claims, tokens, language=language, cased=cased, vocabulary=vocabulary.words)
     _names(claims, tokens)
     return tuple(sorted(claims.found, key=lambda entity: entity.start))
 
@@ -152,8 +175,10 @@ def _patterns(claims: _Claims, query: str) -> None:
         if found["sign"] or found["unit"]:
             claims.add("amount", *found.span(), value=str(_sum(found["sum"], scale=found["scale"] or "")))
     for found in _DATE.finditer(query):
-        if not (found[0].lower() in ("mai", "may", "march") and not found[0][0].isupper()):
+        if found[0].lower() not in ("may", "march") and not (found[0].lower() == "mai" and found[0].islower()):
             claims.add("date", *found.span())
+    for found in _COUNT.finditer(query):
+        claims.add("amount", *found.span())
 
 
 def _is_law(text: str) -> bool:
@@ -212,7 +237,9 @@ def _known_places(claims: _Claims, tokens: tuple[Token, ...], *, gazetteer: Gaze
         index += count
 
 
-def _nouns(claims: _Claims, tokens: tuple[Token, ...], *, language: Language, cased: bool) -> None:
+def _nouns(
+    claims: _Claims, tokens: tuple[Token, ...], *, language: Language, cased: bool, phrases: frozenset[tuple[str, ...]]
+) -> None:
     for index, token in enumerate(tokens):
         if not token.word or not claims.free(token.start, token.end):
             continue
@@ -220,12 +247,30 @@ def _nouns(claims: _Claims, tokens: tuple[Token, ...], *, language: Language, ca
         english = kind_of_noun(token.folded, language="en") if language == "en" else None
         if english:
             start, end = _english_chain(claims, tokens, index)
+            english = kind_of_noun(tokens[end].folded, language="en") or english
             if start is not None and english == "organisation" and start == index and not token.capital:
                 # "the office" names no office.
                 continue
             claims.add(english, tokens[start].start, tokens[end].end)  # type: ignore[arg-type]
         elif german and (token.capital or language == "de"):
-            claims.add(german, token.start, token.end)
+            start = _with_adjectives(claims, tokens, index, law=german == "law", phrases=phrases)
+            claims.add(german, start.start, token.end)
+
+
+def _with_adjectives(
+    claims: _Claims, tokens: tuple[Token, ...], index: int, *, law: bool, phrases: frozenset[tuple[str, ...]]
+) -> Token:
+    """Returns the first token of a noun's name: the noun itself, or the adjective before it that belongs to the name.
+
+    An adjective belongs to a law's name ("Hessische Bauordnung"), and wherever documents have the whole as a topic.
+    """
+    if index == 0:
+        return tokens[index]
+    before, token = tokens[index - 1], tokens[index]
+    of_state = law and before.capital and re.search(r"(?:isch|deutsch)e[nrsm]?$", before.folded) is not None
+    if claims.free(before.start, before.end) and (of_state or (before.stem, token.stem) in phrases):
+        return before
+    return token
 
 
 def _german_kind(token: Token) -> EntityType | None:
@@ -245,7 +290,7 @@ def _english_chain(claims: _Claims, tokens: tuple[Token, ...], index: int) -> tu
         if (
             not before.word
             or is_function_word(before)
-            or concept_of(before.stem) - {"act", "company"}
+            or concept_of(before.stem) - {"act", "company", "place"}
             or (concept_of(before.stem) & {"act"} and not before.folded.endswith("ing"))
             or not claims.free(before.start, before.end)
             or before.folded in _ENGLISH_ADJECTIVES
@@ -254,7 +299,7 @@ def _english_chain(claims: _Claims, tokens: tuple[Token, ...], index: int) -> tu
             break
         start -= 1
     end = index
-    if end + 1 < len(tokens) and tokens[end + 1].folded in ("card", "certificate", "license", "licence", "application"):
+    while end + 1 < len(tokens) and kind_of_noun(tokens[end + 1].folded, language="en"):
         end += 1
     return start, end
 
@@ -271,7 +316,10 @@ def _unknown_places(
         before = tokens[index - 1] if index else None
         if token.stem in vocabulary or token.folded in _NO_PLACE or concept_of(token.stem) or BUILDING.fullmatch(token.folded):
             continue
-        after_preposition = before is not None and before.folded in _BEFORE_PLACE and (token.capital or not cased)
+        after_preposition = before is not None and (
+            (before.folded in _BEFORE_PLACE and (token.capital or not cased))
+            or (language == "en" and token.capital and before.folded in ("from", "to"))
+        )
         after_office = (
             before is not None
             and token.capital
@@ -311,8 +359,3 @@ def _names(claims: _Claims, tokens: tuple[Token, ...]) -> None:
         )
         if (capitals and not all(other.text.isupper() for other in tokens if other.word)) or owner:
             claims.add("organisation", token.start, token.end)
-
-
-def entities_of(entities: Iterable[Entity], *types: EntityType) -> tuple[Entity, ...]:
-    """Returns those of the given types, in the query's order."""
-    return tuple(entity for entity in entities if entity.type in types)

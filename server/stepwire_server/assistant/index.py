@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .documents import Document, Section
+from .entities import Vocabulary
 from .glossary import german_for
 from .lexicon import FUNCTION_WORDS, fold, stem
 from .places import Gazetteer
@@ -81,7 +82,11 @@ class Index:
             "CREATE VIRTUAL TABLE passages USING fts5(title, topics, places, heading, body, document UNINDEXED, section UNINDEXED)"
         )
         self._database.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows())
-        self.vocabulary = frozenset(word for names in self._names for topic in names.topics for word in topic if len(word) > 2)
+        topics = [topic for names in self._names for topic in names.topics]
+        self.vocabulary = Vocabulary(
+            words=frozenset(word for topic in topics for word in topic if len(word) > 2),
+            phrases=frozenset(topic for topic in topics if len(topic) > 1),
+        )
 
     def _rows(self) -> Iterable[tuple[str, str, str, str, str, int, int]]:
         for number, document in enumerate(self.documents):
@@ -162,7 +167,7 @@ class Index:
 
     def _fronts(self, word: str) -> Iterable[str]:
         for length in range(6, len(word)):
-            if word[:length] in self.vocabulary:
+            if word[:length] in self.vocabulary.words:
                 yield word[:length]
 
     def _scope(self, number: int, *, place: str, state: str) -> str | None:

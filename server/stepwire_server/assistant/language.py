@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from .entities import COMPANY_FORM, Entity, find_entities
+from .entities import Entity, Vocabulary, find_entities, is_company_form
 from .lexicon import BUILDING, FUNCTION_WORDS, Language, Token, concept_of, fold, is_function_word, kind_of_noun, tokenize
 from .places import Gazetteer
 
@@ -44,7 +44,6 @@ _SECOND_WORDS: Mapping[str, QuestionType] = {
     **dict.fromkeys("viel viele much many teuer expensive".split(), "how_much"),
     **dict.fromkeys("lange lang long".split(), "how_long"),
 }
-_DEFINE_VERBS = frozenset("ist sind bedeutet heisst is are".split())
 _SPLIT_PREFIXES = frozenset("um an ab ein aus zu vor auf nach mit".split())
 
 
@@ -69,7 +68,7 @@ class Analysis:
     terms: tuple[str, ...]
     """Its words with content, in its order."""
     parameters: Mapping[str, Any]
-    """`location`, `state`, `building`, `amount` (euros, a Decimal) and `date`, as far as it names them."""
+    """`location`, `town`, `state`, `country`, `building`, `amount` (euros, a Decimal), `law` and `date`, as far as it names them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-like values; an amount becomes a number."""
@@ -87,45 +86,81 @@ class Analysis:
         }
 
 
-def analyze(query: str, *, gazetteer: Gazetteer, vocabulary: frozenset[str] = frozenset()) -> Analysis:
-    """Returns what the query asks. `vocabulary`: stems of the words that documents are about. Never raises."""
+def analyze(query: str, *, gazetteer: Gazetteer, vocabulary: Vocabulary | None = None) -> Analysis:
+    """Returns what the query asks. `vocabulary`: what the documents are about. Never raises."""
     query = " ".join(query.split())
+    vocabulary = vocabulary or Vocabulary()
     tokens = tokenize(query)
     words = tuple(token for token in tokens if token.word)
     language = _language(words)
     entities = find_entities(query, tokens=tokens, language=language, gazetteer=gazetteer, vocabulary=vocabulary)
-    kind, asked = _question(words, query=query)
-    concepts = _Concepts(words, entities)
-    items = _items(query, words=words, entities=entities, concepts=concepts, question=kind)
-    intent = _intent(
-        kind, words=words, asked=asked, entities=entities, concepts=concepts, items=items, vocabulary=vocabulary, query=query
-    )
+    sentence = _asking_sentence(query, words, entities=entities)
+    concepts = sentence.concepts
+    items = _items(words=words, entities=entities, sentence=sentence)
+    subject = _subject(words, entities=entities, language=language, statement=sentence.kind == "statement")
+    if items:
+        intent: Intent = "comparison"
+    else:
+        known = any(token.stem in vocabulary.words and not is_function_word(token) for token in words)
+        intent = _intent(sentence, words=words, entities=entities, concepts=concepts, known=known)
     return Analysis(
         query=query,
         language=language,
         intent=intent,
-        question_type=kind,
+        question_type=sentence.kind,
         entities=entities,
-        subject=_subject(words, entities=entities, asked=asked, language=language),
-        items=items if intent == "comparison" else (),
-        terms=tuple(token.text for token in words if _is_content(token)),
+        subject=subject,
+        items=items,
+        terms=tuple(token.text for token in words if not is_function_word(token)),
         parameters=_parameters(words, entities=entities, gazetteer=gazetteer),
     )
 
 
-class _Concepts:
-    """Which concepts the words have that stand outside of entities."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Sentence:
+    """The sentence of a query that asks, or the whole where none does."""
 
-    def __init__(self, words: Sequence[Token], entities: Sequence[Entity]) -> None:
-        outside = [token for token in words if not any(e.start <= token.start < e.end for e in entities)]
-        self.names = frozenset(name for token in outside for name in concept_of(token.stem))
+    kind: QuestionType
+    words: tuple[Token, ...]
+    asked: int
+    """The index in `words` of the question word, or -1."""
+    concepts: frozenset[str]
+    """What its words mean, outside of entities; of the whole query, where these mean nothing."""
 
-    def any(self, *names: str) -> bool:
-        return not self.names.isdisjoint(names)
+    numbers: bool = False
+    """Whether it has numbers."""
+
+    def means(self, *names: str) -> bool:
+        return not self.concepts.isdisjoint(names)
+
+    @property
+    def after(self) -> tuple[Token, ...]:
+        """What follows the question word."""
+        return self.words[self.asked + 1 :]
 
 
-def _is_content(token: Token) -> bool:
-    return not is_function_word(token)
+def _asking_sentence(query: str, words: tuple[Token, ...], *, entities: Sequence[Entity]) -> _Sentence:
+    """Returns the last sentence that asks; one with a question word before one without."""
+    best: tuple[QuestionType, tuple[Token, ...], int, bool] | None = None
+    start = 0
+    for end in [*(found.end() for found in _SENTENCE_END.finditer(query)), len(query)]:
+        part = tuple(token for token in words if start <= token.start < end)
+        text = query[start:end].strip()
+        start = end
+        kind, asked = _question(part, text=text, offset=part[0].start if part else 0)
+        if kind != "statement" and (best is None or kind != "yes_no" or best[0] == "yes_no"):
+            best = kind, part, asked, any(letter.isdigit() for letter in text)
+    if best is None:
+        return _Sentence(kind="statement", words=words, asked=-1, concepts=_concepts(words, entities))
+    kind, part, asked, numbers = best
+    concepts = _concepts(part, entities)
+    # "How long does that take?" says it all; "what is that?" says what is meant in another sentence.
+    return _Sentence(kind=kind, words=part, asked=asked, concepts=concepts or _concepts(words, entities), numbers=numbers)
+
+
+def _concepts(words: Sequence[Token], entities: Sequence[Entity]) -> frozenset[str]:
+    outside = [token for token in words if not any(e.start <= token.start < e.end for e in entities)]
+    return frozenset(name for token in outside for name in concept_of(token.stem)) - {"greet"}
 
 
 def _language(words: Sequence[Token]) -> Language:
@@ -146,12 +181,12 @@ _ENGLISH_CUES = frozenset(
 )
 
 
-def _question(words: Sequence[Token], *, query: str) -> tuple[QuestionType, int]:
-    """Returns the question's type and the index of its question word, or -1."""
+def _question(words: Sequence[Token], *, text: str, offset: int) -> tuple[QuestionType, int]:
+    """Returns a sentence's question type and the index of its question word, or -1."""
     for index, token in enumerate(words):
         kind = _QUESTION_WORDS.get(token.folded)
         # A question word asks at the beginning, after a preposition, or after a comma or a frame such as "tell me".
-        if kind is None or not _may_ask(words, index, query=query):
+        if kind is None or not _may_ask(words, index, before=text[: token.start - offset]):
             continue
         following = words[index + 1].folded if index + 1 < len(words) else ""
         if kind == "how" and following in _SECOND_WORDS:
@@ -159,159 +194,190 @@ def _question(words: Sequence[Token], *, query: str) -> tuple[QuestionType, int]
         if kind in ("what", "how") and any("cost" in concept_of(other.stem) for other in words[index + 1 : index + 3]):
             return "how_much", index
         return kind, index
-    if words and (words[0].folded in _AUXILIARY or (query.endswith("?") and len(words) > 1 and _is_verb_first(words))):
+    if words and (words[0].folded in _AUXILIARY or (text.endswith("?") and len(words) > 1 and _is_verb_first(words))):
         return "yes_no", -1
     return "statement", -1
 
 
-def _may_ask(words: Sequence[Token], index: int, *, query: str) -> bool:
-    if index == 0 or query[: words[index].start].rstrip().endswith((",", ":", "?", "!", ".")):
+def _may_ask(words: Sequence[Token], index: int, *, before: str) -> bool:
+    token = words[index]
+    if index == 0:
         return True
-    if words[index].folded in ("when", "was", "who", "which", "where"):
-        # English relative clauses and the German pronoun: they ask only near the beginning.
-        return index <= 1 or words[0].folded in ("can", "could", "do", "tell")
-    return index <= 2 or is_function_word(words[index - 1])
+    if token.folded in _RELATIVE:
+        # They also join clauses: after a comma they ask only where a verb of telling comes before.
+        return index <= 1 or words[0].folded in ("can", "could", "do", "konnen", "konnten") or index == len(words) - 1
+    if before.rstrip().endswith((",", ":")):
+        return True
+    return index <= 2 or index >= len(words) - 3 or is_function_word(words[index - 1])
+
+
+_RELATIVE = frozenset("when who which where wer wo was wann welche welcher welches".split()) - {"was", "wann", "wer", "wo"}
+_SENTENCE_END = re.compile(r"(?<=[a-zäöüß)]{3})\.\s+(?=[A-ZÄÖÜ])|(?<=[a-zäöüß)]{3})[!?]\s+")
 
 
 def _is_verb_first(words: Sequence[Token]) -> bool:
     return words[1].folded in (*_PEOPLE, "es", "der", "die", "das", "ein", "eine", "sich", "they", "it")
 
 
-def _items(
-    query: str, *, words: Sequence[Token], entities: Sequence[Entity], concepts: _Concepts, question: QuestionType
-) -> tuple[str, ...]:
+def _items(*, words: Sequence[Token], entities: Sequence[Entity], sentence: _Sentence) -> tuple[str, ...]:
     """Returns what is compared, two at least, or nothing."""
-    wanted = concepts.any("compare") or (_has_or(words) and concepts.any("prefer") and question != "statement")
-    if not wanted:
+    choice = any(token.folded in ("oder", "or", "als", "than") for token in sentence.words)
+    asks = sentence.kind != "statement"
+    if not (sentence.means("compare") or (asks and choice and sentence.means("prefer"))):
         return ()
     for types in (("organisation",), ("document",), ("procedure",), _SUBJECTS, (*_SUBJECTS, "law"), ("location",)):
-        named = [entity.text for entity in entities if entity.type in types]
-        if len(set(named)) > 1:
-            return tuple(dict.fromkeys(named))
-    nouns = [token for token in words if _is_content(token) and not concept_of(token.stem)]
-    places = [e for e in entities if e.type in ("location", "date", "amount")]
-    texts = [token.text for token in nouns if not any(e.start <= token.start < e.end for e in places)]
-    return tuple(dict.fromkeys(texts)) if len(set(texts)) == 2 else ()
-
-
-def _has_or(words: Sequence[Token]) -> bool:
-    return any(token.folded in ("oder", "or", "als", "than") for token in words)
+        named = tuple(dict.fromkeys(entity.text for entity in entities if entity.type in types))
+        if len(named) > 1:
+            return named
+    taken = [entity for entity in entities if entity.type in ("location", "date", "amount")]
+    nouns = [token for token in words if not is_function_word(token) and not concept_of(token.stem)]
+    texts = tuple(dict.fromkeys(token.text for token in nouns if not any(e.start <= token.start < e.end for e in taken)))
+    return texts if len(texts) == 2 else ()
 
 
 def _intent(
-    kind: QuestionType,
-    *,
-    words: Sequence[Token],
-    asked: int,
-    entities: Sequence[Entity],
-    concepts: _Concepts,
-    items: Sequence[str],
-    vocabulary: frozenset[str],
-    query: str,
+    sentence: _Sentence, *, words: Sequence[Token], entities: Sequence[Entity], concepts: frozenset[str], known: bool
 ) -> Intent:
-    content = [token for token in words if _is_content(token) and "greet" not in concept_of(token.stem)]
-    if not content and not entities:
+    kind, means = sentence.kind, sentence.means
+    kinds = {entity.type for entity in entities}
+    named = bool(kinds & {*_SUBJECTS, "law"}) or known
+    if not named and not concepts - {"do", "company", "prefer"} and not _asks_of_the_world(sentence, words=words, entities=entities):
         return "unknown"
-    if items:
-        return "comparison"
-    named = any(entity.type in _SUBJECTS for entity in entities)
-    known = any(token.stem in vocabulary for token in content)
-    if kind == "statement" and not (named or known or concepts.names - {"greet", "prefer", "company"} or _is_law_only(entities)):
-        return "unknown"
-    following = [token.folded for token in words[asked + 1 : asked + 3]] if asked >= 0 else []
     match kind:
         case "how_long" | "when":
-            return "contact" if concepts.any("contact") else "timeline"
+            return "contact" if means("contact") else "timeline"
         case "how_much":
-            return "calculation" if concepts.any("cost") or _names_tax(words) else "fact"
-        case "yes_no" if not concepts.any("cost", "time", "contact"):
+            return "calculation" if means("cost") or _names_tax(sentence.words) or _has_no_noun(sentence) else "fact"
+        case "yes_no" if not means("cost", "time", "contact"):
             return "fact"
         case "who":
-            return "contact" if concepts.any("contact", "responsible") else "fact"
+            return "contact" if means("contact") else "fact"
         case _:
             pass
-    if concepts.any("contact"):
+    if means("contact"):
         return "contact"
-    if concepts.any("cost"):
+    if means("cost"):
         return "calculation"
-    if concepts.any("time"):
+    if means("time"):
         return "timeline"
-    if kind == "where":
+    if kind == "where" or (means("place") and not means("act")):
         return "location"
-    if concepts.any("responsible"):
-        return "contact"
-    if concepts.any("place"):
-        return "location"
-    if concepts.any("define"):
+    if means("responsible"):
+        return "fact"
+    if (means("define") and kind != "how") or (kind == "what" and _asks_what_it_is(sentence)):
         return "definition"
-    if kind == "what" and following and following[0] in _DEFINE_VERBS and not concepts.any("need"):
-        return _definition_or_fact(words[asked + 2 :], entities=entities)
+    if kind == "how" and _measures(sentence):
+        return "fact"
     if kind == "how":
-        return "procedure" if _asks_for_a_way(words, asked=asked, concepts=concepts) else "fact"
-    if concepts.any("need"):
+        return "procedure" if named or means("act", "need") else "fact"
+    if means("need"):
         return "procedure"
+    if kind == "statement" and means("duty"):
+        return "fact"
     if kind == "statement":
-        return _intent_of_statement(entities, concepts=concepts, known=known)
-    if kind == "what" and concepts.any("act") and any(token.folded in _PEOPLE for token in words):
+        return _intent_of_statement(words, entities=entities, concepts=concepts, known=known)
+    if kind == "what" and means("act", "do") and any(token.folded in _PEOPLE for token in sentence.words):
         return "procedure"
     return "fact"
 
 
-def _is_law_only(entities: Sequence[Entity]) -> bool:
-    return any(entity.type == "law" for entity in entities)
+def _asks_of_the_world(sentence: _Sentence, *, words: Sequence[Token], entities: Sequence[Entity]) -> bool:
+    """Whether a question that names nothing of administration still asks after a fact, a place or a time."""
+    if sentence.kind in ("statement", "yes_no") or (sentence.kind == "how" and not _measures(sentence)):
+        return False
+    content = [token for token in sentence.after if not is_function_word(token) and "greet" not in concept_of(token.stem)]
+    if sentence.kind == "what" and not sentence.numbers and _asks_what_it_is(sentence):
+        # A term, or a pronoun for a term that stands elsewhere.
+        before = [token for token in words if not is_function_word(token) and "greet" not in concept_of(token.stem)]
+        return 0 < len(content) <= 2 or (not content and bool(before))
+    return any(token.capital for token in content) or any(entity.type == "location" for entity in entities)
+
+
+def _measures(sentence: _Sentence) -> bool:
+    return bool(sentence.after) and sentence.after[0].folded in _MEASURES
+
+
+_MEASURES = frozenset("hoch gross alt weit oft breit lang high large big old far often wide".split())
+
+
+def _has_no_noun(sentence: _Sentence) -> bool:
+    """Whether "how much" counts nothing that is named, as in "how much is that": then money is meant."""
+    counted = sentence.after[1:2] if sentence.words[sentence.asked].folded in ("wie", "how") else sentence.after[:1]
+    return all(is_function_word(token) or (not token.capital and "do" in concept_of(token.stem)) for token in counted)
 
 
 def _names_tax(words: Sequence[Token]) -> bool:
     return any(re.search(r"(?:steuer|zuschlag|beitrag|bussgeld|tax)$", token.folded) for token in words)
 
 
-def _definition_or_fact(rest: Sequence[Token], *, entities: Sequence[Entity]) -> Intent:
-    """A thing alone is to be defined; a thing of something ("the seat of X") is a fact to be found."""
-    definite = bool(rest) and rest[0].folded in ("der", "die", "das", "the")
-    if not definite:
-        return "definition"
-    links = ("von", "vom", "des", "der", "einer", "eines", "of", "bei", "beim", "fur", "for")
-    return "fact" if any(token.folded in links for token in rest[2:]) else "definition"
-
-
-def _asks_for_a_way(words: Sequence[Token], *, asked: int, concepts: _Concepts) -> bool:
-    following = words[asked + 1 : asked + 2]
-    if any(token.folded in ("hoch", "gross", "alt", "weit", "oft", "high", "large", "old", "far", "often") for token in following):
+def _asks_what_it_is(sentence: _Sentence) -> bool:
+    """Whether "what is" asks after a thing alone; after a thing of something ("the seat of X") it asks for a fact."""
+    rest = sentence.after
+    if not rest or rest[0].folded not in (*_BEING, "soll", "sollen"):
         return False
-    return concepts.any("act", "need") or any(token.folded in (*_PEOPLE, "to") for token in words[asked + 1 :]) or not following
+    rest = rest[1:]
+    if all(is_function_word(token) or token.folded == "sein" for token in rest):
+        return True
+    if rest[0].folded not in ("der", "die", "das", "the"):
+        return sentence.words[sentence.asked + 1].folded in _BEING and not sentence.means("prefer")
+    links = ("von", "vom", "des", "der", "einer", "eines", "of", "bei", "beim", "fur", "for")
+    return not any(token.folded in links for token in rest[2:])
 
 
-def _intent_of_statement(entities: Sequence[Entity], *, concepts: _Concepts, known: bool) -> Intent:
-    if concepts.any("act"):
-        return "procedure"
+_BEING = frozenset("ist sind is are s heisst bedeutet".split())
+
+
+def _intent_of_statement(
+    words: Sequence[Token], *, entities: Sequence[Entity], concepts: frozenset[str], known: bool
+) -> Intent:
     kinds = {entity.type for entity in entities}
-    if kinds & {"document", "procedure"}:
+    if "act" in concepts or kinds & {"document", "procedure"}:
         return "procedure"
-    if any(entity.type == "organisation" and not COMPANY_FORM.search(entity.text) for entity in entities):
+    offices = [entity for entity in entities if entity.type == "organisation" and not is_company_form(entity.text)]
+    if offices:
         return "contact"
-    if "organisation" in kinds or known:
+    rest = [token for token in words if not any(e.start <= token.start < e.end for e in entities) and not is_function_word(token)]
+    if "organisation" in kinds:
+        return "fact" if rest else "definition"
+    if known:
         return "procedure"
     return "fact" if "law" in kinds else "unknown"
 
 
-def _subject(words: Sequence[Token], *, entities: Sequence[Entity], asked: int, language: Language) -> str:
+def _is_determined(words: Sequence[Token], index: int) -> bool:
+    """Whether an article or possessive stands before the word, with an adjective between them at most."""
+    before = [token.folded for token in words[max(0, index - 2) : index]]
+    return bool(before) and (before[-1] in _DETERMINERS or (before[0] in _DETERMINERS and is_function_word(words[index - 1])))
+
+
+_DETERMINERS = frozenset(
+    "a an the my your our his her their mein meine meinen meinem meiner ein eine einen einem einer der die das den dem".split()
+)
+
+
+def _subject(words: Sequence[Token], *, entities: Sequence[Entity], language: Language, statement: bool) -> str:
     for entity in entities:
         if entity.type in _SUBJECTS:
             return entity.text
-    others = [token for token in words if not any(e.start <= token.start < e.end for e in entities)]
     cased = any(token.capital for token in words[1:])
-    content = [token for token in others if _is_content(token) and "greet" not in concept_of(token.stem)]
-    is_first = words[0] if words else None
-    plain = [token for token in content if not concept_of(token.stem) and not BUILDING.fullmatch(token.folded)]
-    nouns = [token for token in plain if (token.capital and token is not is_first) or (not cased) or language == "en"]
+    others = [token for token in words if not any(e.start <= token.start < e.end for e in entities)]
+    content = [token for token in others if not is_function_word(token) and "greet" not in concept_of(token.stem)]
+    plain = [token for token in content if not concept_of(token.stem) - {"place"} and not BUILDING.fullmatch(token.folded)]
+    first = words[0] if words else None
+    if language == "en":
+        # Nothing marks a noun in English but the word before it.
+        nouns = [token for index, token in enumerate(words) if token in plain and _is_determined(words, index)]
+    else:
+        # A capital tells no noun at the beginning of a sentence; keywords begin with one.
+        nouns = [token for token in plain if (token.capital and (statement or token is not first)) or not cased]
     if nouns:
         return nouns[0].text
-    for entity in entities:
-        if entity.type == "law":
-            return entity.text
     acts = [token for token in content if "act" in concept_of(token.stem)]
     if acts:
         return _infinitive(acts, words)
+    for entity in entities:
+        if entity.type == "law":
+            return entity.text
     rest = plain or content
     return rest[-1].text if rest else (entities[0].text if entities else "")
 
@@ -327,19 +393,31 @@ def _infinitive(acts: Sequence[Token], words: Sequence[Token]) -> str:
 
 def _parameters(words: Sequence[Token], *, entities: Sequence[Entity], gazetteer: Gazetteer) -> dict[str, Any]:
     parameters: dict[str, Any] = {}
+    origin: dict[str, Any] = {}
     for entity in entities:
         match entity.type:
             case "location":
-                parameters.setdefault("location", entity.value or entity.text)
                 place = gazetteer.find(entity.value or entity.text)
-                if place is not None and place.state:
-                    parameters.setdefault("state", place.state)
-            case "amount":
+                before = [token for token in words if token.end <= entity.start]
+                if place is not None and place.abroad:
+                    parameters.setdefault("country", place.name)
+                    continue
+                # Where someone comes from matters only where nothing else is named.
+                target = origin if before and before[-1].folded in ("von", "aus", "from") else parameters
+                if "location" not in target:
+                    target["location"] = entity.value or entity.text
+                    # "Town-Part" is in the state of the town.
+                    place = place or gazetteer.find(entity.text.partition("-")[0])
+                    if place is not None and place.state:
+                        target |= {"state": place.state, "town": place.name}
+            case "amount" if entity.value:
                 parameters.setdefault("amount", Decimal(entity.value))
             case "date" | "law":
                 parameters.setdefault(entity.type, entity.text)
             case _:
                 pass
+    if "location" not in parameters:
+        parameters |= origin
     for token in words:
         if BUILDING.fullmatch(token.folded) and not any(e.start <= token.start < e.end for e in entities):
             parameters.setdefault("building", token.text)

@@ -17,7 +17,7 @@ import snowballstemmer
 
 Language = Literal["de", "en"]
 
-_TOKEN = re.compile(r"§+|\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-/'’&][^\W\d_]+)*|\?", re.UNICODE)
+_TOKEN = re.compile(r"§+|\d+(?:[.,]\d+)*|[^\W\d_]+(?:[-/&][^\W\d_]+)*|\?", re.UNICODE)
 _UMLAUT = re.compile(r"(?<![aeiouqy])([aou])e")
 
 
@@ -93,20 +93,24 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
         " berechne ausrechnen cost costs fee fees price prices charge charges pay paying expensive calculate"
     ),
     "time": _words(
-        "Frist Fristen dauern dauert Dauer Bearbeitungszeit Bearbeitungsdauer Wartezeit Zeitraum Zeitplan Stichtag Termine"
+        "Frist Fristen dauern dauert Dauer Bearbeitungszeit Bearbeitungsdauer Wartezeit Zeitraum Zeitplan Stichtag"
         " fristgerecht spätestens rechtzeitig gültig Gültigkeit Gültigkeitsdauer ablaufen Verfallsdatum Laufzeit"
         " deadline deadlines duration timeline period valid expire expires validity waiting"
     ),
     "contact": _words(
         "Kontakt Kontaktdaten kontaktieren Telefon Telefonnummer Rufnummer Durchwahl Mail E-Mail Mailadresse E-Mail-Adresse"
         " Ansprechpartner Ansprechpartnerin Ansprechperson anrufen erreichen erreiche erreichbar Sprechzeiten Sprechstunde"
-        " Öffnungszeiten Öffnungszeit geöffnet Hotline Fax contact contacts phone telephone email e-mail call reach"
+        " Öffnungszeiten Öffnungszeit geöffnet Hotline Fax contact contacts phone telephone email e-mail call reach opening hours"
     ),
     "responsible": _words("zuständig Zuständigkeit zuständige verantwortlich responsible"),
-    "place": _words("Adresse Anschrift Standort Sitzplan Wegbeschreibung Lage address located location nearest directions"),
+    "place": _words(
+        "Adresse Anschrift Standort Wegbeschreibung Gebäude Straße Stockwerk Etage Zimmer untergebracht befinden befindet"
+        " address located location nearest directions building street floor room situated"
+    ),
     "define": _words(
         "Definition definieren definiere bedeuten bedeutet Bedeutung Begriff erklären erkläre Erklärung"
-        " define meaning mean means explain"
+        " verstehen versteht Abkürzung Fachbegriff Fachwort stehen steht define meaning mean means explain stand stands"
+        " abbreviation acronym"
     ),
     "need": _words(
         "brauchen brauche braucht benötigen benötige benötigt erforderlich notwendig nötig mitbringen vorlegen einreichen"
@@ -116,15 +120,22 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
         " paperwork checklist bring"
     ),
     "act": _words(
-        "beantragen beantrage beantragt anmelden anmelde ummelden abmelden gründen gründe eröffnen eröffne erhalten erhalte"
-        " bekommen bekomme verlängern verlängere ausstellen stellen stelle eintragen heiraten heirate bauen baue errichten"
-        " umziehen kündigen ändern ändere zulassen umschreiben registrieren einbürgern abreißen umbauen ausbauen erneuern"
-        " anzeigen machen mache tun umtauschen umnutzen löschen übertragen adoptieren eintauschen wechseln wechsle melden melde"
-        " apply applying register registering found founding start starting open obtain get renew renewing change marry build"
-        " building demolish file submit request do incorporate set"
+        "beantragen beantrage beantragt anmelden anmelde ummelden abmelden gründen gründe eröffnen eröffne verlängern verlängere"
+        " ausstellen eintragen heiraten heirate bauen baue errichten umziehen kündigen kündige ändern ändere zulassen umschreiben"
+        " registrieren einbürgern abreißen umbauen ausbauen erneuern anzeigen umtauschen umnutzen löschen übertragen adoptieren"
+        " wechseln wechsle melden melde anbauen aufstellen abholen apply applying register registering deregister unregister"
+        " founding renew renewing marry build demolish file submit incorporate naturalise naturalize"
+    ),
+    "do": _words(
+        "machen mache macht tun bekommen bekomme erhalten erhalte stellen stelle kommen komme gehen vorgehen anfangen lassen lasse"
+        " do get obtain start starting set open make go change"
+    ),
+    "duty": _words(
+        "erlaubt verboten zulässig genehmigungsfrei genehmigungspflichtig verfahrensfrei meldepflichtig Pflicht Meldepflicht"
+        " allowed forbidden mandatory permitted"
     ),
     "company": _words(
-        "Hauptsitz Firmensitz Sitz Firma Unternehmen Konzern Vorstand Geschäftsführer Chef Gründer Gründungsjahr Umsatz"
+        "Hauptsitz Firmensitz Sitz Firma Unternehmen Konzern Vorstand Geschäftsführer Chef Gründungsjahr"
         " Filiale Niederlassung headquarters headquarter company founder ceo branch subsidiary"
     ),
     "greet": _words("hallo hi hey guten danke servus moin tschüss hello thanks thank bye"),
@@ -150,7 +161,7 @@ FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
             " hatte wird werden wurde kann können könnte muss müssen müsste darf dürfen soll sollen sollte will möchte möchten"
             " würde mag nicht noch nur auch schon sehr so dann denn da hier dort wenn ob dass weil damit etwas alle alles bitte"
             " gibt gilt gelten gehört gehören denn eigentlich genau neu neue neuen neuer neues dieser diese dieses jetzt mal"
-            " selbst gerne gern worin woran darüber dazu dafür etwa zwei drei vier jemand zuerst mehr"
+            " verpflichtet erlaubt wofür selbst gerne gern worin woran darüber dazu dafür etwa zwei drei vier jemand zuerst mehr"
         ).split()
     ),
     "en": frozenset(
@@ -158,7 +169,7 @@ FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
             "the a an and or but of in on at to for from by with about between into through i you he she it we they me my your"
             " his her our their is are was were be been am has have had do does did can could must may might shall should will"
             " would not no what which who whom whose when where why how much many long there this that these those if than"
-            " please any some as also new one two three need want"
+            " s re ll please obliged allowed permitted just any some as also new one two three need want"
         ).split()
     ),
 }
@@ -194,16 +205,16 @@ _NO_ACT_UNG = re.compile(
     r".*(?:wohn|zeit|kleid|heiz|sicher|ordn|satz|bedeut|voraussetz|beding|(?<!er)offn|verwalt|abteil|leist|umgeb|erfahr|mein|regel"
     r"|haft|regier|siedl|unterstutz|ausstatt|einricht|(?<!auf)los|stift|forder|zeichn|beschreib|berechn|begrund|erschliess|volker"
     r"|entfern|(?<!er)richt|(?<!be)werb|entscheid|hoff|sitz|verfass|massig|verpflicht|wahr|spann|sprech|anleit|halt|(?<!um)nutz"
-    r"|zahl|rechn|schwing|bearbeit|vorbereit|(?<!aus)stell)ung(?:en|s)?"
+    r"|zahl|rechn|kurz|schwing|bearbeit|vorbereit|(?<!aus)stell)ung(?:en|s)?"
 )
 _ORGANISATION = re.compile(
     rf"(?P<front>.*)(?:(?<=.)(?:amt|amtes|amts|amter|amtern|buro|buros|gericht{_MASCULINE}|ministerium|ministeriums"
     rf"|(?:behorde|kasse|kammer|agentur|stelle|verwaltung|zentrale|anstalt){_FEMININE})"
-    rf"|notariat(?:s|e)?|rathauspartei|polizei|jobcenters?|standesamt|tuv|konsulats?|botschaft"
+    rf"|(?:notariat|konsulat|register){_MASCULINE}|polizei|jobcenters?|tuv|botschaft(?:en)?"
     rf"|(?:gesellschaft|genossenschaft|stiftung|unternehmen|unternehmens|verein{_MASCULINE}|konzern{_MASCULINE}){_FEMININE})"
 )
 _NO_ORGANISATION = re.compile(
-    r"gesamt|samt|insgesamt|ehrenamt|(?:bau|halte|unfall|arbeits|lehr|haltestelle|tank|fest|her|ab|um|ein|zu|vor|dar|bereit|an|aus)"
+    r"gesamt|samt|insgesamt|ehrenamt|register|(?:bau|halte|unfall|arbeits|lehr|haltestelle|tank|fest|her|ab|um|ein|zu|vor|dar|bereit|an|aus)"
     r"stellen?|unternehmen|hausverwaltung|(?:mietger|leibger|mitt?agsger).*|ehe.*gesellschaft"
 )
 _LAW = re.compile(

@@ -32,7 +32,20 @@ _EXONYMS: Mapping[str, str] = {
 }
 # Names that are common words too. They are places only where the grammar says so.
 _HOMONYMS = frozenset("hof mitte essen halle hagen hamm siegen wedding worms walle wesel lage landau unna homburg".split())
-_COUNTRIES = frozenset({"deutschland", "germany", "bundesrepublik"})
+_HOME = frozenset({"deutschland", "germany", "bundesrepublik"})
+_COUNTRIES = (
+    "Österreich Schweiz Frankreich Italien Spanien Portugal Polen Tschechien Slowakei Ungarn Rumänien Bulgarien Griechenland Türkei"
+    " Niederlande Niederlanden Belgien Luxemburg Dänemark Schweden Norwegen Finnland Island Irland Großbritannien England Schottland"
+    " Russland Ukraine Belarus Moldau Serbien Kroatien Slowenien Bosnien Kosovo Albanien Montenegro Nordmazedonien Estland Lettland"
+    " Litauen Zypern Malta Georgien Armenien Aserbaidschan Syrien Irak Iran Israel Libanon Jordanien Ägypten Marokko Tunesien Algerien"
+    " Libyen Nigeria Ghana Kenia Äthiopien Eritrea Somalia Südafrika Kamerun Senegal Indien Pakistan Afghanistan Bangladesch China"
+    " Japan Korea Südkorea Vietnam Thailand Indonesien Philippinen Australien Neuseeland USA Kanada Mexiko Brasilien Argentinien Chile"
+    " Kolumbien Peru Venezuela Kuba Europa"
+    " Austria Switzerland France Italy Spain Poland Czechia Slovakia Hungary Romania Bulgaria Greece Turkey Netherlands Belgium"
+    " Luxembourg Denmark Sweden Norway Finland Iceland Ireland Scotland Russia Serbia Croatia Slovenia Bosnia Albania Estonia Latvia"
+    " Lithuania Cyprus Armenia Azerbaijan Syria Iraq Lebanon Jordan Egypt Morocco Tunisia Algeria Libya Kenya Ethiopia Cameroon India"
+    " Bangladesh Indonesia Philippines Australia Canada Mexico Brazil Argentina Colombia Cuba Europe"
+).split()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +56,8 @@ class Place:
     """Its German name."""
     state: str
     """The state that it belongs to; empty where it is not known."""
+    abroad: bool = False
+    """Whether it is another country."""
 
 
 class Gazetteer:
@@ -59,8 +74,10 @@ class Gazetteer:
             place = self.find(german)
             if place is not None:
                 self._add(name, place)
-        for name in _COUNTRIES:
+        for name in _HOME:
             self._add(name, Place(name="Deutschland", state=""))
+        for name in _COUNTRIES:
+            self._add(name, Place(name=name, state="", abroad=True))
         self._longest = max((len(key) for key in self._places), default=0)
 
     def _add(self, name: str, place: Place) -> None:

@@ -137,7 +137,7 @@ def _search_input(analysis: Analysis) -> dict[str, Any]:
     return {
         "subject": analysis.subject,
         "terms": list(analysis.terms),
-        "place": parameters.get("location", ""),
+        "place": parameters.get("town") or parameters.get("location", ""),
         "state": parameters.get("state", ""),
     }
 
