@@ -123,7 +123,7 @@ def to_dict(event: Event) -> dict[str, Any]:
         "data": data,
         "error": error,
         "execution_time": execution_time,
-        "metadata": dict(event.metadata),
+        "metadata": {key: event.metadata[key] for key in sorted(event.metadata)},
     }
 
 
@@ -174,7 +174,7 @@ def _failed(status: status_pb2.Status, execution_id: str) -> ExecutionFailed:
 def _plain(field: FieldDescriptor, value: Any) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         item = field.message_type.fields_by_name["value"]
-        return {key: _plain_one(item, value[key]) for key in value}
+        return {key: _plain_one(item, value[key]) for key in sorted(value)}
     if isinstance(value, Message | str | bytes | int | float):
         return _plain_one(field, value)
     return [_plain_one(field, item) for item in value]

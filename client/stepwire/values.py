@@ -49,7 +49,8 @@ def to_struct(mapping: Mapping[str, object], *, field: str = "input") -> struct_
 def to_python(message: struct_pb2.Value | struct_pb2.Struct | struct_pb2.ListValue) -> Any:
     """Returns what a Value, Struct or ListValue holds. A Value that holds nothing is None."""
     if isinstance(message, struct_pb2.Struct):
-        return {key: to_python(value) for key, value in message.fields.items()}
+        # A map on the wire has no order; sorted, the same message gives the same text every time.
+        return {key: to_python(message.fields[key]) for key in sorted(message.fields)}
     if isinstance(message, struct_pb2.ListValue):
         return [to_python(value) for value in message.values]
     match message.WhichOneof("kind"):

@@ -345,6 +345,13 @@ class TestStreams:
         assert await client.read(run) == [3, 4, 5]
         assert server.calls[1].request.after_sequence == 3
 
+    async def test_break_while_more_waits(self, server: ScriptedServer, client: Any) -> None:
+        """Leaving the loop ends the call, too, when more messages wait than there is room for."""
+        server.plays([welcome(), *[numbers(n) for n in range(1, 50)], HANG])
+        run = await client.execute("q")
+        assert await client.read(run, 1) == [1]
+        assert await left(server.calls[0])
+
     async def test_close(self, server: ScriptedServer, client: Any) -> None:
         """A closed run ends its call, and says how to go on when it is read."""
         server.plays([welcome(), numbers(1), HANG])
@@ -554,9 +561,13 @@ class TestThreads:
         server.plays([welcome(), numbers(1), HANG])
         with stepwire.Client(server.target, patience=hasty) as client:
             run = client.execute("q")
-            with pytest.raises(KeyError):
+
+            def read() -> None:
                 for _ in run:
                     raise KeyError
+
+            with pytest.raises(KeyError):
+                read()
             assert server.calls[0].left.wait(10)
 
     def test_next(self, server: ScriptedServer, hasty: Patience) -> None:
@@ -611,9 +622,13 @@ class TestLoop:
         server.plays([welcome(), numbers(1), HANG])
         async with aio.Client(server.target, patience=hasty) as client:
             run = await client.execute("q")
-            with pytest.raises(KeyError):
+
+            async def read() -> None:
                 async for _ in run:
                     raise KeyError
+
+            with pytest.raises(KeyError):
+                await read()
             assert await left(server.calls[0])
 
     async def test_cancelled_task(self, server: ScriptedServer, hasty: Patience) -> None:

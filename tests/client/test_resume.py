@@ -423,7 +423,9 @@ def test_every_event_once_and_in_order(data: st.DataObject, count: int, filtered
     """Whatever is cut, doubled, lost, drained or silent: the caller gets every event once and in order, and the end."""
     wanted = data.draw(st.sets(st.integers(1, count))) if filtered else None
     server = Server([*(event(n) for n in range(1, count)), completed(count)], wanted)
-    made = machine(filtered=filtered, patience=Patience(resume_failures=10**6, resume_seconds=1e9, start_failures=10**6))
+    made = machine(
+        filtered=filtered, patience=Patience(resume_failures=10**6, resume_seconds=1e9, start_failures=10**6)
+    )
     now = 0.0
     seen: list[int] = []
     trouble = data.draw(st.integers(0, 25))

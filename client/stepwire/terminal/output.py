@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import click
+from google.rpc import code_pb2
 from rich.console import Console
 from rich.markdown import Markdown
 
@@ -107,8 +108,11 @@ def print_operations(response: ListOperationsResponse) -> None:
 
 def error_text(error: StepwireError, *, server: str) -> str:
     """Returns what went wrong and what to do, in one or a few lines."""
+    if isinstance(error, CallFailed) and error.status_code == code_pb2.UNAVAILABLE:
+        # gRPC tells the whole way to the cause, which comes last.
+        return f"{server} can't be reached: {error.message.rsplit(': ', 1)[-1]}\n  Is a server running there?"
     if isinstance(error, CallFailed):
-        return f"{server} can't be reached or does not answer: {error.message}"
+        return f"{server} did not do it: {error.message} ({code_pb2.Code.Name(error.status_code)})"
     text = str(error)
     if isinstance(error, LimitReached) and error.retry_after is not None:
         text += f"\n  Try again in {error.retry_after.total_seconds():.0f} s."
@@ -116,8 +120,10 @@ def error_text(error: StepwireError, *, server: str) -> str:
 
 
 def _parameters(schema: dict[str, Any]) -> str:
+    # A Struct has no order of its own.
     required = schema.get("required", [])
+    properties = sorted(schema.get("properties", {}).items(), key=lambda entry: (entry[0] not in required, entry[0]))
     return ", ".join(
         f"{name}: {value.get('type', 'any') if isinstance(value, dict) else 'any'}" + ("" if name in required else "?")
-        for name, value in schema.get("properties", {}).items()
+        for name, value in properties
     )

@@ -1,0 +1,156 @@
+"""Trackers fold events; callbacks are told of them and break nothing."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from stepwire import ProgressCallback, ProgressTracker
+from stepwire.v1 import Progress
+
+from .scripted import completed, event
+
+
+class TestTracker:
+    def test_nothing_yet(self) -> None:
+        """Without an event all figures are zero."""
+        tracker = ProgressTracker()
+        assert (tracker.percentage, tracker.total_steps, tracker.completed_steps) == (0, 0, 0)
+        assert (tracker.start_time, tracker.remaining, tracker.elapsed) == (None, None, timedelta())
+        assert not tracker.is_completed
+        assert not tracker.has_ended
+        assert not tracker.has_failures
+        assert tracker.state == "UNSPECIFIED"
+
+    def test_figures(self) -> None:
+        """The figures are those of the newest event."""
+        tracker = ProgressTracker()
+        tracker.add_event(event(1, "plan_started"))
+        progress = Progress(
+            percentage=40, current_step=2, total_steps=3, completed_steps=1, failed_steps=1, skipped_steps=1
+        )
+        progress.elapsed.FromSeconds(5)
+        progress.remaining.FromSeconds(7)
+        tracker.add_event(event(2, progress=progress))
+        assert (tracker.percentage, tracker.current_step, tracker.total_steps) == (40, 2, 3)
+        assert (tracker.completed_steps, tracker.failed_steps, tracker.skipped_steps) == (1, 1, 1)
+        assert (tracker.elapsed, tracker.remaining) == (timedelta(seconds=5), timedelta(seconds=7))
+        assert tracker.has_failures
+        assert tracker.state == "RUNNING"
+        assert tracker.start_time is not None
+        assert tracker.start_time.timestamp() == 1_700_000_001
+
+    def test_end_is_no_step(self) -> None:
+        """The end of the plan is not one more completed step."""
+        tracker = ProgressTracker()
+        tracker.add_event(completed(1))
+        assert (tracker.completed_steps, tracker.total_steps) == (2, 2)
+        assert tracker.is_completed
+        assert tracker.has_ended
+        assert not tracker.has_failures
+
+    @pytest.mark.parametrize(("kind", "fails"), [("plan_failed", True), ("plan_cancelled", False)])
+    def test_other_ends(self, kind: str, fails: bool) -> None:
+        """What failed or was cancelled has ended and is not completed."""
+        tracker = ProgressTracker()
+        tracker.add_event(event(1, kind))
+        assert tracker.has_ended
+        assert not tracker.is_completed
+        assert tracker.has_failures == fails
+
+    def test_same_event_twice(self) -> None:
+        """An event that is added again changes nothing."""
+        tracker = ProgressTracker()
+        for sequence in (1, 2, 2, 1):
+            tracker.add_event(event(sequence))
+        assert tracker.event_count == 2
+        assert [kept.sequence for kept in tracker.events] == [1, 2]
+
+    def test_history_is_bounded(self) -> None:
+        """Only the last events are kept; the figures are those of all."""
+        tracker = ProgressTracker(history=3)
+        for sequence in range(1, 10):
+            tracker.add_event(event(sequence))
+        assert [kept.sequence for kept in tracker.events] == [7, 8, 9]
+        assert tracker.event_count == 9
+        assert ProgressTracker().events.maxlen == 1000
+
+    def test_to_dict(self) -> None:
+        """A tracker becomes a dict that JSON can carry."""
+        tracker = ProgressTracker()
+        tracker.add_event(event(1))
+        told = json.loads(json.dumps(tracker.to_dict()))
+        assert told["start_time"] == "2023-11-14T22:13:21Z"
+        assert told["percentage"] == 10
+        assert told["events"][0]["event_id"] == "e-1/1"
+
+
+class TestCallback:
+    def test_all(self) -> None:
+        """Handlers are told in the order in which they were added."""
+        told: list[str] = []
+        callback = ProgressCallback(lambda _: told.append("a"), lambda _: told.append("b"))
+        callback(event(1))
+        assert told == ["a", "b"]
+
+    def test_types(self) -> None:
+        """A handler with types is told of those only."""
+        told: list[int] = []
+        callback = ProgressCallback()
+        callback.add(lambda e: told.append(e.sequence), types=["step_failed", "plan_failed"])
+        for sequence, kind in enumerate(["step_started", "step_failed", "plan_failed", ""]):
+            callback(event(sequence, kind))
+        assert told == [1, 2]
+
+    def test_one_type(self) -> None:
+        """A single type may be given as it is."""
+        told: list[int] = []
+        callback = ProgressCallback()
+        callback.add(lambda e: told.append(e.sequence), types="error")
+        callback(event(1, "error"))
+        assert told == [1]
+
+    def test_no_such_type(self) -> None:
+        """A type that does not exist is refused with those that do."""
+        with pytest.raises(ValueError, match="step_failed"):
+            ProgressCallback().add(print, types=["step_faild"])
+
+    def test_failing(self, caplog: pytest.LogCaptureFixture) -> None:
+        """A handler that raises is logged, and the others are told all the same."""
+        told: list[int] = []
+
+        def broken(_event: Any) -> None:
+            raise RuntimeError("no disk")
+
+        ProgressCallback(broken, lambda e: told.append(e.sequence))(event(5))
+        assert told == [5]
+        assert "no disk" in caplog.text
+        assert "e-1/5" in caplog.text
+
+    def test_remove(self) -> None:
+        """A removed handler is told no more."""
+        told: list[Any] = []
+        callback = ProgressCallback(told.append)
+        callback.remove(told.append)
+        callback.remove(print)
+        callback(event(1))
+        assert told == []
+
+    async def test_coroutine_functions(self, caplog: pytest.LogCaptureFixture) -> None:
+        """send waits for coroutine functions; a plain call refuses them."""
+        told: list[int] = []
+
+        async def handler(told_event: Any) -> None:
+            told.append(told_event.sequence)
+            raise RuntimeError("late")
+
+        callback = ProgressCallback(handler, lambda e: told.append(-e.sequence))
+        assert callback.needs_loop
+        await callback.send(event(3))
+        assert told == [3, -3]
+        assert "late" in caplog.text
+        with pytest.raises(TypeError, match="send"):
+            callback(event(4))
