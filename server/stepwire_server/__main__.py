@@ -17,6 +17,7 @@ try:
 except ModuleNotFoundError:
     raise SystemExit('stepwire-server needs more than the base install: pip install "stepwire[server]"') from None
 
+import stepwire_server.demo
 from stepwire_server.api.server import ListenError, Options, Server
 from stepwire_server.app import App
 from stepwire_server.config import DEFAULT_APP, ConfigError, ServeConfig, default_journal, load_app, read_file
@@ -161,6 +162,12 @@ def check_config(**values: Any) -> None:
     click.echo(f"operations: {', '.join(sorted(catalog.operations)) or 'none'}")
     click.echo(f"plans: {', '.join(sorted(catalog.plans)) or 'none'}")
     click.echo(f"planner: {'yes' if catalog.planner else 'no'}")
+
+
+@main.command()
+def demo() -> None:
+    """Start a server on a free port, run three queries against it with live progress, and end."""
+    raise SystemExit(stepwire_server.demo.run())
 
 
 @main.command()

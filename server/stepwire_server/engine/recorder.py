@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 from collections import deque
 from collections.abc import Callable
 
@@ -35,6 +36,9 @@ _ENVELOPE_BYTES = 2048
 _CHUNK_EVENTS = 512
 _CHUNK_BYTES = 256 * 1024
 """A chunk has the bounds of a message, so that a reader who keeps up gets it as it is."""
+
+_UNYIELDING = 0.001
+"""Seconds that an execution may record without letting the event loop do anything else."""
 
 _FULL_DISK_RETRY = 1.0
 """Seconds between two tries to append while the disk is full."""
@@ -82,6 +86,7 @@ class Recorder:
         self._kinds = bytearray()
         self._sealed: deque[tuple[Chunk, Execution]] = deque()
         self._pending_bytes = 0
+        self._yielded = -math.inf
         self._room = asyncio.Event()
         self._room.set()
         self._appending: asyncio.Task[None] | None = None
@@ -90,7 +95,13 @@ class Recorder:
         self._lost: BaseException | None = None
 
     async def room(self) -> None:
-        """Returns when there is room for another event. This is where a fast operation waits for the journal."""
+        """Returns when there is room for another event. This is where a fast operation waits for the journal, and where
+        one that never waits for anything else lets its events go out.
+        """
+        now = self._clock.monotonic()
+        if now - self._yielded > _UNYIELDING:
+            self._yielded = now
+            await asyncio.sleep(0)
         while self._pending_bytes >= self._max_pending_bytes:
             self._room.clear()
             await self._room.wait()

@@ -1,0 +1,131 @@
+# Everything that one needs, as targets. `make` alone lists them.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+# The first Python that is 3.11 or later. Say PYTHON=... to choose another.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+TOOLS := build/tools/bin
+export PATH := $(CURDIR)/$(TOOLS):$(PATH)
+
+GRPCURL_VERSION := v1.9.3
+
+# Code that a newer generator made refuses an older runtime, so the generator is the oldest release that we support.
+PROTO_TOOLS := grpcio-tools==1.74.0 googleapis-common-protos==1.70.0 mypy-protobuf==5.1.0
+PROTO_VENV := build/proto-venv
+PROTO_FILES := $(wildcard protos/stepwire/v1/*.proto)
+# What buf compares the contract with: main, or on main itself the commit before.
+AGAINST ?= $(shell [ "$$(git rev-parse HEAD)" != "$$(git rev-parse -q --verify main)" ] && echo main || echo HEAD~1)
+LOWEST := grpcio==1.74.0 grpcio-status==1.74.0 grpcio-health-checking==1.74.0 grpcio-reflection==1.74.0 \
+	grpcio-testing==1.74.0 protobuf==6.31.1
+
+.PHONY: help
+help: ## Lists the targets.
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+# -- Installing
+
+.PHONY: python
+python:
+	@if [ -z "$(PYTHON)" ]; then \
+		echo "Stepwire needs Python 3.11 or later, and none was found. Install one, or say: make PYTHON=/path/to/python"; \
+		exit 1; fi
+
+$(VENV)/.created: | python
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.run: pyproject.toml | $(VENV)/.created
+	@echo "Installing Stepwire into $(VENV) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cli,server]'
+	touch $@
+
+$(VENV)/.dev: pyproject.toml | $(VENV)/.created
+	@echo "Installing Stepwire and what its tests need into $(VENV) ..."
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ $(VENV)/.run
+
+.PHONY: tools
+tools: $(TOOLS)/grpcurl ## Installs grpcurl into build/tools/bin, where it is missing. Needs Go.
+
+$(TOOLS)/grpcurl:
+	@mkdir -p $(TOOLS)
+	@if command -v grpcurl >/dev/null; then ln -sf "$$(command -v grpcurl)" $@; \
+	elif command -v go >/dev/null; then \
+		echo "Installing grpcurl $(GRPCURL_VERSION) into $(TOOLS) ..."; \
+		GOBIN=$(CURDIR)/$(TOOLS) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); \
+	else \
+		echo "NOT RUN: grpcurl is missing, and Go, which would install it, too. Its tests will be reported as not run."; \
+	fi
+
+# -- Running
+
+.PHONY: demo
+demo: $(VENV)/.run ## Starts a server, runs three queries with live progress, ends.
+	$(BIN)/stepwire-server demo
+
+.PHONY: serve
+serve: $(VENV)/.run ## Keeps a server running on localhost:50051.
+	$(BIN)/stepwire-server serve
+
+# -- Testing
+
+.PHONY: test
+test: $(VENV)/.dev tools ## Runs all tests.
+	$(BIN)/python -m pytest -q --cov --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+.PHONY: test-lowest
+test-lowest: | python ## Runs the client's, the contract's and the service's tests with the oldest grpcio and protobuf we support.
+	$(PYTHON) -m venv build/lowest-venv
+	build/lowest-venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(LOWEST)
+	build/lowest-venv/bin/python -m pytest -q tests/client tests/contract tests/server/api
+
+.PHONY: lint
+lint: $(VENV)/.dev build/image.binpb ## Checks form, types and the contract's rules.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/buf format protos --diff --exit-code
+	$(BIN)/buf lint build/image.binpb --config protos/buf.yaml
+	@if git cat-file -e $(AGAINST):protos 2>/dev/null; then \
+		rm -rf build/against && mkdir -p build/against; \
+		git archive $(AGAINST) protos | tar -x -C build/against; \
+		$(call image,build/against/protos,build/against.binpb); \
+		$(BIN)/buf breaking build/image.binpb --against build/against.binpb --config protos/buf.yaml; \
+	else echo "NOT RUN: buf breaking, because there is no earlier contract to compare with"; fi
+
+# -- The contract
+
+COMMON_PROTOS = $(shell $(PROTO_VENV)/bin/python -c 'import google.rpc as m; print(list(m.__path__)[0] + "/../..")')
+# An image of the contract and all that it imports, from the protos in $(1), into $(2).
+image = $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I $(1) -I "$(COMMON_PROTOS)" \
+	--include_imports --include_source_info -o $(2) $$(cd $(1) && ls stepwire/v1/*.proto)
+generate = PATH=$(PROTO_VENV)/bin:$$PATH $(PROTO_VENV)/bin/python -m grpc_tools.protoc -I protos -I "$(COMMON_PROTOS)" \
+	--python_out=$(1) --mypy_out=quiet:$(1) $(PROTO_FILES)
+
+$(PROTO_VENV)/.installed: Makefile | python
+	$(PYTHON) -m venv $(PROTO_VENV)
+	$(PROTO_VENV)/bin/python -m pip install --quiet --disable-pip-version-check $(PROTO_TOOLS)
+	touch $@
+
+build/image.binpb: $(PROTO_FILES) $(PROTO_VENV)/.installed
+	@$(call image,protos,$@)
+
+.PHONY: protos
+protos: $(PROTO_VENV)/.installed ## Generates client/stepwire/v1 from protos/.
+	$(call generate,client)
+
+.PHONY: protos-check
+protos-check: $(PROTO_VENV)/.installed ## Fails where client/stepwire/v1 is not what protos/ gives.
+	rm -rf build/generated && mkdir -p build/generated
+	$(call generate,build/generated)
+	@for file in build/generated/stepwire/v1/*; do diff -u client/stepwire/v1/$$(basename $$file) $$file; done
+	@echo "The generated code is fresh."
+
+.PHONY: clean
+clean: ## Removes everything that was made here.
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage
