@@ -32,8 +32,12 @@ __all__ = ["BROKEN", "Writer"]
 
 _log = logging.getLogger(__name__)
 
-_CHECKPOINT_BYTES = 16 << 20
-"""The WAL's size, by estimate, from which on it is checkpointed without waiting for a quiet moment."""
+_CHECKPOINT_BYTES = 4 << 20
+"""The WAL's size, by estimate, from which on it is checkpointed without waiting for a quiet moment.
+
+Appends wait for it. At 20,000 events/s, 4, 16 and 64 MiB gave a 99th percentile of 1.9, 3.0 and 4.7 ms, and no more
+throughput flat out.
+"""
 
 _IDLE_SECONDS = 0.25
 """How long nothing must have come before the writer checkpoints."""

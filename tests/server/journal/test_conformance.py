@@ -409,6 +409,21 @@ async def test_the_tail_is_the_storage(new_journal, new_record, new_chunk, appen
             assert split(await large.read("e1", **bounds)) == from_storage
 
 
+async def test_who_keeps_up_needs_no_storage(new_journal, new_record, new_chunk, append, monkeypatch):
+    """A reader whose next event is in the tail, or who has read all, does not reach the storage."""
+    journal = await new_journal()
+    await journal.create(new_record())
+
+    async def never(*args, **kwargs):
+        pytest.fail("reached the storage")
+
+    monkeypatch.setattr(journal, "_load", never)
+    for first in (1, 4, 7):
+        await append(journal, "e1", new_chunk(first, 3))
+    for after in range(10):
+        assert len(split(await journal.read("e1", after=after, **PLENTY))) == 9 - after
+
+
 async def test_tails_are_bounded(new_journal, new_record, new_chunk, append):
     """All tails together have a bound, and what has fallen out of them is still read."""
     journal = await new_journal(tail_bytes=100, tails_bytes=300)
@@ -551,6 +566,8 @@ async def test_a_cancelled_read_keeps_the_wake_up(journal, new_record, new_chunk
         reading.cancel()
         await asyncio.wait({reading})
         monkeypatch.undo()
+        async with asyncio.timeout(HANGS):
+            await follower.wait()
         assert [sequence for sequence, _, _ in await follow_to(follower, 1)] == [1]
 
 

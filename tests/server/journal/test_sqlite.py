@@ -209,6 +209,21 @@ async def test_close_leaves_nothing_running(open_journal, path, new_record, new_
     assert {file.name for file in path.parent.iterdir()} == {"journal.db", "journal.db.lock"}
 
 
+async def test_close_comes_after_what_waits(open_journal, path, new_record, new_chunk, append):
+    """Appends that wait for the writer when the journal is closed are stored first, and their callers told."""
+    journal = await open_journal()
+    await journal.create(new_record())
+    with stalled(journal):
+        appending = [asyncio.ensure_future(append(journal, "e1", new_chunk(n))) for n in range(1, 6)]
+        await turn()
+        closing_ = asyncio.ensure_future(journal.close())
+        await turn()
+    async with asyncio.timeout(HANGS):
+        assert await asyncio.gather(*appending) == [1, 2, 3, 4, 5]
+        await closing_
+    assert query(path, "SELECT last_sequence FROM executions") == [(5,)]
+
+
 async def test_close_waits_for_reads(open_journal, new_record):
     """Reads that are under way when the journal is closed get their answer."""
     journal = await open_journal()
