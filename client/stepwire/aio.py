@@ -318,7 +318,6 @@ class Run(BaseRun):
         self._closed = True
         self._woken.set()
         await self._drop_call()
-        self._resumption.suspend()
 
     async def _begin(self) -> None:
         """Returns once the stream has begun. Raises where it can't."""
@@ -343,21 +342,26 @@ class Run(BaseRun):
     async def _advance(self) -> bool:
         """Does what the state machine asks for next. Returns False where the stream is over."""
         resumption = self._resumption
+        if self._closed:
+            if resumption.terminal is None:
+                raise self._closed_error()
+            return False
         match resumption.step(time.monotonic()):
-            case Read(seconds=left) if self._call is not None and not self._closed:
-                match await self._call.get(left):
+            case Read(seconds=left):
+                call = self._call
+                match await call.get(left) if call is not None else None:
                     case EventBatch() as batch:
                         resumption.received(batch, time.monotonic())
                     case _End(error=error):
                         resumption.ended(error, time.monotonic())
                     case None if not self._closed:
                         resumption.silent(time.monotonic())
-            case Open() as opening if not self._closed:
+            case Open() as opening:
                 await self._drop_call()
                 if opening.wait > 0:
                     with contextlib.suppress(TimeoutError):
                         await asyncio.wait_for(self._woken.wait(), opening.wait)
-                        raise self._closed_error()
+                        return True
                 method, request = self._call_for(opening)
                 self._call = await self._client._wire.stream(
                     method, request, instead_of=self._link if opening.fresh else None
@@ -370,8 +374,6 @@ class Run(BaseRun):
             case Refuse(error=error):
                 await self._drop_call()
                 raise error
-            case _:
-                raise self._closed_error()
         return True
 
     def _cut(self) -> None:
@@ -397,7 +399,10 @@ class _Loop:
         return self
 
     async def __anext__(self) -> Event:
-        return await self._run.__anext__()
+        event = await self._run._next()
+        if event is None:
+            raise StopAsyncIteration
+        return event
 
     def __del__(self) -> None:
         self._run._cut()

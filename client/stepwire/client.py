@@ -60,6 +60,7 @@ class Client:
         self._timeout = seconds(timeout)
         self._patience = patience or Patience()
         self._wire = _Wire(target, credentials=credentials, options=channel_options(options))
+        self._lock = threading.Lock()
         self._runs: WeakSet[Run] = WeakSet()
 
     def __enter__(self) -> Self:
@@ -72,7 +73,9 @@ class Client:
 
     def close(self) -> None:
         """Ends all streams and the connection. What runs on the server goes on. Closing twice is once."""
-        for run in list(self._runs):
+        with self._lock:
+            runs = list(self._runs)
+        for run in runs:
             run.close()
         self._wire.close()
 
@@ -199,7 +202,8 @@ class Client:
 
     def _follow(self, source: Source, *, on_event: Handler | None, history: int) -> Run:
         run = Run(self, source, on_event=on_event, history=history)
-        self._runs.add(run)
+        with self._lock:
+            self._runs.add(run)
         run._begin()
         return run
 
@@ -315,7 +319,8 @@ class Run(BaseRun):
         """Ends the call. The execution goes on. The run can't be read any more. Closing twice is once."""
         self._closed = True
         self._woken.set()
-        self._end_call()
+        # The state machine is left alone: another thread, one that reads, may be in it.
+        self._drop_call()
 
     def _begin(self) -> None:
         """Returns once the stream has begun. Raises where it can't."""
@@ -340,19 +345,25 @@ class Run(BaseRun):
     def _advance(self) -> bool:
         """Does what the state machine asks for next. Returns False where the stream is over."""
         resumption = self._resumption
+        if self._closed:
+            self._drop_call()
+            if resumption.terminal is None:
+                raise self._closed_error()
+            return False
         match resumption.step(time.monotonic()):
-            case Read(seconds=left) if self._call is not None and not self._closed:
-                match self._call.get(left):
+            case Read(seconds=left):
+                call = self._call
+                match call.get(left) if call is not None else None:
                     case EventBatch() as batch:
                         resumption.received(batch, time.monotonic())
                     case _End(error=error):
                         resumption.ended(error, time.monotonic())
                     case None if not self._closed:
                         resumption.silent(time.monotonic())
-            case Open() as opening if not self._closed:
+            case Open() as opening:
                 self._drop_call()
                 if opening.wait > 0 and self._woken.wait(opening.wait):
-                    raise self._closed_error()
+                    return True
                 method, request = self._call_for(opening)
                 self._call = self._client._wire.stream(
                     method, request, instead_of=self._link if opening.fresh else None
@@ -365,8 +376,6 @@ class Run(BaseRun):
             case Refuse(error=error):
                 self._drop_call()
                 raise error
-            case _:
-                raise self._closed_error()
         return True
 
     def _end_call(self) -> None:

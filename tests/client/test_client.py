@@ -361,6 +361,21 @@ class TestStreams:
         with pytest.raises(stepwire.StreamBroken, match="closed"):
             await client.on(run, "result")
 
+    async def test_close_after_the_end(self, server: ScriptedServer, client: Any) -> None:
+        """A run that was closed after its terminal event still has its result."""
+        server.plays([welcome(), numbers(1), batch(completed(2, "kept")), HANG])
+        run = await client.execute("q")
+        assert await client.read(run, 2) == [1, 2]
+        await client.on(run, "close")
+        assert await client.on(run, "result") == "kept"
+
+    async def test_silence_in_the_middle(self, server: ScriptedServer, client: Any) -> None:
+        """A stream that falls silent is given up after two heartbeats and a second, for a new connection."""
+        server.plays([welcome(), numbers(1), HANG], [welcome(1), batch(completed(2))])
+        assert await client.read(await client.execute("q", heartbeat_interval=0.1)) == [1, 2]
+        assert server.calls[0].peer != server.calls[1].peer
+        assert server.calls[1].request.heartbeat_interval.nanos == 100_000_000
+
     async def test_client_close(self, server: ScriptedServer, connect: Connect) -> None:
         """Closing the client ends its streams, and a read that waits."""
         server.plays([welcome(), HANG])
