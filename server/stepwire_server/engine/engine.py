@@ -31,6 +31,9 @@ __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
 
+_LARGE_PLAN = 200
+"""Steps from which a plan is checked in a thread."""
+
 _RECOVERY_EVENTS = 4096
 _RECOVERY_BYTES = 4 << 20
 
@@ -68,7 +71,11 @@ class Engine:
         """Checks a request's form, stores it and begins; returns the durable record. With a request id that is known
         and the same request, returns the record that exists. Raises the errors that the Execute rpc lists.
         """
-        check_request(request, self.catalog)
+        if len(request.plan.steps) > _LARGE_PLAN:
+            # A plan of 10,000 steps takes a while: not in the event loop, where all streams would wait.
+            await asyncio.to_thread(check_request, request, self.catalog)
+        else:
+            check_request(request, self.catalog)
         same = normalised(request)
         if request.request_id:
             known = await self.journal.find(tenant=tenant, request_id=request.request_id)
