@@ -324,8 +324,9 @@ class Run(BaseRun):
         try:
             while not self._resumption.welcomed and await self._advance():
                 pass
-        except BaseException:
+        except BaseException as error:
             await self.close()
+            self._note_request(error)
             raise
 
     async def _next(self) -> Event | None:
@@ -427,7 +428,7 @@ class _Call:
         self._queue: asyncio.Queue[EventBatch | _End | None] = asyncio.Queue(_ROOM)
         self._closed = False
         # The task knows the call's parts, never the run: a run that nobody holds any more can go.
-        self._task = asyncio.create_task(_read(rpc, self._queue), name="stepwire-read")
+        self.task = asyncio.create_task(_read(rpc, self._queue), name="stepwire-read")
 
     async def get(self, seconds: float) -> EventBatch | _End | None:
         """Returns what is next, or None after so many seconds, or when closed."""
@@ -446,9 +447,9 @@ class _Call:
         if self._closed:
             return
         self._closed = True
-        if not self._task.get_loop().is_closed():
+        if not self.task.get_loop().is_closed():
             self._rpc.cancel()
-            self._task.cancel()
+            self.task.cancel()
             while not self._queue.empty():
                 self._queue.get_nowait()
             self._queue.put_nowait(None)
@@ -457,7 +458,7 @@ class _Call:
     async def close(self) -> None:
         """Ends the call, and waits for its task."""
         self.cut()
-        await asyncio.gather(self._task, return_exceptions=True)
+        await asyncio.gather(self.task, return_exceptions=True)
 
 
 async def _read(rpc: Any, queue: asyncio.Queue[EventBatch | _End | None]) -> None:
@@ -494,6 +495,7 @@ class _Wire:
         self._options = list(options)
         self._link: _Link | None = None
         self._old: list[_Link] = []
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
 
     async def unary(self, method: Method, request: Message, limit: float) -> Message:
@@ -517,13 +519,18 @@ class _Wire:
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=EventBatch.FromString,
             )
-            return _Call(open_call(request), link, release=lambda: self._give(link))
+            call = _Call(open_call(request), link, release=lambda: self._give(link))
         except BaseException:
             self._give(link)
             raise
+        self._tasks.add(call.task)
+        call.task.add_done_callback(self._tasks.discard)
+        return call
 
     async def close(self) -> None:
         self._closed = True
+        # Those of loops that were left may still be on their way out.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         links, self._old, self._link = [*self._old, *([self._link] if self._link else [])], [], None
         for link in links:
             await link.channel.close()

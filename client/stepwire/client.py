@@ -327,8 +327,9 @@ class Run(BaseRun):
         try:
             while not self._resumption.welcomed and self._advance():
                 pass
-        except BaseException:
+        except BaseException as error:
             self.close()
+            self._note_request(error)
             raise
 
     def _next(self) -> Event | None:

@@ -11,7 +11,7 @@ from stepwire.errors import StepwireError, StreamBroken
 from stepwire.events import has_ended, output_of
 from stepwire.progress import Handler, ProgressCallback, ProgressTracker
 from stepwire.requests import METHODS, Method, Span, duration, seconds, selection
-from stepwire.resume import DEFAULT_HEARTBEAT, Open, Patience, Resumption
+from stepwire.resume import DEFAULT_HEARTBEAT, Open, Patience, Resumption, can_pass
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventFilter, Execution
 from stepwire.v1.execution_service_pb2 import ExecuteRequest, WatchExecutionRequest
@@ -106,6 +106,11 @@ class BaseRun:
             filter=self._source.filter,
             heartbeat_interval=duration(self._source.heartbeat_interval),
         )
+
+    def _note_request(self, error: BaseException) -> None:
+        """Says on an error of the start how to find out what became of it."""
+        if self.request_id and isinstance(error, StepwireError) and can_pass(error):
+            error.add_note(f"It may have been accepted all the same: with request_id={self.request_id!r} ask again.")
 
     def _outcome(self) -> Any:
         """Returns the output once the stream is over. Raises what it ended with."""

@@ -48,7 +48,7 @@ class Call:
 class ScriptedServer:
     """Plays one script for each stream and one reply for each unary call, in the order in which they come."""
 
-    def __init__(self, *, port: int = 0) -> None:
+    def __init__(self, *, port: int = 0, credentials: grpc.ServerCredentials | None = None) -> None:
         self.calls: list[Call] = []
         self.came = threading.Condition()
         self._scripts: deque[list[Act]] = deque()
@@ -58,7 +58,11 @@ class ScriptedServer:
         self._server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("stepwire.v1.ExecutionService", handlers),)
         )
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        address = f"127.0.0.1:{port}"
+        if credentials is None:
+            self.port = self._server.add_insecure_port(address)
+        else:
+            self.port = self._server.add_secure_port(address, credentials)
         self.target = f"127.0.0.1:{self.port}"
         self._server.start()
 

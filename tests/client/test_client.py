@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
+import grpc
 import pytest
 from google.rpc import code_pb2
 
@@ -288,9 +289,10 @@ class TestStreams:
     async def test_start_budget(self, server: ScriptedServer, client: Any) -> None:
         """A server that stays unavailable is given up after the budget, with the status of the last try."""
         server.plays(*[[Status(code_pb2.UNAVAILABLE, "away")]] * 9)
-        with pytest.raises(errors.CallFailed, match="away"):
+        with pytest.raises(errors.CallFailed, match="away") as caught:
             await client.execute("q")
         assert len(server.calls) == 4
+        assert server.calls[0].request.request_id in caught.value.__notes__[0]
 
     async def test_resume_budget(self, server: ScriptedServer, client: Any) -> None:
         """A stream that can't be resumed is raised with the place to go on from, and with its cause."""
@@ -569,6 +571,24 @@ class TestServerGoes:
             with pytest.raises(errors.CallFailed):
                 await client.get("x")
 
+    async def test_credentials(self, connect: Connect) -> None:
+        """A client with credentials speaks to a server that wants them."""
+        guarded = ScriptedServer(credentials=grpc.local_server_credentials())
+        guarded.plays([welcome(), batch(completed(1))])
+        async with connect(guarded.target, credentials=grpc.local_channel_credentials()) as client:
+            assert await client.read(await client.execute("q")) == [1]
+        guarded.stop()
+
+    async def test_close_while_waiting_to_resume(self, server: ScriptedServer, connect: Connect) -> None:
+        """Closing ends a wait before the next try, too."""
+        server.plays([welcome(), Status(code_pb2.UNAVAILABLE)])
+        async with connect(patience=Patience(initial_delay=1000, max_delay=1000, resume_seconds=10_000)) as client:
+            run = await client.execute("q")
+            reading = asyncio.ensure_future(client.read(run))
+            assert await left(server.calls[0])
+        with pytest.raises(stepwire.StreamBroken, match="closed"):
+            await reading
+
 
 class TestThreads:
     def test_exception_in_loop(self, server: ScriptedServer, hasty: Patience) -> None:
@@ -632,6 +652,32 @@ class TestThreads:
 
 
 class TestLoop:
+    async def test_next(self, server: ScriptedServer, hasty: Patience) -> None:
+        """A run is an async iterator: anext gives one event, and moves the cursor over the one before."""
+        server.plays([welcome(), numbers(1), batch(completed(2))])
+        async with aio.Client(server.target, patience=hasty) as client, await client.execute("q") as run:
+            assert (await anext(run)).sequence == 1
+            assert run.sequence == 0
+            assert (await anext(run)).sequence == 2
+            with pytest.raises(StopAsyncIteration):
+                await anext(run)
+
+    async def test_closed_client(self, server: ScriptedServer) -> None:
+        """A closed client says so."""
+        client = aio.Client(server.target)
+        await client.close()
+        await client.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            await client.execute("q")
+
+    async def test_no_task_is_left(self, server: ScriptedServer, hasty: Patience) -> None:
+        """A loop that is left leaves no task behind."""
+        server.plays([welcome(), *[numbers(n) for n in range(1, 50)], HANG])
+        async with aio.Client(server.target, patience=hasty) as client:
+            async for _ in await client.execute("q"):
+                break
+        assert [task for task in asyncio.all_tasks() if task.get_name() == "stepwire-read"] == []
+
     async def test_exception_in_loop(self, server: ScriptedServer, hasty: Patience) -> None:
         """An exception in the loop ends the call at once, while the run still exists."""
         server.plays([welcome(), numbers(1), HANG])
