@@ -47,9 +47,10 @@ async def open_journal(path):
 @contextmanager
 def stalled(journal):
     """Keeps the writer busy for as long as the block lasts, so that what is written inside waits together."""
-    go_on = threading.Event()
-    journal._writer.submit(lambda ledger: go_on.wait(HANGS), size=0)
+    busy, go_on = threading.Event(), threading.Event()
+    journal._writer.submit(lambda ledger: (busy.set(), go_on.wait(HANGS)), size=0)
     try:
+        assert busy.wait(HANGS)
         yield
     finally:
         go_on.set()
