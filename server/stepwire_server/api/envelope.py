@@ -21,7 +21,6 @@ from grpc import aio
 from grpc_status import rpc_status
 
 from stepwire.errors import (
-    Draining,
     InternalError,
     LimitSize,
     RequestIncomplete,
@@ -30,14 +29,14 @@ from stepwire.errors import (
     status_from_error,
 )
 
-__all__ = ["MAX_REQUEST_BYTES", "Call", "Envelope", "PeerGone"]
+__all__ = ["BODY_SECONDS", "MAX_REQUEST_BYTES", "Call", "Envelope", "PeerGone"]
 
 _log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 4 << 20
 """Bytes of one request."""
 
-_BODY_SECONDS = 30.0
+BODY_SECONDS = 30.0
 """How long a request's body may take to come."""
 
 Request = TypeVar("Request", bound=Message)
@@ -73,11 +72,14 @@ class Envelope(Generic[Request]):
         request_type: type[Request],
         run: Callable[[Request, Call], Awaitable[None]],
         *,
-        body_seconds: float = _BODY_SECONDS,
+        admit: Callable[[], None] = lambda: None,
+        body_seconds: float = BODY_SECONDS,
     ) -> None:
+        """`admit` is called for each request that came, and raises where the server takes none now."""
         self.name = name
         self._request_type = request_type
         self._run = run
+        self._admit = admit
         self._body_seconds = body_seconds
         self.tasks: set[asyncio.Task[Any]] = set()
         """The calls that run now."""
@@ -97,18 +99,20 @@ class Envelope(Generic[Request]):
         self.tasks.add(task)
         try:
             status = await self._answer(context, task)
+            if status is not None:
+                # The one place that aborts. `abort` raises, so nothing may catch what comes from here.
+                await context.abort_with_status(rpc_status.to_status(status))
         finally:
             self.tasks.discard(task)
-        if status is not None:
-            # The one place that aborts. `abort` raises, so nothing may catch what comes from here.
-            await context.abort_with_status(rpc_status.to_status(status))
 
     async def _answer(
         self, context: aio.ServicerContext[Any, Any], task: asyncio.Task[Any]
     ) -> status_pb2.Status | None:
         """Runs the method; returns the status to end with, None for OK."""
         try:
-            await self._run(await self._read(context), Call(context))
+            request = await self._read(context)
+            self._admit()
+            await self._run(request, Call(context))
         except StepwireError as error:
             return status_from_error(error)
         except PeerGone:
@@ -152,8 +156,3 @@ def _bug(text: str, *, exception: bool = False) -> InternalError:
     return InternalError(
         f"internal error {error_id}; the server's log has it under this id", metadata={"error_id": error_id}
     )
-
-
-def draining() -> Draining:
-    """Returns the error for calls that come while the server is going."""
-    return Draining("the server is going; try another one", retry_after=timedelta(seconds=1))

@@ -12,6 +12,9 @@ __all__ = ["EventSieve", "check_execution_filter"]
 
 _MAX_ITEMS = 1_000
 
+_TIMES = (-62_135_596_800, 253_402_300_799)
+"""First and last second of a Timestamp, as its specification bounds it."""
+
 
 class EventSieve:
     """An EventFilter, made ready. Terminal events always pass."""
@@ -19,6 +22,9 @@ class EventSieve:
     __slots__ = ("_kinds", "_step_ids", "passes_all")
 
     def __init__(self, chosen: EventFilter) -> None:
+        found = _too_many("kinds", len(chosen.kinds)) + _too_many("step_ids", len(chosen.step_ids))
+        if found:
+            raise _invalid(found)
         found = [
             Violation(f"filter.kinds[{i}]", f"there is no event type {kind[:80]!r}; there are: {', '.join(KINDS)}")
             for i, kind in enumerate(chosen.kinds)
@@ -30,7 +36,7 @@ class EventSieve:
             if not ID.fullmatch(name)
         ]
         if found:
-            raise FilterInvalid(f"the filter is invalid: {found[0].field}: {found[0].description}", violations=found)
+            raise _invalid(found)
         self._kinds = frozenset(KINDS[kind] for kind in chosen.kinds)
         self._step_ids = frozenset(chosen.step_ids)
         self.passes_all = not self._kinds and not self._step_ids
@@ -54,12 +60,10 @@ class EventSieve:
 def check_execution_filter(chosen: ExecutionFilter) -> None:
     """Raises FilterInvalid with everything that is wrong with a filter of executions."""
     found: list[Violation] = []
-    if len(chosen.execution_ids) > _MAX_ITEMS:
-        found.append(
-            Violation(
-                "filter.execution_ids", f"has {len(chosen.execution_ids):,} ids; at most {_MAX_ITEMS:,} are allowed"
-            )
-        )
+    for name in ("execution_ids", "labels", "states"):
+        found += _too_many(name, len(getattr(chosen, name)))
+    if found:
+        raise _invalid(found)
     found += [
         Violation(f"filter.execution_ids[{i}]", f"{name[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
         for i, name in enumerate(chosen.execution_ids)
@@ -77,5 +81,21 @@ def check_execution_filter(chosen: ExecutionFilter) -> None:
         for i, state in enumerate(chosen.states)
         if state not in ExecutionState.values() or state == ExecutionState.EXECUTION_STATE_UNSPECIFIED
     ]
+    found += [
+        Violation(f"filter.{name}", "is not a time of the years 1 to 9999")
+        for name in ("created_from", "created_before")
+        if not _TIMES[0] <= getattr(chosen, name).seconds <= _TIMES[1]
+    ]
     if found:
-        raise FilterInvalid(f"the filter is invalid: {found[0].field}: {found[0].description}", violations=found)
+        raise _invalid(found)
+
+
+def _too_many(name: str, count: int) -> list[Violation]:
+    """Stands before all other checks: a request of 4 MiB has room for millions of entries that are each wrong."""
+    if count <= _MAX_ITEMS:
+        return []
+    return [Violation(f"filter.{name}", f"has {count:,} entries; at most {_MAX_ITEMS:,} are allowed")]
+
+
+def _invalid(found: list[Violation]) -> FilterInvalid:
+    return FilterInvalid(f"the filter is invalid: {found[0].field}: {found[0].description}", violations=found)

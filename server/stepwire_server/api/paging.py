@@ -28,7 +28,7 @@ def decode(token: str, chosen: ExecutionFilter) -> int:
         ordinal, check = _FORM.unpack(base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True))
     except (binascii.Error, struct.error, ValueError):
         raise PageTokenInvalid("page_token is not one of this server's; begin again without it") from None
-    if check != _check(ordinal, chosen):
+    if not 0 < ordinal < 1 << 63 or check != _check(ordinal, chosen):
         raise PageTokenInvalid("page_token belongs to another filter; begin again without it")
     return int(ordinal)
 

@@ -12,7 +12,7 @@ from grpc import aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from stepwire_server.api.envelope import MAX_REQUEST_BYTES
+from stepwire_server.api.envelope import BODY_SECONDS, MAX_REQUEST_BYTES
 from stepwire_server.api.service import SERVICE, Service
 from stepwire_server.api.streams import Streams
 from stepwire_server.engine.engine import Engine
@@ -63,6 +63,8 @@ class Options:
     """Streams and waits that are open at once."""
     drain_grace: float = 10.0
     """Seconds that running steps have to end when the server stops."""
+    body_seconds: float = BODY_SECONDS
+    """How long a request's body may take to come."""
     version: str = ""
     """What GetServerInfo says."""
 
@@ -84,7 +86,13 @@ class Server:
             max_executions=self.options.max_executions,
         )
         self.streams = Streams(self.engine, max_watchers=self.options.max_watchers)
-        self._service = Service(self.engine, self.streams, version=self.options.version, started_ns=time.time_ns())
+        self._service = Service(
+            self.engine,
+            self.streams,
+            version=self.options.version,
+            started_ns=time.time_ns(),
+            body_seconds=self.options.body_seconds,
+        )
         self._health = health.aio.HealthServicer()
         self._grpc: aio.Server | None = None
         self.address = ""
@@ -93,6 +101,17 @@ class Server:
     async def start(self) -> None:
         """Opens the journal, takes over what had not ended, listens. Raises ListenError, and the journal's errors."""
         await self._journal.open()
+        try:
+            await self._serve()
+        except BaseException:
+            # What a failed start leaves behind would keep the port, and the lock on the journal.
+            if self._grpc is not None:
+                await self._grpc.stop(grace=None)
+                self._grpc = None
+            await self._journal.close()
+            raise
+
+    async def _serve(self) -> None:
         server = self._grpc = aio.server(options=_ARGUMENTS)
         handlers = {name: method.handler() for name, method in self._service.methods.items()}
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -102,7 +121,6 @@ class Server:
         try:
             port = server.add_insecure_port(self.options.listen)
         except RuntimeError as error:
-            await self._journal.close()
             raise ListenError(f"can't listen on {self.options.listen}: {error}") from None
         self.address = f"{host}:{port}"
         recovered = await self.engine.recover()

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from stepwire.errors import (
     CursorAhead,
     NotBuiltYet,
+    PlanInvalid,
     RequestMalformed,
     Violation,
 )
@@ -54,7 +55,7 @@ from stepwire.v1 import (
 )
 from stepwire.values import to_struct
 from stepwire_server.api import paging
-from stepwire_server.api.envelope import MAX_REQUEST_BYTES, Call, Envelope
+from stepwire_server.api.envelope import BODY_SECONDS, MAX_REQUEST_BYTES, Call, Envelope
 from stepwire_server.api.filters import EventSieve, check_execution_filter
 from stepwire_server.api.streams import BATCH_EVENTS, Streams, heartbeat_seconds
 from stepwire_server.engine.acceptance import MAX_QUERY
@@ -80,7 +81,9 @@ _MAX_ACTOR = 200
 class Service:
     """The methods of stepwire.v1.ExecutionService."""
 
-    def __init__(self, engine: Engine, streams: Streams, *, version: str, started_ns: int) -> None:
+    def __init__(
+        self, engine: Engine, streams: Streams, *, version: str, started_ns: int, body_seconds: float = BODY_SECONDS
+    ) -> None:
         self._engine = engine
         self._journal = engine.journal
         self._streams = streams
@@ -109,9 +112,10 @@ class Service:
             "GetStatistics": GetStatisticsRequest,
         }
         self._capabilities = sorted(built)
+        methods = built | {name: (kind, _not_built(name)) for name, kind in later.items()}
         self.methods: Mapping[str, Envelope[Any]] = {
-            **{name: Envelope(name, kind, run) for name, (kind, run) in built.items()},
-            **{name: Envelope(name, kind, _not_built(name)) for name, kind in later.items()},
+            name: Envelope(name, kind, run, admit=streams.check_open, body_seconds=body_seconds)
+            for name, (kind, run) in methods.items()
         }
         """Every method, by name."""
 
@@ -135,7 +139,12 @@ class Service:
         await _answer(call, StartExecutionResponse(execution=snapshot_of(record)))
 
     async def _build_plan(self, request: BuildPlanRequest, call: Call) -> None:
-        await _answer(call, BuildPlanResponse(plan=await self._engine.build_plan(request.query)))
+        try:
+            plan = await self._engine.build_plan(request.query)
+        except PlanInvalid as error:
+            # The caller sent a query, not a plan: this is a bug of the app, and the log says which.
+            raise RuntimeError(str(error)) from error
+        await _answer(call, BuildPlanResponse(plan=plan))
 
     # -- watching
 
@@ -152,6 +161,7 @@ class Service:
         seconds = request.timeout.ToNanoseconds() / 1e9 if request.HasField("timeout") else default
         if not 0 <= seconds <= longest:
             _malformed("timeout", f"is {seconds:g} s; 0 to {longest:g} s are allowed")
+        _check_view(request.view)
         with self._streams.admit():
             record = await self._record(request.execution_id)
             await self._streams.wait(record, seconds=seconds)
@@ -173,17 +183,21 @@ class Service:
     # -- reading
 
     async def _get_execution(self, request: GetExecutionRequest, call: Call) -> None:
+        _check_view(request.view)
         record = await self._record(request.execution_id)
         await _answer(call, GetExecutionResponse(execution=await self._execution(record, request.view)))
 
     async def _list_executions(self, request: ListExecutionsRequest, call: Call) -> None:
+        _check_view(request.view)
         check_execution_filter(request.filter)
         before = paging.decode(request.page_token, request.filter)
         count = _page_size(request.page_size, default=_PAGE, most=_MAX_PAGE)
         page = await self._journal.list(request.filter, tenant="", before=before, limit=count)
         response = ListExecutionsResponse(total_size=page.total)
         size = 0
-        for index, record in enumerate(page.records):
+        for index, listed in enumerate(page.records):
+            # A listed record has no request, and without events no snapshot either: the query is in the whole record.
+            record = listed if listed.snapshot else await self._engine.get(listed.execution_id)
             execution = await self._execution(record, request.view)
             if request.view != ExecutionView.EXECUTION_VIEW_FULL:
                 execution.ClearField("output")
@@ -260,8 +274,6 @@ class Service:
         return await self._engine.get(execution_id)
 
     async def _execution(self, record: ExecutionRecord, view: ExecutionView.ValueType) -> Execution:
-        if view not in ExecutionView.values():
-            _malformed("view", f"{view} is not a view")
         execution = snapshot_of(record)
         if view == ExecutionView.EXECUTION_VIEW_FULL:
             plan = await plan_of(self._journal, record)
@@ -292,6 +304,11 @@ def _malformed(field: str, problem: str) -> NoReturn:
 def _check_id(execution_id: str) -> None:
     if not ID.fullmatch(execution_id):
         _malformed("execution_id", f"{execution_id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+
+
+def _check_view(view: ExecutionView.ValueType) -> None:
+    if view not in ExecutionView.values():
+        _malformed("view", f"{view} is not a view")
 
 
 def _check_text(field: str, text: str, most: int) -> None:

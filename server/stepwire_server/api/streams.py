@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from google.protobuf import duration_pb2
 
-from stepwire.errors import LimitWatchers, RequestMalformed, Violation
+from stepwire.errors import Draining, LimitWatchers, RequestMalformed, Violation
 from stepwire.v1 import EventBatch
 from stepwire_server.api.envelope import Call
 from stepwire_server.api.filters import EventSieve
@@ -57,6 +57,11 @@ class Streams:
         """How many are open now."""
         return self._open
 
+    def check_open(self) -> None:
+        """Raises Draining where the server is going."""
+        if self.draining:
+            raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
+
     @contextmanager
     def admit(self) -> Iterator[None]:
         """Takes one of the places while it lasts. Raises LimitWatchers."""
@@ -71,7 +76,7 @@ class Streams:
             self._open -= 1
 
     def drain(self) -> None:
-        """Makes every stream say DRAINING and end."""
+        """Makes every stream say DRAINING and end, and lets no call begin."""
         self.draining = True
         for follower in self._followers:
             follower.wake()
@@ -98,8 +103,15 @@ class Streams:
                     return
                 chunks = await follower.read(max_events=BATCH_EVENTS, max_bytes=BATCH_BYTES)
                 if chunks:
-                    if await stream.send(chunks, ended=follower.ended):
+                    if await stream.send(chunks):
                         silent_since = loop.time()
+                    elif loop.time() >= silent_since + heartbeat:
+                        # A long replay of which nothing passes must not look like a dead connection.
+                        await stream.say(follower.sequence, EventBatch.NOTICE_HEARTBEAT)
+                        silent_since = loop.time()
+                    else:
+                        # Neither the read nor the filter need have waited for anything: let others run.
+                        await asyncio.sleep(0)
                     continue
                 if not live:
                     live = True
@@ -113,13 +125,14 @@ class Streams:
                     silent_since = loop.time()
 
     async def wait(self, record: ExecutionRecord, *, seconds: float) -> None:
-        """Returns when the execution has ended, when the time is over, or when the server drains."""
+        """Returns when the execution has ended, or when the time is over. Raises Draining."""
         if record.state in ENDED_EXECUTION:
             return
         with self._engine.watched(record.execution_id), self._follow(record, record.last_sequence) as follower:
             try:
                 async with asyncio.timeout(seconds):
-                    while not (follower.ended or self.draining):
+                    while not follower.ended:
+                        self.check_open()
                         if not await follower.read(max_events=BATCH_EVENTS, max_bytes=BATCH_BYTES):
                             await follower.wait()
             except TimeoutError:
@@ -145,10 +158,10 @@ class _Stream:
         self._sent = sent
         self._sieve = sieve
 
-    async def send(self, chunks: Sequence[Chunk], *, ended: bool) -> bool:
+    async def send(self, chunks: Sequence[Chunk]) -> bool:
         """Sends the events that pass; says whether there were any. Frames, then scalars, make a valid message."""
         data = b"".join([self._sieve.sift(chunk) for chunk in chunks])
-        if not data and not ended:
+        if not data:
             return False
         covered = chunks[-1].last
         rest = EventBatch(after_sequence=self._sent, sequence=covered)
