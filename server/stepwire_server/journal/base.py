@@ -56,7 +56,7 @@ class ExecutionRecord:
     request: bytes
     """The encoded ExecuteRequest that it was started with, without request id, filter and heartbeat interval.
 
-    Up to 1 MiB with a plan in it, so `list` and `unfinished` leave it empty; `get`, `find` and `claim` do not.
+    Up to 1 MiB with a plan in it, so `list` leaves it empty, and nothing else does.
     """
     create_time_ns: int
     """When it was accepted, in nanoseconds since 1970."""
@@ -248,9 +248,10 @@ class Journal(ABC):
 
     @abstractmethod
     async def unfinished(self) -> Sequence[ExecutionRecord]:
-        """Returns the records of all tenants whose execution has not ended, oldest first, with an empty `request`.
+        """Returns the records of all tenants whose execution has not ended, oldest first.
 
-        Takes one up with `claim`, which returns the request too.
+        Whoever takes one up calls `claim` first, and goes by the record that it returns: an older owner may have
+        appended in between.
         """
 
     @abstractmethod

@@ -73,7 +73,7 @@ class MemoryJournal(Journal):
 
     async def unfinished(self) -> Sequence[ExecutionRecord]:
         self._check()
-        return [replace(record, request=b"") for record in self._records.values() if record.state not in ENDED]
+        return [record for record in self._records.values() if record.state not in ENDED]
 
     async def claim(self, execution_id: str, *, epoch: int) -> ExecutionRecord:
         await self._turn()

@@ -129,7 +129,7 @@ class SqliteJournal(Journal):
         return await self._read(partial(_page, _conditions(chosen, tenant), before, limit))
 
     async def unfinished(self) -> Sequence[ExecutionRecord]:
-        return await self._read(partial(_records, f"WHERE {UNFINISHED} ORDER BY ordinal", ()))
+        return await self._read(_unfinished)
 
     async def claim(self, execution_id: str, *, epoch: int) -> ExecutionRecord:
         record: ExecutionRecord = await self._write.submit(lambda ledger: ledger.claim(execution_id, epoch), size=0)
@@ -234,6 +234,11 @@ def _one(condition: str, parameters: Sequence[str], connection: sqlite3.Connecti
 def _records(rest: str, parameters: Sequence[str | int], connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
     rows = connection.execute(f"SELECT {COLUMNS} FROM executions {rest}", parameters).fetchall()
     return [record_of(row, labels_of(connection, row[0]), request=b"") for row in rows]
+
+
+def _unfinished(connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
+    rows = connection.execute(f"{WITH_REQUEST} WHERE {UNFINISHED} ORDER BY ordinal").fetchall()
+    return [record_of(row[:-1], labels_of(connection, row[0]), request=row[-1]) for row in rows]
 
 
 def _page(conditions: tuple[str, Sequence[str | int]], before: int, limit: int, connection: sqlite3.Connection) -> Page:
