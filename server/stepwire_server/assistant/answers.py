@@ -31,7 +31,7 @@ _GERMAN: Wording = {
     "no_part": "Die Dokumente zu „{subject}“ nennen hierzu nichts.",
     "place_unknown": "Zu welchem Land {place} gehört, ist nicht bekannt; die Angaben gelten allgemein.",
     "place_general": "Für {place} liegt kein eigenes Dokument vor; die Angaben gelten allgemein.",
-    "place_from_state": "Die Angaben gelten für {state}.",
+    "holds_for": "Die Angaben gelten für {places}.",
     "no_detail": "Eine genaue Antwort auf die Frage nennen die Dokumente nicht. Zum Thema steht dort:",
     "mentioned": "Kein Dokument handelt eigens davon; erwähnt wird es hier:",
     "sources": "Quellen",
@@ -52,7 +52,8 @@ _GERMAN: Wording = {
     "total": "Summe",
     "total_alternatives": "Je nach Fall",
     "base_given": "Gerechnet mit {base} von {value} (aus der Anfrage).",
-    "base_assumed": "Annahme: {base} von {value}, das Rechenbeispiel des Dokuments. Mit einem eigenen Betrag in der Anfrage wird damit gerechnet.",
+    "base_assumed": "Annahme: {base} von {value}, das Rechenbeispiel des Dokuments."
+    " Mit einem eigenen Betrag in der Anfrage wird damit gerechnet.",
     "base_missing": "Der Betrag hängt von {base} ab; ein Wert dafür fehlt in der Anfrage.",
     "and": " und ",
     "to": "{low} bis {high}",
@@ -72,7 +73,7 @@ _ENGLISH: Wording = {
     "no_part": "The documents on “{subject}” say nothing about this.",
     "place_unknown": "The state that {place} belongs to is not known; what follows holds in general.",
     "place_general": "There is no document for {place} itself; what follows holds in general.",
-    "place_from_state": "What follows holds for {state}.",
+    "holds_for": "What follows holds for {places}.",
     "no_detail": "The documents do not answer exactly this. On the subject they say:",
     "mentioned": "No document is about this; it is mentioned here:",
     "sources": "Sources",
@@ -106,9 +107,9 @@ def wording(language: Language) -> Wording:
     return _GERMAN if language == "de" else _ENGLISH
 
 
-def headline(kind: Kind, subject: str, *, place: str, words: Wording) -> str:
+def headline(kind: Kind, name: str, *, place: str, words: Wording) -> str:
     """Returns an answer's title."""
-    name = words["in"].format(subject=subject, place=place) if place else subject
+    name = words["in"].format(subject=name, place=place) if place else name
     return words[kind].format(subject=name)
 
 
@@ -121,11 +122,17 @@ def references(passages: Iterable[Mapping[str, Any]]) -> list[JsonObject]:
 
 
 def checklist(
-    subject: str, *, place: str, passages: Sequence[Mapping[str, Any]], parts: Mapping[str, Sequence[Mapping[str, Any]]],
-    notes: Sequence[str], words: Wording,
+    subject: str,
+    *,
+    title: str,
+    place: str,
+    passages: Sequence[Mapping[str, Any]],
+    parts: Mapping[str, Sequence[Mapping[str, Any]]],
+    notes: Sequence[str],
+    words: Wording,
 ) -> JsonObject:
     """Returns the checklist. `parts`: the passages of each part (`office`, `requirements`, `papers`, `forms`, ...)."""
-    title = headline("checklist", subject, place=place, words=words)
+    title = headline("checklist", title, place=place, words=words)
     lines = [f"# {title}", "", *_notes(notes)]
     items: list[JsonObject] = []
     for part in ("office", "requirements", "papers", "forms", "steps", "deadlines", "fees"):
@@ -150,7 +157,10 @@ def comparison(names: Sequence[str], *, analyses: Sequence[Mapping[str, Any]], w
         for feature in analysis["features"]:
             features.setdefault(feature["name"], {})[column] = feature["value"]
     columns = [words["feature"], *names]
-    rows = [[name, *(values.get(column, words["no_value"]) for column in range(len(names)))] for name, values in features.items()]
+    rows = [
+        [name, *(values.get(column, words["no_value"]) for column in range(len(names)))]
+        for name, values in features.items()
+    ]
     lines = [f"# {title}", ""]
     for name, analysis in zip(names, analyses, strict=True):
         lines += [f"**{name}:** {analysis['summary'] or words['nothing'].format(subject=name)}", ""]
@@ -158,16 +168,28 @@ def comparison(names: Sequence[str], *, analyses: Sequence[Mapping[str, Any]], w
         lines += [*table_markdown(columns, rows), ""]
     passages = [reference for analysis in analyses for reference in analysis["documents"]]
     fields = {
-        "items": [{"name": name, "found": bool(a["documents"]), "summary": a["summary"]} for name, a in zip(names, analyses, strict=True)],
+        "items": [
+            {"name": name, "found": bool(a["documents"]), "summary": a["summary"]}
+            for name, a in zip(names, analyses, strict=True)
+        ],
         "columns": columns,
         "rows": rows,
     }
     return _answer("comparison", title, lines=lines, passages=passages, words=words, fields=fields)
 
 
-def cost(subject: str, *, place: str, result: Mapping[str, Any], passages: Sequence[Mapping[str, Any]], notes: Sequence[str], words: Wording) -> JsonObject:
+def cost(
+    subject: str,
+    *,
+    title: str,
+    place: str,
+    result: Mapping[str, Any],
+    passages: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    words: Wording,
+) -> JsonObject:
     """Returns the costs: each position with its rule and sum, the base, and the total."""
-    title = headline("cost", subject, place=place, words=words)
+    title = headline("cost", title, place=place, words=words)
     lines = [f"# {title}", "", *_notes(notes)]
     positions = result["positions"]
     if positions:
@@ -188,11 +210,19 @@ def cost(subject: str, *, place: str, result: Mapping[str, Any], passages: Seque
 
 
 def overview(
-    kind: Kind, subject: str, *, place: str, passages: Sequence[Mapping[str, Any]], notes: Sequence[str], words: Wording,
-    fields: Mapping[str, Any], body: Sequence[str],
+    kind: Kind,
+    subject: str,
+    *,
+    title: str,
+    place: str,
+    passages: Sequence[Mapping[str, Any]],
+    notes: Sequence[str],
+    words: Wording,
+    fields: Mapping[str, Any],
+    body: Sequence[str],
 ) -> JsonObject:
     """Returns an answer of any other kind; `body` are its lines, in Markdown."""
-    title = headline(kind, subject, place=place, words=words)
+    title = headline(kind, title, place=place, words=words)
     lines = [f"# {title}", "", *_notes(notes), *body, ""]
     if not body:
         lines += [words["no_part" if passages else "nothing"].format(subject=subject), ""]
@@ -230,7 +260,13 @@ def _notes(notes: Sequence[str]) -> list[str]:
 
 
 def _answer(
-    kind: Kind, title: str, *, lines: list[str], passages: Iterable[Mapping[str, Any]], words: Wording, fields: Mapping[str, Any]
+    kind: Kind,
+    title: str,
+    *,
+    lines: list[str],
+    passages: Iterable[Mapping[str, Any]],
+    words: Wording,
+    fields: Mapping[str, Any],
 ) -> JsonObject:
     documents = references(passages)
     if documents:
@@ -242,6 +278,9 @@ def _answer(
 
 
 def _source_line(document: Mapping[str, Any], *, words: Wording) -> str:
-    names = "; ".join(f"[{source['name']}]({source['url']})" if source.get("url") else source["name"] for source in document["sources"])
+    names = "; ".join(
+        f"[{source['name']}]({source['url']})" if source.get("url") else source["name"]
+        for source in document["sources"]
+    )
     stand = f" ({words['as_of'].format(date=document['as_of'])})" if document["as_of"] else ""
     return f"{document['title']}{stand}" + (f": {names}" if names else "")

@@ -41,18 +41,46 @@ _FIELD = re.compile(r"^(?P<key>[A-ZÄÖÜa-zäöü-]{2,20}):\s+(?P<value>.+)$")
 _NUMBERS: Mapping[str, int] = {
     word: number
     for number, words in enumerate(
-        ("ein eine einem einer eines", "zwei zweier", "drei dreier", "vier", "fünf", "sechs", "sieben", "acht", "neun", "zehn", "elf", "zwölf"), 1
+        (
+            "ein eine einem einer eines",
+            "zwei zweier",
+            "drei dreier",
+            "vier",
+            "fünf",
+            "sechs",
+            "sieben",
+            "acht",
+            "neun",
+            "zehn",
+            "elf",
+            "zwölf",
+        ),
+        1,
     )
     for word in words.split()
 }
 _UNITS: Mapping[str, str] = {
-    "tag": "days", "arbeitstag": "working days", "werktag": "working days", "woche": "weeks", "monat": "months", "jahr": "years",
+    "tag": "days",
+    "arbeitstag": "working days",
+    "werktag": "working days",
+    "woche": "weeks",
+    "monat": "months",
+    "jahr": "years",
 }
-_SPAN = re.compile(rf"\b(\d+|{'|'.join(_NUMBERS)})\s+(Arbeitstag|Werktag|Tag|Woche|Monat|Jahr)(?:en|e|s|n)?\b", re.IGNORECASE)
+_SPAN = re.compile(
+    rf"\b(\d+|{'|'.join(_NUMBERS)})\s+(Arbeitstag|Werktag|Tag|Woche|Monat|Jahr)(?:en|e|s|n)?\b", re.IGNORECASE
+)
 
 
 def compose(
-    kind: Kind, subject: str, *, place: str, findings: Sequence[Mapping[str, Any]], terms: Sequence[str] = (), words: Wording
+    kind: Kind,
+    subject: str,
+    *,
+    title: str,
+    place: str,
+    findings: Sequence[Mapping[str, Any]],
+    terms: Sequence[str] = (),
+    words: Wording,
 ) -> JsonObject:
     """Returns the answer of a kind from the outputs of searches."""
     passages = [passage for finding in findings for passage in finding["passages"]]
@@ -61,16 +89,38 @@ def compose(
         parts: dict[str, list[Mapping[str, Any]]] = {}
         for passage in passages:
             parts.setdefault(passage["part"] or "requirements", []).append(passage)
-        return answers.checklist(subject, place=place, passages=passages, parts=parts, notes=notes, words=words)
-    build = {"definition": _definition, "location": _office, "contact": _office, "timeline": _timeline, "answer": _facts}[kind]
-    body, fields, used = build(passages, subject=subject, terms=terms, words=words)
-    return answers.overview(kind, subject, place=place, passages=used, notes=notes if body else [], words=words, fields=fields, body=body)
+        return answers.checklist(
+            subject, title=title, place=place, passages=passages, parts=parts, notes=notes, words=words
+        )
+    build = {
+        "definition": _definition,
+        "location": _office,
+        "contact": _office,
+        "timeline": _timeline,
+        "answer": _facts,
+    }[kind]
+    if kind == "answer":
+        # What it says of the subject is quoted; that nothing is about it, the answer says by itself.
+        notes = [note for note in notes if note != words["mentioned"]]
+    aliases = [alias for finding in findings for alias in finding.get("aliases", ())]
+    body, fields, used = build(passages, subject=subject, terms=aliases if build is _office else terms, words=words)
+    return answers.overview(
+        kind,
+        subject,
+        title=title,
+        place=place,
+        passages=used,
+        notes=notes if body else [],
+        words=words,
+        fields=fields,
+        body=body,
+    )
 
 
 def notes_of(findings: Iterable[Mapping[str, Any]], *, words: Wording) -> list[str]:
     """Returns what is to be said of the place, each once."""
     notes = [
-        words[note].format(place=finding["place"], state=finding["state"] or finding["place"])
+        words[note].format(place=finding["place"], places=", ".join(finding["holds_for"]))
         for finding in findings
         for note in finding["notes"]
     ]
@@ -84,16 +134,30 @@ def analyze_item(subject: str, *, findings: Sequence[Mapping[str, Any]], words: 
     for passage in passages:
         for table in passage["tables"]:
             if passage["part"] != "fees":
-                features.update({row[0]: "; ".join(row[1:]) for row in table["rows"] if len(row) > 1 and row[0] not in features})
+                features.update(
+                    {row[0]: "; ".join(row[1:]) for row in table["rows"] if len(row) > 1 and row[0] not in features}
+                )
         if passage["part"] == "features":
             pairs = (text.partition(":") for text in passage["items"])
             features.update({name.strip(): value.strip() for name, _, value in pairs if value})
-        elif passage["section"] and not passage["tables"] and (text := "; ".join(passage["items"] or passage["paragraphs"])):
+        elif (
+            passage["section"]
+            and not passage["tables"]
+            and (text := "; ".join(passage["items"] or passage["paragraphs"]))
+        ):
             features.setdefault(passage["section"], text)
-    fees = [": ".join(row[:2]) for passage in passages if passage["part"] == "fees" for table in passage["tables"] for row in table["rows"]]
+    fees = [
+        ": ".join(row[:2])
+        for passage in passages
+        if passage["part"] == "fees"
+        for table in passage["tables"]
+        for row in table["rows"]
+    ]
     if fees:
         features[words["fees"]] = "; ".join(fees)
-    summary = next((passage["paragraphs"][0] for passage in passages if passage["paragraphs"] and passage["part"] != "fees"), "")
+    summary = next(
+        (passage["paragraphs"][0] for passage in passages if passage["paragraphs"] and passage["part"] != "fees"), ""
+    )
     return {
         "item": subject,
         "found": bool(passages),
@@ -168,7 +232,9 @@ def _timeline(
     passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
 ) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
     items = [
-        {**_quote(text, passage), "spans": _spans(text)} for passage in passages for text in (passage["items"] or _pieces(passage))
+        {**_quote(text, passage), "spans": _spans(text)}
+        for passage in passages
+        for text in (passage["items"] or _pieces(passage))
     ]
     return [f"- {item['text']}" for item in items], {"items": items}, list(passages)
 
@@ -184,59 +250,83 @@ def _spans(text: str) -> list[JsonObject]:
 def _facts(
     passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
 ) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
-    """Returns the pieces that say most of what is asked, at most six; without any, the introduction and that it is one."""
+    """Returns the pieces that say most of what is asked, six at most; where none does, three and that none does."""
     names = _names(subject)
     asked = stems_of(" ".join(terms)) - frozenset().union(*names)
     ranked = []
     for order, passage in enumerate(passages):
-        for text in _pieces(passage):
-            said = stems_of(f"{passage['section']} {text}")
-            overlap = len(asked & said)
-            if overlap or (not asked and order == 0) or any(stems_of(text) >= wanted for wanted in names):
-                ranked.append((-overlap, order, text, passage))
-    ranked.sort(key=lambda entry: entry[:2])
-    best = [entry for entry in ranked if entry[0] == ranked[0][0]][:6] if ranked else []
-    if best and (best[0][0] < 0 or not asked):
-        items = [_quote(text, passage) for _, _, text, passage in best]
-        return [f"- {item['text']}" for item in items], {"items": items}, [entry[3] for entry in best]
-    rest = [(text, passage) for passage in passages for text in _pieces(passage)[:1]][:1] if not best else [(e[2], e[3]) for e in best[:2]]
-    items = [_quote(text, passage) for text, passage in rest]
-    body = [words["no_detail"], "", *(f"- {item['text']}" for item in items)] if items else []
-    return body, {"items": items}, [passage for _, passage in rest]
+        for text in filter(None, map(_whole, _pieces(passage))):
+            overlap = len(asked & stems_of(f"{passage['section']} {text}"))
+            ranked.append((-overlap, not _says(text, names), order, text, passage))
+    ranked.sort(key=lambda entry: entry[:3])
+    if not ranked:
+        return [], {"items": []}, []
+    exact = ranked[0][0] < 0 or not asked
+    best = [entry for entry in ranked if entry[:2] == ranked[0][:2]][: 6 if exact else 3]
+    items = [_quote(text, passage) for *_, text, passage in best]
+    lead = [] if exact else [words["no_detail"], ""]
+    return [*lead, *(f"- {item['text']}" for item in items)], {"items": items}, [entry[4] for entry in best]
 
 
 def _office(
     passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
 ) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
+    """Returns the contacts of the office; `terms` are other names of it.
+
+    Where several documents have contacts, the first one's are taken: that is the town's.
+    """
     names = _names(subject)
+    aliases = [*names, *map(stems_of, terms)]
     contacts: list[JsonObject] = []
     items: list[JsonObject] = []
     used: list[Mapping[str, Any]] = []
     for file in dict.fromkeys(passage["file"] for passage in passages):
         own = [passage for passage in passages if passage["file"] == file]
-        lines = [(text, passage) for passage in own if passage["part"] != "contact" for text in (*passage["paragraphs"], *passage["items"])]
-        fitting = [(text, passage) for text, passage in lines if any(stems_of(text) >= wanted for wanted in names)]
-        entries = [contact for passage in own if passage["part"] == "contact" for contact in _contacts(passage)]
-        remarks = [(text, passage) for passage in own if passage["part"] == "contact" for text in passage["paragraphs"]]
-        responsible = stems_of(" ".join(text.rpartition(":")[2] for text, _ in fitting))
-        matching = [
-            contact
-            for contact in entries
-            if any(stems_of(contact.get("name", "")) >= wanted for wanted in names) or stems_of(contact.get("name", "")) & responsible
+        lines = [(text, p) for p in own if p["part"] != "contact" for text in (*p["paragraphs"], *p["items"])]
+        fitting = [(text, p) for text, p in lines if _says(text, names)] or [
+            (text, p) for text, p in lines if _says(text, aliases)
         ]
-        contacts += matching or entries
-        items += [_quote(text, passage) for text, passage in (fitting or lines[:1])]
-        items += [_quote(text, passage) for text, passage in remarks]
+        responsible = stems_of(" ".join(text.rpartition(":")[2] for text, p in fitting if text in p["items"]))
+        general = [text for text in lines if text[0] in text[1]["paragraphs"]]
+        entries = [contact for p in own if p["part"] == "contact" for contact in _contacts(p)]
+        called = [contact.get("name", "") for contact in entries]
+        for matches in (
+            [_says(name, names) for name in called],
+            _most([len(stems_of(name) & responsible) for name in called]),
+            [_says(name, aliases) for name in called],
+        ):
+            if any(matches):
+                entries = [contact for contact, holds in zip(entries, matches, strict=True) if holds]
+                break
+        quotes = [(_whole(text), p) for text, p in fitting or general[:1]]
+        if not contacts:
+            quotes += [(text, p) for p in own if p["part"] == "contact" for text in p["paragraphs"]]
+            contacts = entries
+        items += [_quote(text, p) for text, p in quotes if text]
         used += own
     body: list[str] = []
     for contact in contacts:
-        name = contact.get("name", "")
-        body += [f"- **{name}**" if name else f"- **{subject}**"]
-        body += [f"  - {line}" for line in contact["lines"]]
+        body += [f"- **{contact.get('name', subject)}**", *(f"  - {line}" for line in contact["lines"])]
     if body and items:
         body.append("")
     body += [line for item in items for line in (item["text"], "")]
     return body, {"contacts": contacts, "items": items}, used
+
+
+def _most(counts: Sequence[int]) -> list[bool]:
+    """Returns which of the counts are the highest and above 0."""
+    highest = max(counts, default=0)
+    return [count == highest > 0 for count in counts]
+
+
+def _says(text: str, names: Iterable[frozenset[str]]) -> bool:
+    said = stems_of(text)
+    return any(name and name <= said for name in names)
+
+
+def _whole(text: str) -> str:
+    """Returns a text without a last sentence that only announces a list."""
+    return re.sub(r"(?:(?<=[.!?])\s+|^)[^.!?]*:$", "", text)
 
 
 def _contacts(passage: Mapping[str, Any]) -> Iterable[JsonObject]:

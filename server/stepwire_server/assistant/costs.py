@@ -28,25 +28,42 @@ class _Base:
 
 
 def calculate(
-    subject: str, *, passages: Sequence[Mapping[str, Any]], terms: Sequence[str], amount: Decimal | None, language: Language, words: Wording
+    subject: str,
+    *,
+    passages: Sequence[Mapping[str, Any]],
+    terms: Sequence[str],
+    amount: Decimal | None,
+    language: Language,
+    words: Wording,
 ) -> dict[str, Any]:
     """Returns positions, base and total of the first passage that has fees.
 
     Rows without a case in brackets make the total. A row with a case counts where the query names the case; it then
-    takes the place of the row of its label, or comes on top of it where it is a surcharge. Where every row has a case and
-    the query names none, the total is the span from the cheapest to the dearest. `amount`: the base value, in euros.
+    takes the place of the row of its label, or comes on top of it where it is a surcharge. Where every row has a case
+    and the query names none, the total is the span from the cheapest to the dearest.
+
+    `amount`: the base value, in euros.
     """
     for passage in passages:
         fees, unread = _fees(passage)
         texts = [*passage["paragraphs"], *passage["items"]]
-        remarks = [text for text in texts if parse_base(text) is None and (fees or _SUM_IN_TEXT.search(text) or passage["part"] == "fees")]
+        remarks = [
+            text
+            for text in texts
+            if parse_base(text) is None and (fees or _SUM_IN_TEXT.search(text) or passage["part"] == "fees")
+        ]
         if not fees and not remarks:
             continue
         fees = _about(fees, subject=subject, title=passage["title"])
+        cells = {
+            fee: row[1] for table in passage["tables"] for row in table["rows"] for fee in fees if _is_row(fee, row)
+        }
         base = _base(fees, texts=texts, amount=amount)
         asked = stems_of(" ".join(terms)) - stems_of(subject)
-        return _result(fees, base=base, asked=asked, remarks=[*unread, *remarks], language=language, words=words)
-    return _result([], base=None, asked=frozenset(), remarks=[], language=language, words=words)
+        return _result(
+            fees, cells=cells, base=base, asked=asked, remarks=[*unread, *remarks], language=language, words=words
+        )
+    return _result([], cells={}, base=None, asked=frozenset(), remarks=[], language=language, words=words)
 
 
 def _fees(passage: Mapping[str, Any]) -> tuple[list[Fee], list[str]]:
@@ -61,6 +78,13 @@ def _fees(passage: Mapping[str, Any]) -> tuple[list[Fee], list[str]]:
             except FeeNotUnderstood:
                 unread.append(": ".join(row))
     return fees, unread
+
+
+def _is_row(fee: Fee, row: Sequence[str]) -> bool:
+    try:
+        return len(row) > 1 and parse_fee(row[0], row[1]) == fee
+    except FeeNotUnderstood:
+        return False
 
 
 def _about(fees: list[Fee], *, subject: str, title: str) -> list[Fee]:
@@ -82,7 +106,14 @@ def _base(fees: Sequence[Fee], *, texts: Iterable[str], amount: Decimal | None) 
 
 
 def _result(
-    fees: Sequence[Fee], *, base: _Base | None, asked: frozenset[str], remarks: list[str], language: Language, words: Wording
+    fees: Sequence[Fee],
+    *,
+    cells: Mapping[Fee, str],
+    base: _Base | None,
+    asked: frozenset[str],
+    remarks: list[str],
+    language: Language,
+    words: Wording,
 ) -> dict[str, Any]:
     counted, alternatives = _counted(fees, asked=asked)
     value = None if base is None else base.value
@@ -91,7 +122,7 @@ def _result(
         {
             "label": fee.label,
             "case": fee.case,
-            "rule": fee.rule,
+            "rule": cells.get(fee, fee.rule),
             "base": fee.base,
             **_money(sums[index], language=language, words=words),
             "counted": index in counted,
@@ -114,7 +145,7 @@ def _result(
 
 def _counted(fees: Sequence[Fee], *, asked: frozenset[str]) -> tuple[set[int], bool]:
     """Returns the rows that make the total, and whether they are alternatives of each other."""
-    named = {index for index, fee in enumerate(fees) if fee.case and stems_of(fee.case) & asked}
+    named = {index for index, fee in enumerate(fees) if fee.case and _is_named(fee.case, asked)}
     regular = {index for index, fee in enumerate(fees) if not fee.case}
     for index in named:
         if not _is_extra(fees[index]):
@@ -122,6 +153,16 @@ def _counted(fees: Sequence[Fee], *, asked: frozenset[str]) -> tuple[set[int], b
     if regular or any(not _is_extra(fees[index]) for index in named):
         return regular | named, False
     return {index for index, fee in enumerate(fees) if not _is_extra(fee)}, True
+
+
+def _is_named(case: str, asked: frozenset[str]) -> bool:
+    """Whether the query's words name a case: a word or the beginning of one, and its number where both have one."""
+    said = stems_of(case)
+    numbers, wanted = ({word for word in words if word.isdigit()} for words in (said, asked))
+    if numbers and wanted and not numbers & wanted:
+        return False
+    words = [word for word in said if not word.isdigit()]
+    return any(word == other or (len(other) >= 5 and word.startswith(other)) for word in words for other in asked)
 
 
 def _is_extra(fee: Fee) -> bool:

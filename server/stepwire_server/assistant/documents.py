@@ -9,7 +9,7 @@ from __future__ import annotations
 
 __all__ = ["SECTIONS", "Document", "DocumentError", "Section", "Source", "Table", "load_documents", "parse_document"]
 
-import datetime
+import datetime as dt
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -79,7 +79,9 @@ class Section:
     @property
     def pieces(self) -> tuple[str, ...]:
         """Whatever can be quoted: list entries and paragraphs, else the rows of tables."""
-        rows = tuple(": ".join(row[:2]) if len(row) == 2 else ", ".join(row) for table in self.tables for row in table.rows)
+        rows = tuple(
+            ": ".join(row[:2]) if len(row) == 2 else ", ".join(row) for table in self.tables for row in table.rows
+        )
         return (*self.items, *self.paragraphs) or rows
 
 
@@ -114,7 +116,9 @@ class Document:
 
     def reference(self) -> dict[str, Any]:
         """Returns how an answer names this document."""
-        sources = [{"name": source.name, "url": source.url} if source.url else {"name": source.name} for source in self.sources]
+        sources = [
+            {"name": source.name, "url": source.url} if source.url else {"name": source.name} for source in self.sources
+        ]
         return {"title": self.title, "file": self.file, "as_of": self.as_of, "sources": sources}
 
 
@@ -189,7 +193,7 @@ def _text(matter: Mapping[str, Any], key: str, *, file: str) -> str:
     value = matter.get(key)
     if value is None:
         return ""
-    if isinstance(value, (str, int, float, datetime.date)) and not isinstance(value, bool):
+    if isinstance(value, (str, int, float, dt.date)) and not isinstance(value, bool):
         return str(value).strip()
     raise DocumentError(f"{file}: `{key}` in the front matter must be a text")
 
@@ -266,9 +270,7 @@ def _section(heading: str, tokens: list[Token], *, text: str) -> Section:
                 rows[-1].append(_plain(tokens[index + 1]))
             case "table_close":
                 tables.append(Table(columns=tuple(rows[0]), rows=tuple(tuple(row) for row in rows[1:])))
-    return Section(
-        title=heading, text=text, paragraphs=tuple(paragraphs), items=tuple(items), tables=tuple(tables)
-    )
+    return Section(title=heading, text=text, paragraphs=tuple(paragraphs), items=tuple(items), tables=tuple(tables))
 
 
 def _plain(inline: Token) -> str:

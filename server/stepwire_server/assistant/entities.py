@@ -14,7 +14,8 @@ from decimal import Decimal
 from typing import Literal
 
 from .fees import parse_number
-from .lexicon import BUILDING, Language, Token, concept_of, fold, is_function_word, kind_of_noun
+from .lexicon import Language, Token, concept_of, fold, is_function_word, word_set
+from .nouns import NounKind, is_building, kind_of_noun
 from .places import Gazetteer
 
 EntityType = Literal["location", "organisation", "document", "procedure", "law", "amount", "date"]
@@ -39,12 +40,17 @@ class Entity:
         return self.start + len(self.text)
 
 
-_LAW_NAME = r"(?:[A-ZÄÖÜ][\wäöüß]*(?:G|GB|O|V|VO|VwV)\b(?:\s(?:NRW|Bln|LSA|M-V))?|SGB\s+[IVX]+|[A-ZÄÖÜ][a-zäöüß]+(?:gesetz|gesetzbuch|ordnung)\w*)"
+_LAW_NAME = (
+    r"(?:[A-ZÄÖÜ][\wäöüß]*(?:G|GB|O|V|VO|VwV)\b(?:\s(?:NRW|Bln|LSA|M-V))?|SGB\s+[IVX]+"
+    r"|[A-ZÄÖÜ][a-zäöüß]+(?:gesetz|gesetzbuch|ordnung)\w*)"
+)
 _PARAGRAPH = (
-    r"(?:\s*(?:Abs(?:\.|atz)|Satz|S\.|Nr\.|Nummer|Buchst(?:\.|abe))\s*\d*[a-z]?|\s*(?:bis|und|,|-|–)\s*\d+[a-z]?(?=\s+[A-Z]|\s*$|\s+bis))*"
+    r"(?:\s*(?:Abs(?:\.|atz)|Satz|S\.|Nr\.|Nummer|Buchst(?:\.|abe))\s*\d*[a-z]?"
+    r"|\s*(?:bis|und|,|-|–)\s*\d+[a-z]?(?=\s+[A-Z]|\s*$|\s+bis))*"
 )
 _LAW = re.compile(
-    rf"(?:§§?\s*\d+[a-z]?|(?i:\b(?:Art(?:\.|ikel|icle)|Paragraf|Paragraph|section))\s*\d+[a-z]?)\b{_PARAGRAPH}(?:\s+(?:of\s+the\s+|des\s+|der\s+|im\s+)?{_LAW_NAME})?"
+    r"(?:§§?\s*\d+[a-z]?|(?i:\b(?:Art(?:\.|ikel|icle)|Paragraf|Paragraph|section))\s*\d+[a-z]?)\b"
+    rf"{_PARAGRAPH}(?:\s+(?:of\s+the\s+|des\s+|der\s+|im\s+)?{_LAW_NAME})?"
 )
 # An abbreviation of a law: capitals within the word and the ending of Gesetz, Gesetzbuch, Ordnung or Verordnung.
 _LAW_SHORT = re.compile(r"\b(?:[A-ZÄÖÜ][a-zäöüß]*){1,5}[a-zäöüß]*(?:G|GB|GO|O|VO|V)\b")
@@ -57,7 +63,9 @@ _FORM = (
 )
 COMPANY_FORM = re.compile(rf"(?<![\w.-]){_FORM}(?![\w-])")
 """A company form by its abbreviation, written as it is."""
-_FORM_LOWER = re.compile(r"(?<![\w.-])(?:gmbh\s*&\s*co\.?\s*kg|ggmbh|gmbh|kgaa|ug|ag|kg|ohg|gbr|egbr|partg|e\.v\.|e\.k\.)(?![\w-])")
+_FORM_LOWER = re.compile(
+    r"(?<![\w.-])(?:gmbh\s*&\s*co\.?\s*kg|ggmbh|gmbh|kgaa|ug|ag|kg|ohg|gbr|egbr|partg|e\.v\.|e\.k\.)(?![\w-])"
+)
 _FORM_LONG = re.compile(
     r"\b(?:gesellschaft mit beschränkter haftung|gesellschaft bürgerlichen rechts|offene handelsgesellschaft"
     r"|eingetragener verein|eingetragene genossenschaft|eingetragener kaufmann|eingetragene kauffrau"
@@ -101,16 +109,17 @@ _DATE = re.compile(
     re.IGNORECASE,
 )
 
-_BEFORE_PLACE = frozenset("in nach aus bei near".split())
-_PLACE_LINK = frozenset("am im an ob bei vor".split())
-_PLACE_FRONT = frozenset("bad sankt st gross klein landkreis kreis".split())
+_BEFORE_PLACE = word_set("in nach aus bei near")
+_PLACE_LINK = word_set("am im an ob bei vor")
+_PLACE_FRONT = word_set("bad sankt st gross klein landkreis kreis")
 _PLACE_NAME = re.compile(
     r".{2,}(?:dorf|hausen|burg|kirchen|hofen|stetten|weiler|ingen|buttel|hagen|rode|stedt|stadt|bach|furt|leben|munde|brucken|heim)"
 )
-_NO_PLACE = frozenset(
-    "person advance cash writing general english german deutsch englisch bar raten rente teilzeit vollzeit zukunft papierform"
-    " praxis ordnung kraft bezug hinsicht anspruch auftrag verbindung verzug hause kurze folge form summe kopie euro total fact"
-    " detail order case time partnerschaft elternzeit ausbildung online papier ruhe europa eu ausland inland bearbeitung order".split()
+_NO_PLACE = word_set(
+    "person advance cash writing general english german deutsch englisch bar raten rente teilzeit vollzeit"
+    " zukunft papierform praxis ordnung kraft bezug hinsicht anspruch auftrag verbindung verzug hause kurze folge"
+    " form summe kopie euro total fact detail order case time partnerschaft elternzeit ausbildung online papier"
+    " ruhe europa eu ausland inland bearbeitung order"
 )
 
 
@@ -169,7 +178,11 @@ def _patterns(claims: _Claims, query: str) -> None:
     for pattern in (_LAW_CAPITALS, _LAW_SHORT):
         for found in pattern.finditer(query):
             # Two capitals at least, and none of the company forms, which end alike.
-            if sum(letter.isupper() for letter in found[0]) >= 2 and not COMPANY_FORM.fullmatch(found[0]) and _is_law(found[0]):
+            if (
+                sum(letter.isupper() for letter in found[0]) >= 2
+                and not COMPANY_FORM.fullmatch(found[0])
+                and _is_law(found[0])
+            ):
                 claims.add("law", *found.span())
     for found in _AMOUNT.finditer(query):
         if found["sign"] or found["unit"]:
@@ -204,8 +217,8 @@ def _forms(claims: _Claims, query: str, *, tokens: tuple[Token, ...], cased: boo
         start = found.start()
         before = [token for token in tokens if token.end <= start]
         # A name before the form belongs to it: "Muster AG". Nouns that mean something of their own do not.
-        if before and before[-1].end == start - 1 and _is_name(before[-1], first=len(before) == 1):
-            start = before[-1].start
+        while before and before[-1].end == start - 1 and _is_name(before[-1], first=len(before) == 1):
+            start = before.pop().start
         claims.add("organisation", start, found.end())
     for found in _FORM_LOWER.finditer(query):
         if not re.search(r"\d\s*$", query[: found.start()]):
@@ -244,17 +257,17 @@ def _nouns(
         if not token.word or not claims.free(token.start, token.end):
             continue
         german = (token.capital or not cased) and _german_kind(token)
-        english = kind_of_noun(token.folded, language="en") if language == "en" else None
+        english: NounKind | None = kind_of_noun(token.folded, language="en") if language == "en" else None
         if english:
             start, end = _english_chain(claims, tokens, index)
             english = kind_of_noun(tokens[end].folded, language="en") or english
-            if start is not None and english == "organisation" and start == index and not token.capital:
+            if english == "organisation" and start == index and not token.capital:
                 # "the office" names no office.
                 continue
-            claims.add(english, tokens[start].start, tokens[end].end)  # type: ignore[arg-type]
+            claims.add(english, tokens[start].start, tokens[end].end)
         elif german and (token.capital or language == "de"):
-            start = _with_adjectives(claims, tokens, index, law=german == "law", phrases=phrases)
-            claims.add(german, start.start, token.end)
+            first = _with_adjectives(claims, tokens, index, law=german == "law", phrases=phrases)
+            claims.add(german, first.start, token.end)
 
 
 def _with_adjectives(
@@ -275,7 +288,12 @@ def _with_adjectives(
 
 def _german_kind(token: Token) -> EntityType | None:
     kind = kind_of_noun(token.folded, language="de")
-    if kind and not token.capital and concept_of(token.stem) and not re.search(r"(?:ung|antrag|anzeige)(?:en|s)?$", token.folded):
+    if (
+        kind
+        and not token.capital
+        and concept_of(token.stem)
+        and not re.search(r"(?:ung|antrag|anzeige)(?:en|s)?$", token.folded)
+    ):
         return None
     if kind and concept_of(token.stem) & {"need", "cost", "time", "contact", "place", "define", "compare", "company"}:
         return None
@@ -294,7 +312,7 @@ def _english_chain(claims: _Claims, tokens: tuple[Token, ...], index: int) -> tu
             or (concept_of(before.stem) & {"act"} and not before.folded.endswith("ing"))
             or not claims.free(before.start, before.end)
             or before.folded in _ENGLISH_ADJECTIVES
-            or BUILDING.fullmatch(before.folded)
+            or is_building(before.folded)
         ):
             break
         start -= 1
@@ -304,7 +322,7 @@ def _english_chain(claims: _Claims, tokens: tuple[Token, ...], index: int) -> tu
     return start, end
 
 
-_ENGLISH_ADJECTIVES = frozenset("valid local nearest responsible german new old cheap next first second".split())
+_ENGLISH_ADJECTIVES = word_set("valid local nearest responsible german new old cheap next first second")
 
 
 def _unknown_places(
@@ -314,7 +332,7 @@ def _unknown_places(
         if not token.word or not claims.free(token.start, token.end) or is_function_word(token):
             continue
         before = tokens[index - 1] if index else None
-        if token.stem in vocabulary or token.folded in _NO_PLACE or concept_of(token.stem) or BUILDING.fullmatch(token.folded):
+        if token.stem in vocabulary or token.folded in _NO_PLACE or concept_of(token.stem) or is_building(token.folded):
             continue
         after_preposition = before is not None and (
             (before.folded in _BEFORE_PLACE and (token.capital or not cased))

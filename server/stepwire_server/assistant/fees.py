@@ -21,10 +21,12 @@ _SCALES = {"tausend": Decimal(1000), "tsd": Decimal(1000), "million": Decimal(10
 
 _FREE = re.compile(r"(?:kostenfrei|kostenlos|gebührenfrei|keine(?: Gebühr)?)\b(?P<note>.*)", re.IGNORECASE)
 _RATE = re.compile(
-    rf"(?P<rate>{_NUMBER})\s*(?P<unit>%|‰|Prozent|Promille)\s*(?:(?:der|des|vom|von der)\s+)(?P<base>[^,;]+)(?P<rest>.*)",
+    rf"(?P<rate>{_NUMBER})\s*(?P<unit>%|‰|Prozent|Promille)\s*(?:der|des|vom|von der)\s+(?P<base>[^,;]+)(?P<rest>.*)",
     re.IGNORECASE,
 )
-_RANGE = re.compile(rf"(?P<low>{_NUMBER})\s*(?:{_EURO}\s*)?(?:bis|-|–)\s*(?P<high>{_NUMBER})\s*{_EURO}(?P<note>.*)", re.IGNORECASE)
+_RANGE = re.compile(
+    rf"(?P<low>{_NUMBER})\s*(?:{_EURO}\s*)?(?:bis|-|–)\s*(?P<high>{_NUMBER})\s*{_EURO}(?P<note>.*)", re.IGNORECASE
+)
 _FROM = re.compile(rf"(?:ab|mindestens)\s+(?P<low>{_NUMBER})\s*{_EURO}(?P<note>.*)", re.IGNORECASE)
 _UP_TO = re.compile(rf"(?:bis zu|höchstens|maximal|bis)\s+(?P<high>{_NUMBER})\s*{_EURO}(?P<note>.*)", re.IGNORECASE)
 _FIXED = re.compile(rf"(?P<sum>{_NUMBER})\s*{_EURO}(?P<note>.*)", re.IGNORECASE)

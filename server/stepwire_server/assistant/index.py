@@ -34,8 +34,8 @@ class Hit:
     document: Document
     """The document."""
     level: int
-    """4: its title names the subject. 3: a topic is the subject. 2: title and topics have its words. 1: a topic begins
-    with it, or it with a topic. 0: it is mentioned."""
+    """4: its title begins with the subject, which is a topic too. 3: a topic is the subject. 2: title and topics have
+    its words. 1: a topic begins with it, or it with a topic. 0: it is mentioned."""
     scope: str
     """`town`, `state` or `general`: how the document's places fit the query's."""
     sections: tuple[Section, ...]
@@ -63,7 +63,8 @@ class Passage:
             "paragraphs": list(self.section.paragraphs),
             "items": list(self.section.items),
             "tables": [
-                {"columns": list(table.columns), "rows": [list(row) for row in table.rows]} for table in self.section.tables
+                {"columns": list(table.columns), "rows": [list(row) for row in table.rows]}
+                for table in self.section.tables
             ],
         }
 
@@ -79,7 +80,8 @@ class Index:
         # One connection, used from the event loop's thread and from tests; lookups do not write.
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
         self._database.execute(
-            "CREATE VIRTUAL TABLE passages USING fts5(title, topics, places, heading, body, document UNINDEXED, section UNINDEXED)"
+            "CREATE VIRTUAL TABLE passages USING fts5(title, topics, places, heading, body, document UNINDEXED,"
+            " section UNINDEXED)"
         )
         self._database.executemany("INSERT INTO passages VALUES (?, ?, ?, ?, ?, ?, ?)", self._rows())
         topics = [topic for names in self._names for topic in names.topics]
@@ -102,12 +104,21 @@ class Index:
             yield fold(name)
 
     def find(
-        self, subject: str, *, terms: Sequence[str] = (), place: str = "", state: str = "", mentions: bool = False, limit: int = 4
+        self,
+        subject: str,
+        *,
+        terms: Sequence[str] = (),
+        place: str = "",
+        state: str = "",
+        mentions: bool = False,
+        elsewhere: bool = False,
+        limit: int = 12,
     ) -> tuple[Hit, ...]:
         """Returns the documents on the subject, best first.
 
-        `terms`: other words of the query, which only order. `place`, `state`: documents for another place are left
-        out. `mentions`: whether documents that only mention the subject count, where none is about it.
+        `terms`: other words of the query, which only order. `place`, `state`: documents for another place are left out.
+        `mentions`: whether documents that only mention the subject count, where none is about it. `elsewhere`: whether
+        documents for some place stay beside general ones where the query names no place.
         """
         alternatives = [words for words in map(_stem_list, (subject, *german_for(subject))) if words]
         if not alternatives:
@@ -128,12 +139,13 @@ class Index:
             sections = tuple(document.sections[position] for position in positions if position >= 0)
             rank = {"town": 3, "state": 2, "general": 1, "other": 0}[scope]
             hit = Hit(document=document, level=level, scope=scope, sections=sections)
-            hits.append(((-(level >= _NAMED), -rank, -level, -len(extra & names.words), score), hit))
+            order = min(names.order(words) for words in alternatives)
+            hits.append(((-(level >= _NAMED), -rank, -level, order, -len(extra & names.words), score), hit))
         hits.sort(key=lambda pair: (pair[0], pair[1].document.file))
         found = [hit for _, hit in hits]
         if any(hit.level for hit in found):
             found = [hit for hit in found if hit.level or (mentions and hit.scope in ("town", "state"))]
-        if any(hit.scope == "general" for hit in found):
+        if not elsewhere and any(hit.scope == "general" for hit in found):
             found = [hit for hit in found if hit.scope != "other"]
         return tuple(found[:limit])
 
@@ -141,16 +153,25 @@ class Index:
         """Returns the document of this file name or title, whatever its case, or None."""
         wanted = name.casefold().strip()
         for document in self.documents:
-            if wanted in (document.file.casefold(), document.title.casefold(), document.file.casefold().rsplit(".", 1)[0]):
+            if wanted in (
+                document.file.casefold(),
+                document.title.casefold(),
+                document.file.casefold().rsplit(".", 1)[0],
+            ):
                 return document
         return None
 
     def has_state_documents(self, subject: str) -> bool:
         """Whether some document on the subject holds for certain places only."""
         words = _stem_list(subject)
-        return any(document.places and names.level(words) >= _NAMED for document, names in zip(self.documents, self._names, strict=True))
+        return any(
+            document.places and names.level(words) >= _NAMED
+            for document, names in zip(self.documents, self._names, strict=True)
+        )
 
-    def _match(self, alternatives: Sequence[Sequence[str]], *, terms: Sequence[str]) -> Iterable[tuple[int, int, float]]:
+    def _match(
+        self, alternatives: Sequence[Sequence[str]], *, terms: Sequence[str]
+    ) -> Iterable[tuple[int, int, float]]:
         words = [word for words in alternatives for word in words]
         needed = " OR ".join(f'"{word}"*' if len(word) > 5 else f'"{word}"' for word in dict.fromkeys(words))
         # A compound may begin with a topic, which no full-text query finds: ask for its beginnings that are topics.
@@ -193,16 +214,22 @@ class _Names:
     """What a document calls itself: the stems of its title and of its topics."""
 
     def __init__(self, document: Document) -> None:
-        self.title = frozenset(_stem_list(document.title))
+        self._title = tuple(_stem_list(document.title))
+        self.title = frozenset(self._title)
         self.topics = tuple(tuple(_stem_list(topic)) for topic in document.topics)
         self.words = self.title.union(*self.topics)
+
+    def order(self, subject: Sequence[str]) -> int:
+        """Returns which of the topics the subject is, from 0: what a document is about most comes first in them."""
+        wanted = tuple(subject)
+        return self.topics.index(wanted) if wanted in self.topics else len(self.topics)
 
     def level(self, subject: Sequence[str]) -> int:
         wanted = tuple(subject)
         if not wanted:
             return 0
         is_topic = wanted in self.topics
-        if self.title.issuperset(wanted) and (is_topic or not self.topics or len(self.title) <= len(wanted) + 2):
+        if (self._title[: len(wanted)] == wanted and is_topic) or (not self.topics and self.title.issuperset(wanted)):
             return 4
         if is_topic:
             return 3
@@ -211,7 +238,11 @@ class _Names:
         if len(wanted) == 1:
             word = wanted[0]
             for topic in self.topics:
-                if len(topic) == 1 and min(len(topic[0]), len(word)) >= 6 and (word.startswith(topic[0]) or topic[0].startswith(word)):
+                if (
+                    len(topic) == 1
+                    and min(len(topic[0]), len(word)) >= 6
+                    and (word.startswith(topic[0]) or topic[0].startswith(word))
+                ):
                     return 1
         return 0
 

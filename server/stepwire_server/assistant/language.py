@@ -15,36 +15,36 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from .entities import Entity, Vocabulary, find_entities, is_company_form
-from .lexicon import BUILDING, FUNCTION_WORDS, Language, Token, concept_of, fold, is_function_word, kind_of_noun, tokenize
+from .lexicon import FUNCTION_WORDS, Language, Token, concept_of, is_function_word, tokenize, word_set
+from .nouns import is_building, kind_of_noun
 from .places import Gazetteer
 
-Intent = Literal["fact", "procedure", "comparison", "timeline", "calculation", "definition", "location", "contact", "unknown"]
+Intent = Literal[
+    "fact", "procedure", "comparison", "timeline", "calculation", "definition", "location", "contact", "unknown"
+]
 QuestionType = Literal["what", "how", "how_much", "how_long", "where", "when", "who", "which", "yes_no", "statement"]
 
 _SUBJECTS = ("document", "procedure", "organisation")
-_AUXILIARY = frozenset(
-    fold(word)
-    for word in (
-        "ist sind war kann können könnte muss müssen darf dürfen soll sollte will möchte hat habe haben wird werden gibt gilt"
-        " bin brauche brauchen braucht benötige benötigt gehört lohnt reicht is are was were can could must may should will do"
-        " does did has have would am"
-    ).split()
+_AUXILIARY = word_set(
+    "ist sind war kann können könnte muss müssen darf dürfen soll sollte will möchte hat habe haben wird werden"
+    " gibt gilt bin brauche brauchen braucht benötige benötigt gehört lohnt reicht is are was were can could must"
+    " may should will do does did has have would am"
 )
-_PEOPLE = frozenset("ich man wir i we one you jemand".split())
+_PEOPLE = word_set("ich man wir i we one you jemand")
 _QUESTION_WORDS: Mapping[str, QuestionType] = {
-    **dict.fromkeys("was womit worin woran wofur what".split(), "what"),
-    **dict.fromkeys("wie how".split(), "how"),
-    **dict.fromkeys("wieviel wieviele".split(), "how_much"),
-    **dict.fromkeys("wo wohin woher where".split(), "where"),
-    **dict.fromkeys("wann when".split(), "when"),
-    **dict.fromkeys("wer wen wem wessen who whom whose".split(), "who"),
-    **dict.fromkeys("welche welcher welches welchen welchem which".split(), "which"),
+    **dict.fromkeys(word_set("was womit worin woran wofur what"), "what"),
+    **dict.fromkeys(word_set("wie how"), "how"),
+    **dict.fromkeys(word_set("wieviel wieviele"), "how_much"),
+    **dict.fromkeys(word_set("wo wohin woher where"), "where"),
+    **dict.fromkeys(word_set("wann when"), "when"),
+    **dict.fromkeys(word_set("wer wen wem wessen who whom whose"), "who"),
+    **dict.fromkeys(word_set("welche welcher welches welchen welchem which"), "which"),
 }
 _SECOND_WORDS: Mapping[str, QuestionType] = {
-    **dict.fromkeys("viel viele much many teuer expensive".split(), "how_much"),
-    **dict.fromkeys("lange lang long".split(), "how_long"),
+    **dict.fromkeys(word_set("viel viele much many teuer expensive"), "how_much"),
+    **dict.fromkeys(word_set("lange lang long"), "how_long"),
 }
-_SPLIT_PREFIXES = frozenset("um an ab ein aus zu vor auf nach mit".split())
+_SPLIT_PREFIXES = word_set("um an ab ein aus zu vor auf nach mit")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,9 +66,10 @@ class Analysis:
     items: tuple[str, ...]
     """Of a comparison: what is compared. Otherwise empty."""
     terms: tuple[str, ...]
-    """Its words with content, in its order."""
+    """Its words with content and its numbers, in its order."""
     parameters: Mapping[str, Any]
-    """`location`, `town`, `state`, `country`, `building`, `amount` (euros, a Decimal), `law` and `date`, as far as it names them."""
+    """`location`, `town`, `state`, `country`, `building`, `amount` (euros, a Decimal), `law` and `date`,
+    as far as it names them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-like values; an amount becomes a number."""
@@ -111,7 +112,7 @@ def analyze(query: str, *, gazetteer: Gazetteer, vocabulary: Vocabulary | None =
         entities=entities,
         subject=subject,
         items=items,
-        terms=tuple(token.text for token in words if not is_function_word(token)),
+        terms=tuple(token.text for token in tokens if token.text[0].isalnum() and not is_function_word(token)),
         parameters=_parameters(words, entities=entities, gazetteer=gazetteer),
     )
 
@@ -155,7 +156,9 @@ def _asking_sentence(query: str, words: tuple[Token, ...], *, entities: Sequence
     kind, part, asked, numbers = best
     concepts = _concepts(part, entities)
     # "How long does that take?" says it all; "what is that?" says what is meant in another sentence.
-    return _Sentence(kind=kind, words=part, asked=asked, concepts=concepts or _concepts(words, entities), numbers=numbers)
+    return _Sentence(
+        kind=kind, words=part, asked=asked, concepts=concepts or _concepts(words, entities), numbers=numbers
+    )
 
 
 def _concepts(words: Sequence[Token], entities: Sequence[Entity]) -> frozenset[str]:
@@ -175,9 +178,9 @@ def _language(words: Sequence[Token]) -> Language:
     return "en" if english > german else "de"
 
 
-_ENGLISH_CUES = frozenset(
-    "difference compare versus cost costs fee fees price deadline deadlines contact phone address office building house apply"
-    " register requirements documents form forms house opening hours definition meaning".split()
+_ENGLISH_CUES = word_set(
+    "difference compare versus cost costs fee fees price deadline deadlines contact phone address office building"
+    " house apply register requirements documents form forms house opening hours definition meaning"
 )
 
 
@@ -211,7 +214,7 @@ def _may_ask(words: Sequence[Token], index: int, *, before: str) -> bool:
     return index <= 2 or index >= len(words) - 3 or is_function_word(words[index - 1])
 
 
-_RELATIVE = frozenset("when who which where wer wo was wann welche welcher welches".split()) - {"was", "wann", "wer", "wo"}
+_RELATIVE = word_set("when who which where welche welcher welches")
 _SENTENCE_END = re.compile(r"(?<=[a-zäöüß)]{3})\.\s+(?=[A-ZÄÖÜ])|(?<=[a-zäöüß)]{3})[!?]\s+")
 
 
@@ -231,7 +234,9 @@ def _items(*, words: Sequence[Token], entities: Sequence[Entity], sentence: _Sen
             return named
     taken = [entity for entity in entities if entity.type in ("location", "date", "amount")]
     nouns = [token for token in words if not is_function_word(token) and not concept_of(token.stem)]
-    texts = tuple(dict.fromkeys(token.text for token in nouns if not any(e.start <= token.start < e.end for e in taken)))
+    texts = tuple(
+        dict.fromkeys(token.text for token in nouns if not any(e.start <= token.start < e.end for e in taken))
+    )
     return texts if len(texts) == 2 else ()
 
 
@@ -241,7 +246,11 @@ def _intent(
     kind, means = sentence.kind, sentence.means
     kinds = {entity.type for entity in entities}
     named = bool(kinds & {*_SUBJECTS, "law"}) or known
-    if not named and not concepts - {"do", "company", "prefer"} and not _asks_of_the_world(sentence, words=words, entities=entities):
+    if (
+        not named
+        and not concepts - {"do", "company", "prefer"}
+        and not _asks_of_the_world(sentence, words=words, entities=entities)
+    ):
         return "unknown"
     match kind:
         case "how_long" | "when":
@@ -285,7 +294,9 @@ def _asks_of_the_world(sentence: _Sentence, *, words: Sequence[Token], entities:
     """Whether a question that names nothing of administration still asks after a fact, a place or a time."""
     if sentence.kind in ("statement", "yes_no") or (sentence.kind == "how" and not _measures(sentence)):
         return False
-    content = [token for token in sentence.after if not is_function_word(token) and "greet" not in concept_of(token.stem)]
+    content = [
+        token for token in sentence.after if not is_function_word(token) and "greet" not in concept_of(token.stem)
+    ]
     if sentence.kind == "what" and not sentence.numbers and _asks_what_it_is(sentence):
         # A term, or a pronoun for a term that stands elsewhere.
         before = [token for token in words if not is_function_word(token) and "greet" not in concept_of(token.stem)]
@@ -297,7 +308,7 @@ def _measures(sentence: _Sentence) -> bool:
     return bool(sentence.after) and sentence.after[0].folded in _MEASURES
 
 
-_MEASURES = frozenset("hoch gross alt weit oft breit lang high large big old far often wide".split())
+_MEASURES = word_set("hoch gross alt weit oft breit lang high large big old far often wide")
 
 
 def _has_no_noun(sentence: _Sentence) -> bool:
@@ -324,7 +335,7 @@ def _asks_what_it_is(sentence: _Sentence) -> bool:
     return not any(token.folded in links for token in rest[2:])
 
 
-_BEING = frozenset("ist sind is are s heisst bedeutet".split())
+_BEING = word_set("ist sind is are s heisst bedeutet")
 
 
 def _intent_of_statement(
@@ -336,7 +347,11 @@ def _intent_of_statement(
     offices = [entity for entity in entities if entity.type == "organisation" and not is_company_form(entity.text)]
     if offices:
         return "contact"
-    rest = [token for token in words if not any(e.start <= token.start < e.end for e in entities) and not is_function_word(token)]
+    rest = [
+        token
+        for token in words
+        if not any(e.start <= token.start < e.end for e in entities) and not is_function_word(token)
+    ]
     if "organisation" in kinds:
         return "fact" if rest else "definition"
     if known:
@@ -347,11 +362,13 @@ def _intent_of_statement(
 def _is_determined(words: Sequence[Token], index: int) -> bool:
     """Whether an article or possessive stands before the word, with an adjective between them at most."""
     before = [token.folded for token in words[max(0, index - 2) : index]]
-    return bool(before) and (before[-1] in _DETERMINERS or (before[0] in _DETERMINERS and is_function_word(words[index - 1])))
+    return bool(before) and (
+        before[-1] in _DETERMINERS or (before[0] in _DETERMINERS and is_function_word(words[index - 1]))
+    )
 
 
-_DETERMINERS = frozenset(
-    "a an the my your our his her their mein meine meinen meinem meiner ein eine einen einem einer der die das den dem".split()
+_DETERMINERS = word_set(
+    "a an the my your our his her their mein meine meinen meinem meiner ein eine einen einem einer der die das den dem"
 )
 
 
@@ -362,7 +379,7 @@ def _subject(words: Sequence[Token], *, entities: Sequence[Entity], language: La
     cased = any(token.capital for token in words[1:])
     others = [token for token in words if not any(e.start <= token.start < e.end for e in entities)]
     content = [token for token in others if not is_function_word(token) and "greet" not in concept_of(token.stem)]
-    plain = [token for token in content if not concept_of(token.stem) - {"place"} and not BUILDING.fullmatch(token.folded)]
+    plain = [token for token in content if not concept_of(token.stem) - {"place"} and not is_building(token.folded)]
     first = words[0] if words else None
     if language == "en":
         # Nothing marks a noun in English but the word before it.
@@ -419,6 +436,6 @@ def _parameters(words: Sequence[Token], *, entities: Sequence[Entity], gazetteer
     if "location" not in parameters:
         parameters |= origin
     for token in words:
-        if BUILDING.fullmatch(token.folded) and not any(e.start <= token.start < e.end for e in entities):
+        if is_building(token.folded) and not any(e.start <= token.start < e.end for e in entities):
             parameters.setdefault("building", token.text)
     return parameters

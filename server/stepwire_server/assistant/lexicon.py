@@ -5,12 +5,25 @@ Nothing here is a question: a word list says what a word means, wherever it stan
 
 from __future__ import annotations
 
-__all__ = ["CONCEPTS", "FUNCTION_WORDS", "Token", "concept_of", "fold", "is_function_word", "kind_of_noun", "stem", "tokenize"]
+__all__ = [
+    "CONCEPTS",
+    "FUNCTION_WORDS",
+    "Language",
+    "Token",
+    "concept_of",
+    "fold",
+    "is_function_word",
+    "stem",
+    "tokenize",
+    "word_list",
+    "word_set",
+]
 
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from typing import Literal
 
 import snowballstemmer
@@ -53,18 +66,28 @@ def fold(text: str) -> str:
     return _UMLAUT.sub(r"\1", lower)
 
 
-@cache
-def _stemmer(language: Language) -> snowballstemmer.stemmer:
-    return snowballstemmer.stemmer("german" if language == "de" else "english")
+def word_list(text: str) -> tuple[str, ...]:
+    """Returns the words between spaces."""
+    return tuple(text.split())
 
 
-def stem(text: str, *, language: Language = "de") -> str:
-    """Returns a word's stem. In German a noun on -ung has the stem of its verb: Ummeldung and ummelden are one."""
-    word = fold(text)
-    result = str(_stemmer(language).stemWord(word))
-    if language == "de" and len(result) > 6 and result.endswith("ung"):
-        result = result[:-3]
-    return result
+def word_set(text: str) -> frozenset[str]:
+    """Returns the words between spaces, folded."""
+    return frozenset(map(fold, text.split()))
+
+
+# A stemmer keeps its word while it works, so each call in each thread has the lock.
+_LOCK = threading.Lock()
+_STEMMER = snowballstemmer.stemmer("german")
+
+
+@lru_cache(maxsize=100_000)
+def stem(text: str) -> str:
+    """Returns a word's German stem, which serves for English words too. A noun on -ung has the stem of its verb:
+    Ummeldung and ummelden are one."""
+    with _LOCK:
+        result = str(_STEMMER.stemWord(fold(text)))
+    return result[:-3] if len(result) > 6 and result.endswith("ung") else result
 
 
 def tokenize(text: str) -> tuple[Token, ...]:
@@ -75,7 +98,7 @@ def tokenize(text: str) -> tuple[Token, ...]:
 
 
 def _words(text: str) -> frozenset[str]:
-    return frozenset(stem(word) for word in text.split())
+    return frozenset(map(stem, text.split()))
 
 
 CONCEPTS: Mapping[str, frozenset[str]] = {
@@ -84,93 +107,93 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
         " Gegenüberstellung difference different differ compare compared comparison comparing"
     ),
     "prefer": _words(
-        "besser bessere günstiger billiger schneller einfacher lieber sinnvoller vorteilhafter leichter teurer eher"
-        " better cheaper faster easier best"
+        "besser bessere günstiger billiger schneller einfacher lieber sinnvoller vorteilhafter leichter teurer"
+        " eher better cheaper faster easier best"
     ),
     "cost": _words(
-        "kosten kostet koste Gebühr Gebühren Preis Preise Entgelt teuer bezahlen zahlen zahle zahlt Honorar Notarkosten"
-        " Gesamtkosten Verwaltungsgebühr Baugebühren Gründungskosten gebührenfrei kostenlos kostenpflichtig Geld Euro berechnen"
-        " berechne ausrechnen cost costs fee fees price prices charge charges pay paying expensive calculate"
+        "kosten kostet koste Gebühr Gebühren Preis Preise Entgelt teuer bezahlen zahlen zahle zahlt Honorar"
+        " Notarkosten Gesamtkosten Verwaltungsgebühr Baugebühren Gründungskosten gebührenfrei kostenlos"
+        " kostenpflichtig Geld Euro berechnen berechne ausrechnen cost costs fee fees price prices charge charges"
+        " pay paying expensive calculate"
     ),
     "time": _words(
-        "Frist Fristen dauern dauert Dauer Bearbeitungszeit Bearbeitungsdauer Wartezeit Zeitraum Zeitplan Stichtag"
-        " fristgerecht spätestens rechtzeitig gültig Gültigkeit Gültigkeitsdauer ablaufen Verfallsdatum Laufzeit"
-        " deadline deadlines duration timeline period valid expire expires validity waiting"
+        "Frist Fristen dauern dauert Dauer Bearbeitungszeit Bearbeitungsdauer Wartezeit Zeitraum Zeitplan"
+        " Stichtag fristgerecht spätestens rechtzeitig gültig Gültigkeit Gültigkeitsdauer ablaufen Verfallsdatum"
+        " Laufzeit deadline deadlines duration timeline period valid expire expires validity waiting"
     ),
     "contact": _words(
-        "Kontakt Kontaktdaten kontaktieren Telefon Telefonnummer Rufnummer Durchwahl Mail E-Mail Mailadresse E-Mail-Adresse"
-        " Ansprechpartner Ansprechpartnerin Ansprechperson anrufen erreichen erreiche erreichbar Sprechzeiten Sprechstunde"
-        " Öffnungszeiten Öffnungszeit geöffnet Hotline Fax contact contacts phone telephone email e-mail call reach opening hours"
+        "Kontakt Kontaktdaten kontaktieren Telefon Telefonnummer Rufnummer Durchwahl Mail E-Mail Mailadresse"
+        " E-Mail-Adresse Ansprechpartner Ansprechpartnerin Ansprechperson anrufen erreichen erreiche erreichbar"
+        " Sprechzeiten Sprechstunde Öffnungszeiten Öffnungszeit geöffnet Hotline Fax contact contacts phone"
+        " telephone email e-mail call reach opening hours"
     ),
     "responsible": _words("zuständig Zuständigkeit zuständige verantwortlich responsible"),
     "place": _words(
-        "Adresse Anschrift Standort Wegbeschreibung Gebäude Straße Stockwerk Etage Zimmer untergebracht befinden befindet"
-        " address located location nearest directions building street floor room situated"
+        "Adresse Anschrift Standort Wegbeschreibung Gebäude Straße Stockwerk Etage Zimmer untergebracht befinden"
+        " befindet address located location nearest directions building street floor room situated"
     ),
     "define": _words(
-        "Definition definieren definiere bedeuten bedeutet Bedeutung Begriff erklären erkläre Erklärung"
-        " verstehen versteht Abkürzung Fachbegriff Fachwort stehen steht define meaning mean means explain stand stands"
+        "Definition definieren definiere bedeuten bedeutet Bedeutung Begriff erklären erkläre Erklärung verstehen"
+        " versteht Abkürzung Fachbegriff Fachwort stehen steht define meaning mean means explain stand stands"
         " abbreviation acronym"
     ),
     "need": _words(
-        "brauchen brauche braucht benötigen benötige benötigt erforderlich notwendig nötig mitbringen vorlegen einreichen"
-        " Unterlage Unterlagen Dokument Dokumente Nachweise Voraussetzung Voraussetzungen Anforderung Anforderungen Formular"
-        " Formulare Vordruck Checkliste Schritt Schritte Vorgehen Vorgehensweise Anleitung Ablauf beachten vorgehen"
-        " need needed required require requirement requirements document documents form forms step steps procedure process"
-        " paperwork checklist bring"
+        "brauchen brauche braucht benötigen benötige benötigt erforderlich notwendig nötig mitbringen vorlegen"
+        " einreichen Unterlage Unterlagen Dokument Dokumente Nachweise Voraussetzung Voraussetzungen Anforderung"
+        " Anforderungen Formular Formulare Vordruck Checkliste Schritt Schritte Vorgehen Vorgehensweise Anleitung"
+        " Ablauf beachten vorgehen need needed required require requirement requirements document documents form"
+        " forms step steps procedure process paperwork checklist bring"
     ),
     "act": _words(
-        "beantragen beantrage beantragt anmelden anmelde ummelden abmelden gründen gründe eröffnen eröffne verlängern verlängere"
-        " ausstellen eintragen heiraten heirate bauen baue errichten umziehen kündigen kündige ändern ändere zulassen umschreiben"
-        " registrieren einbürgern abreißen umbauen ausbauen erneuern anzeigen umtauschen umnutzen löschen übertragen adoptieren"
-        " wechseln wechsle melden melde anbauen aufstellen abholen apply applying register registering deregister unregister"
-        " founding renew renewing marry build demolish file submit incorporate naturalise naturalize"
+        "beantragen beantrage beantragt anmelden anmelde ummelden abmelden gründen gründe eröffnen eröffne"
+        " verlängern verlängere ausstellen eintragen heiraten heirate bauen baue errichten umziehen kündigen"
+        " kündige ändern ändere zulassen umschreiben registrieren einbürgern abreißen umbauen ausbauen erneuern"
+        " anzeigen umtauschen umnutzen löschen übertragen adoptieren wechseln wechsle melden melde anbauen"
+        " aufstellen abholen apply applying register registering deregister unregister founding renew renewing"
+        " marry build demolish file submit incorporate naturalise naturalize"
     ),
     "do": _words(
-        "machen mache macht tun bekommen bekomme erhalten erhalte stellen stelle kommen komme gehen vorgehen anfangen lassen lasse"
-        " do get obtain start starting set open make go change"
+        "machen mache macht tun bekommen bekomme erhalten erhalte stellen stelle kommen komme gehen vorgehen"
+        " anfangen lassen lasse do get obtain start starting set open make go change"
     ),
     "duty": _words(
-        "erlaubt verboten zulässig genehmigungsfrei genehmigungspflichtig verfahrensfrei meldepflichtig Pflicht Meldepflicht"
-        " allowed forbidden mandatory permitted"
+        "erlaubt verboten zulässig genehmigungsfrei genehmigungspflichtig verfahrensfrei meldepflichtig Pflicht"
+        " Meldepflicht allowed forbidden mandatory permitted"
     ),
     "company": _words(
-        "Hauptsitz Firmensitz Sitz Firma Unternehmen Konzern Vorstand Geschäftsführer Chef Gründungsjahr"
-        " Filiale Niederlassung headquarters headquarter company founder ceo branch subsidiary"
+        "Hauptsitz Firmensitz Sitz Firma Unternehmen Konzern Vorstand Geschäftsführer Chef Gründungsjahr Filiale"
+        " Niederlassung headquarters headquarter company founder ceo branch subsidiary"
     ),
     "greet": _words("hallo hi hey guten danke servus moin tschüss hello thanks thank bye"),
 }
 """Stems by what their words mean."""
 
 
-@cache
+@lru_cache(maxsize=100_000)
 def concept_of(word_stem: str) -> frozenset[str]:
     """Returns the names of the concepts that a stem belongs to."""
     return frozenset(name for name, stems in CONCEPTS.items() if word_stem in stems)
 
 
 FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
-    "de": frozenset(
-        fold(word)
-        for word in (
-            "der die das den dem des ein eine einen einem einer eines kein keine keinen und oder aber sowie bzw als wie was wer wo"
-            " wann warum wieso weshalb womit wofür wohin woher wen wem wessen welche welcher welches welchen welchem wieviel"
-            " wieviele viel viele in im an am auf aus bei beim mit nach von vom zu zum zur für über unter um vor zwischen durch"
-            " gegen ohne bis seit ab per pro ich du er sie es wir ihr man mich mir sich uns dich dir ihm ihn ihnen mein meine"
-            " meinen meinem meiner meines dein deine sein seine unser unsere ihre ihren ist sind war waren bin hat haben habe"
-            " hatte wird werden wurde kann können könnte muss müssen müsste darf dürfen soll sollen sollte will möchte möchten"
-            " würde mag nicht noch nur auch schon sehr so dann denn da hier dort wenn ob dass weil damit etwas alle alles bitte"
-            " gibt gilt gelten gehört gehören denn eigentlich genau neu neue neuen neuer neues dieser diese dieses jetzt mal"
-            " verpflichtet erlaubt wofür selbst gerne gern worin woran darüber dazu dafür etwa zwei drei vier jemand zuerst mehr"
-        ).split()
+    "de": word_set(
+        "der die das den dem des ein eine einen einem einer eines kein keine keinen und oder aber sowie bzw als"
+        " wie was wer wo wann warum wieso weshalb womit wofür wohin woher wen wem wessen welche welcher welches"
+        " welchen welchem wieviel wieviele viel viele in im an am auf aus bei beim mit nach von vom zu zum zur für"
+        " über unter um vor zwischen durch gegen ohne bis seit ab per pro ich du er sie es wir ihr man mich mir"
+        " sich uns dich dir ihm ihn ihnen mein meine meinen meinem meiner meines dein deine sein seine unser"
+        " unsere ihre ihren ist sind war waren bin hat haben habe hatte wird werden wurde kann können könnte muss"
+        " müssen müsste darf dürfen soll sollen sollte will möchte möchten würde mag nicht noch nur auch schon"
+        " sehr so dann denn da hier dort wenn ob dass weil damit etwas alle alles bitte gibt gilt gelten gehört"
+        " gehören denn eigentlich genau neu neue neuen neuer neues dieser diese dieses jetzt mal verpflichtet"
+        " erlaubt wofür selbst gerne gern worin woran darüber dazu dafür etwa zwei drei vier jemand zuerst mehr"
     ),
-    "en": frozenset(
-        (
-            "the a an and or but of in on at to for from by with about between into through i you he she it we they me my your"
-            " his her our their is are was were be been am has have had do does did can could must may might shall should will"
-            " would not no what which who whom whose when where why how much many long there this that these those if than"
-            " s re ll please obliged allowed permitted just any some as also new one two three need want"
-        ).split()
+    "en": word_set(
+        "the a an and or but of in on at to for from by with about between into through i you he she it we they"
+        " me my your his her our their is are was were be been am has have had do does did can could must may"
+        " might shall should will would not no what which who whom whose when where why how much many long there"
+        " this that these those if than s re ll please obliged allowed permitted just any some as also new one two"
+        " three need want"
     ),
 }
 """Words that carry grammar, not content, folded."""
@@ -179,94 +202,3 @@ FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
 def is_function_word(token: Token) -> bool:
     """Whether the token carries grammar only, in either language."""
     return token.folded in FUNCTION_WORDS["de"] or token.folded in FUNCTION_WORDS["en"]
-
-
-# Heads of German compound nouns: what a compound is, its last part decides. Endings are folded.
-_MASCULINE = "(?:e|es|s|en|er|ern)?"
-_FEMININE = "(?:en|n)?"
-_DOCUMENT = re.compile(
-    rf"(?P<front>.*)(?:"
-    rf"(?:antrag|ausweis|schein|brief|bescheid|vertrag|nachweis|auszug|gutachten|attest|protokoll|bogen|patent){_MASCULINE}"
-    rf"|zeugnis(?:se|ses|sen)?|erlaubnis(?:se|sen)?|titel[sn]?|pass(?:e|es)?|vis(?:um|a|ums)|testament(?:e|s)?"
-    rf"|(?:urkunde|bescheinigung|vollmacht|genehmigung|lizenz|konzession|plakette|bestatigung|rechnung|abschrift|apostille"
-    rf"|bewilligung|voranfrage|erklarung|gestattung|berechtigung){_FEMININE}"
-    rf"|(?<=.)(?:formular|plan){_MASCULINE}|(?<=.)(?:karte|liste|police){_FEMININE})"
-)
-_NO_DOCUMENT_FRONT = frozenset("be er ver ent zer ge an auf um ab aus ein ver zu ueber uber unter nach augen wahr".split())
-_ACT = re.compile(
-    rf"(?P<front>.*)(?:"
-    rf"(?:umzug|zuzug|wegzug|abbruch|abriss|wechsel|umtausch|einspruch|widerspruch|austritt|beitritt|hauskauf|verkauf){_MASCULINE}"
-    rf"|(?:um|aus|ruck|haus)bau(?:s|es|ten)?|(?<=.)verfahrens?"
-    rf"|(?:heirat|anzeige|adoption|registration|immatrikulation|exmatrikulation|legalisation|insolvenz|liquidation|fusion"
-    rf"|ubernahme|aufnahme|aufgabe|akteneinsicht){_FEMININE})"
-)
-_UNG = re.compile(r".{3,}ung(?:en|s)?")
-_NO_ACT_UNG = re.compile(
-    r".*(?:wohn|zeit|kleid|heiz|sicher|ordn|satz|bedeut|voraussetz|beding|(?<!er)offn|verwalt|abteil|leist|umgeb|erfahr|mein|regel"
-    r"|haft|regier|siedl|unterstutz|ausstatt|einricht|(?<!auf)los|stift|forder|zeichn|beschreib|berechn|begrund|erschliess|volker"
-    r"|entfern|(?<!er)richt|(?<!be)werb|entscheid|hoff|sitz|verfass|massig|verpflicht|wahr|spann|sprech|anleit|halt|(?<!um)nutz"
-    r"|zahl|rechn|kurz|schwing|bearbeit|vorbereit|(?<!aus)stell)ung(?:en|s)?"
-)
-_ORGANISATION = re.compile(
-    rf"(?P<front>.*)(?:(?<=.)(?:amt|amtes|amts|amter|amtern|buro|buros|gericht{_MASCULINE}|ministerium|ministeriums"
-    rf"|(?:behorde|kasse|kammer|agentur|stelle|verwaltung|zentrale|anstalt){_FEMININE})"
-    rf"|(?:notariat|konsulat|register){_MASCULINE}|polizei|jobcenters?|tuv|botschaft(?:en)?"
-    rf"|(?:gesellschaft|genossenschaft|stiftung|unternehmen|unternehmens|verein{_MASCULINE}|konzern{_MASCULINE}){_FEMININE})"
-)
-_NO_ORGANISATION = re.compile(
-    r"gesamt|samt|insgesamt|ehrenamt|register|(?:bau|halte|unfall|arbeits|lehr|haltestelle|tank|fest|her|ab|um|ein|zu|vor|dar|bereit|an|aus)"
-    r"stellen?|unternehmen|hausverwaltung|(?:mietger|leibger|mitt?agsger).*|ehe.*gesellschaft"
-)
-_LAW = re.compile(
-    rf"(?P<front>.*)(?:(?<=.)gesetz{_MASCULINE}|(?<=.)gesetzbuch(?:s|es)?|grundgesetz(?:es)?"
-    rf"|(?<=.)(?:verordnung|(?<!an)(?<!un)(?<!tages)ordnung|satzung){_FEMININE})"
-)
-BUILDING = re.compile(
-    rf"(?P<front>.*)(?:haus|hauses|hauser|hausern|gebaude|gebaudes|(?:garage|halle|terrasse|laube|gaube|mauer){_FEMININE}|carports?"
-    rf"|(?:wintergarten|balkon|schuppen|zaun|stall|pool|anbau|neubau|turm|keller|pavillon|unterstand|stellplatz){_MASCULINE})"
-)
-"""A building, by the head of its name."""
-
-_ENGLISH: Mapping[str, frozenset[str]] = {
-    "document": frozenset(
-        "permit permits licence licences license licenses passport passports certificate certificates visa visas card cards"
-        " application applications deed deeds contract contracts statement id extract permission".split()
-    ),
-    "procedure": frozenset(
-        "registration registrations deregistration reregistration re-registration renewal formation incorporation"
-        " naturalisation naturalization demolition notification adoption liquidation relocation conversion marriage divorce"
-        " termination founding amendment replacement".split()
-    ),
-    "organisation": frozenset(
-        "office offices authority authorities chamber court ministry agency department association partnership corporation"
-        " proprietorship foundation cooperative consulate embassy police".split()
-    ),
-    "law": frozenset("act code ordinance".split()),
-}
-
-NounKind = Literal["document", "procedure", "organisation", "law"]
-
-
-@cache
-def kind_of_noun(folded: str, *, language: Language) -> NounKind | None:
-    """Returns what a noun names, by its head, or None where it is none of these. The word is folded."""
-    if language == "en":
-        for kind in ("document", "procedure", "organisation"):
-            if folded in _ENGLISH[kind]:
-                return kind  # type: ignore[return-value]  # the keys are the literals
-    if len(folded) < 4 or folded in FUNCTION_WORDS["de"]:
-        return None
-    # A hyphen joins the parts of a compound; the head is the last one.
-    if (found := _LAW.fullmatch(folded)) is not None:
-        return "law"
-    if (found := _DOCUMENT.fullmatch(folded)) is not None and _is_front(found["front"]):
-        return "document"
-    if _ACT.fullmatch(folded) or (_UNG.fullmatch(folded) and not _NO_ACT_UNG.fullmatch(folded)):
-        return "procedure"
-    if _ORGANISATION.fullmatch(folded) and not _NO_ORGANISATION.fullmatch(folded):
-        return "organisation"
-    return None
-
-
-def _is_front(front: str) -> bool:
-    return front.rstrip("-") not in _NO_DOCUMENT_FRONT

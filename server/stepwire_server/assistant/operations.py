@@ -69,14 +69,23 @@ def register(app: App, desk: Desk) -> None:
     @app.operation("search")
     @reporting
     async def search(
-        step: StepContext, subject: Text, aspect: Aspect = "facts", terms: Words | None = None, place: Text = "", state: Text = ""
+        step: StepContext,
+        subject: Text,
+        aspect: Aspect = "facts",
+        terms: Words | None = None,
+        others: Words | None = None,
+        place: Text = "",
+        state: Text = "",
     ) -> dict[str, Any]:
         """Finds the passages of the documents on one aspect of a subject.
 
-        `terms`: other words of the question, which order what is found. `place`, `state`: documents for another place are
-        left out. Gives `found`, `notes` and `passages`.
+        `terms`: other words of the question, which order what is found. `others`: what else it names; documents on
+        these are taken where none is on the subject. `place`, `state`: documents for another place are left out.
+        Gives `found`, `notes` and `passages`.
         """
-        return desk.shelf.search(subject, aspect=aspect, terms=terms or (), place=place, state=state)
+        return desk.shelf.search(
+            subject, aspect=aspect, terms=terms or (), others=others or (), place=place, state=state
+        )
 
     @app.operation("retrieval")
     @reporting
@@ -102,11 +111,20 @@ def register(app: App, desk: Desk) -> None:
         subject: Text,
         kind: Literal["checklist", "definition", "answer"] = "answer",
         terms: Words | None = None,
+        title: Text = "",
         place: Text = "",
         language: Language = "de",
     ) -> dict[str, Any]:
         """Writes a checklist, a definition or an answer from what the searches found that this step depends on."""
-        return compose(kind, subject, place=place, findings=_findings(step), terms=terms or (), words=wording(language))
+        return compose(
+            kind,
+            subject,
+            title=title or subject,
+            place=place,
+            findings=_findings(step),
+            terms=terms or (),
+            words=wording(language),
+        )
 
     @app.operation("aggregation")
     @reporting
@@ -114,11 +132,14 @@ def register(app: App, desk: Desk) -> None:
         step: StepContext,
         subject: Text,
         kind: Literal["location", "contact", "timeline"],
+        title: Text = "",
         place: Text = "",
         language: Language = "de",
     ) -> dict[str, Any]:
         """Gathers offices, contacts or deadlines from what the searches found that this step depends on."""
-        return compose(kind, subject, place=place, findings=_findings(step), words=wording(language))
+        return compose(
+            kind, subject, title=title or subject, place=place, findings=_findings(step), words=wording(language)
+        )
 
     @app.operation("calculation")
     @reporting
@@ -127,6 +148,7 @@ def register(app: App, desk: Desk) -> None:
         subject: Text,
         terms: Words | None = None,
         amount: Annotated[str | None, Field(pattern=r"^\d{1,12}(\.\d{1,2})?$")] = None,
+        title: Text = "",
         place: Text = "",
         language: Language = "de",
     ) -> dict[str, Any]:
@@ -139,7 +161,9 @@ def register(app: App, desk: Desk) -> None:
         value = _decimal(amount)
         result = calculate(subject, passages=passages, terms=terms or (), amount=value, language=language, words=words)
         notes = notes_of(findings, words=words)
-        return answers.cost(subject, place=place, result=result, passages=passages, notes=notes, words=words)
+        return answers.cost(
+            subject, title=title or subject, place=place, result=result, passages=passages, notes=notes, words=words
+        )
 
     @app.operation("comparison")
     @reporting
@@ -147,7 +171,9 @@ def register(app: App, desk: Desk) -> None:
         step: StepContext, items: Annotated[list[Text], Field(min_length=2, max_length=50)], language: Language = "de"
     ) -> dict[str, Any]:
         """Sets things side by side in a table, from the analyses that this step depends on."""
-        done = {result["item"]: result for result in step.results.values() if isinstance(result, dict) and "item" in result}
+        done = {
+            result["item"]: result for result in step.results.values() if isinstance(result, dict) and "item" in result
+        }
         words = wording(language)
         analyses = [done.get(item) or analyze_item(item, findings=(), words=words) for item in items]
         return answers.comparison(items, analyses=analyses, words=words)
@@ -157,11 +183,14 @@ def register(app: App, desk: Desk) -> None:
     async def validation(step: StepContext, answer: dict[str, Any] | None = None) -> dict[str, Any]:
         """Checks that what an answer quotes stands in the documents that it names.
 
-        `answer`: the answer; without it, the outputs that this step depends on are checked. Gives `valid` and `missing`.
+        `answer`: the answer; without it, the outputs that this step depends on are checked. Gives `valid` and
+        `missing`.
         """
         checked: list[Any] = [answer] if answer is not None else list(step.results.values())
         documents = {document.file: document for document in desk.shelf.index.documents}
-        missing = [quote for entry in checked if isinstance(entry, dict) for quote in quotes_hold(entry, documents=documents)]
+        missing = [
+            quote for entry in checked if isinstance(entry, dict) for quote in quotes_hold(entry, documents=documents)
+        ]
         return {"valid": not missing, "missing": missing}
 
     @app.operation("transformation")
@@ -184,7 +213,11 @@ def register(app: App, desk: Desk) -> None:
 
 def _findings(step: StepContext) -> list[Mapping[str, Any]]:
     """Returns the outputs of searches among those that the step depends on."""
-    return [result for result in step.results.values() if isinstance(result, dict) and "passages" in result and "notes" in result]
+    return [
+        result
+        for result in step.results.values()
+        if isinstance(result, dict) and "passages" in result and "notes" in result
+    ]
 
 
 def _decimal(text: str | None) -> Decimal | None:
@@ -208,4 +241,6 @@ def _table_text(rows: list[list[str]], *, columns: list[str] | None, form: Liter
         return "\n".join(answers.table_markdown(header or [""] * width, filled))
     lines = [header, *filled] if header else filled
     widths = [max((len(line[column]) for line in lines), default=0) for column in range(width)]
-    return "\n".join("  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(size) for cell, size in zip(line, widths, strict=True)).rstrip() for line in lines
+    )

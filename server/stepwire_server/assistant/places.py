@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .documents import DocumentError
-from .lexicon import Token, fold, tokenize
+from .lexicon import Token, fold, tokenize, word_list, word_set
 
 _EXONYMS: Mapping[str, str] = {
     "munich": "München",
@@ -31,21 +31,23 @@ _EXONYMS: Mapping[str, str] = {
     "frankfurt/oder": "Frankfurt (Oder)",
 }
 # Names that are common words too. They are places only where the grammar says so.
-_HOMONYMS = frozenset("hof mitte essen halle hagen hamm siegen wedding worms walle wesel lage landau unna homburg".split())
+_HOMONYMS = word_set("hof mitte essen halle hagen hamm siegen wedding worms walle wesel lage landau unna homburg")
 _HOME = frozenset({"deutschland", "germany", "bundesrepublik"})
-_COUNTRIES = (
-    "Österreich Schweiz Frankreich Italien Spanien Portugal Polen Tschechien Slowakei Ungarn Rumänien Bulgarien Griechenland Türkei"
-    " Niederlande Niederlanden Belgien Luxemburg Dänemark Schweden Norwegen Finnland Island Irland Großbritannien England Schottland"
-    " Russland Ukraine Belarus Moldau Serbien Kroatien Slowenien Bosnien Kosovo Albanien Montenegro Nordmazedonien Estland Lettland"
-    " Litauen Zypern Malta Georgien Armenien Aserbaidschan Syrien Irak Iran Israel Libanon Jordanien Ägypten Marokko Tunesien Algerien"
-    " Libyen Nigeria Ghana Kenia Äthiopien Eritrea Somalia Südafrika Kamerun Senegal Indien Pakistan Afghanistan Bangladesch China"
-    " Japan Korea Südkorea Vietnam Thailand Indonesien Philippinen Australien Neuseeland USA Kanada Mexiko Brasilien Argentinien Chile"
-    " Kolumbien Peru Venezuela Kuba Europa"
-    " Austria Switzerland France Italy Spain Poland Czechia Slovakia Hungary Romania Bulgaria Greece Turkey Netherlands Belgium"
-    " Luxembourg Denmark Sweden Norway Finland Iceland Ireland Scotland Russia Serbia Croatia Slovenia Bosnia Albania Estonia Latvia"
-    " Lithuania Cyprus Armenia Azerbaijan Syria Iraq Lebanon Jordan Egypt Morocco Tunisia Algeria Libya Kenya Ethiopia Cameroon India"
-    " Bangladesh Indonesia Philippines Australia Canada Mexico Brazil Argentina Colombia Cuba Europe"
-).split()
+_COUNTRIES = word_list(
+    "Österreich Schweiz Frankreich Italien Spanien Portugal Polen Tschechien Slowakei Ungarn Rumänien Bulgarien"
+    " Griechenland Türkei Niederlande Niederlanden Belgien Luxemburg Dänemark Schweden Norwegen Finnland Island"
+    " Irland Großbritannien England Schottland Russland Ukraine Belarus Moldau Serbien Kroatien Slowenien Bosnien"
+    " Kosovo Albanien Montenegro Nordmazedonien Estland Lettland Litauen Zypern Malta Georgien Armenien"
+    " Aserbaidschan Syrien Irak Iran Israel Libanon Jordanien Ägypten Marokko Tunesien Algerien Libyen Nigeria"
+    " Ghana Kenia Äthiopien Eritrea Somalia Südafrika Kamerun Senegal Indien Pakistan Afghanistan Bangladesch"
+    " China Japan Korea Südkorea Vietnam Thailand Indonesien Philippinen Australien Neuseeland USA Kanada Mexiko"
+    " Brasilien Argentinien Chile Kolumbien Peru Venezuela Kuba Europa Austria Switzerland France Italy Spain"
+    " Poland Czechia Slovakia Hungary Romania Bulgaria Greece Turkey Netherlands Belgium Luxembourg Denmark Sweden"
+    " Norway Finland Iceland Ireland Scotland Russia Serbia Croatia Slovenia Bosnia Albania Estonia Latvia"
+    " Lithuania Cyprus Armenia Azerbaijan Syria Iraq Lebanon Jordan Egypt Morocco Tunisia Algeria Libya Kenya"
+    " Ethiopia Cameroon India Bangladesh Indonesia Philippines Australia Canada Mexico Brazil Argentina Colombia"
+    " Cuba Europe"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

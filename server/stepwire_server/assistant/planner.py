@@ -10,6 +10,7 @@ from typing import Any
 from stepwire.errors import QueryNotUnderstood
 from stepwire_server import Plan, plan_step
 
+from .entities import is_company_form
 from .language import Analysis
 
 _NAME = 200
@@ -23,13 +24,19 @@ _PAIRS: Mapping[str, tuple[str, str, str, str]] = {
     "timeline": ("deadlines", "Search deadlines for {subject}", "aggregation", "Compile timeline"),
     "fact": ("facts", "Search facts about {subject}", "synthesis", "Compose answer"),
 }
-_KINDS = {"definition": "definition", "location": "location", "contact": "contact", "timeline": "timeline", "fact": "answer"}
+_KINDS = {
+    "definition": "definition",
+    "location": "location",
+    "contact": "contact",
+    "timeline": "timeline",
+    "fact": "answer",
+}
 
 _HELP = (
-    "The query was not understood. What can be asked: how something is done (\"Bauantrag in Stuttgart\"), a comparison"
-    " (\"Unterschied zwischen GmbH und UG\"), what something costs (\"Was kostet ein Reisepass?\"), what a word means"
-    " (\"Was ist ein Bauvorbescheid?\"), where an office is (\"Wo ist das Standesamt?\"), how to reach one (\"Kontakt"
-    " Finanzamt Köln\"), deadlines (\"Wie lange dauert die Einbürgerung?\"), and facts; in German or English."
+    'The query was not understood. What can be asked: how something is done ("Bauantrag in Stuttgart"), a comparison'
+    ' ("Unterschied zwischen GmbH und UG"), what something costs ("Was kostet ein Reisepass?"), what a word means'
+    ' ("Was ist ein Bauvorbescheid?"), where an office is ("Wo ist das Standesamt?"), how to reach one ("Kontakt'
+    ' Finanzamt Köln"), deadlines ("Wie lange dauert die Einbürgerung?"), and facts; in German or English.'
 )
 
 
@@ -83,7 +90,7 @@ def _comparison(analysis: Analysis) -> Plan:
             f"search_{number}",
             "search",
             name=_name("Search {subject} information", subject=item),
-            input={**search, "subject": item, "aspect": "information"},
+            input={**search, "subject": item, "others": [], "terms": [], "aspect": "information"},
         )
         for number, item in numbered
     ]
@@ -136,14 +143,28 @@ def _search_input(analysis: Analysis) -> dict[str, Any]:
     parameters = analysis.parameters
     return {
         "subject": analysis.subject,
+        "others": _others(analysis),
         "terms": list(analysis.terms),
         "place": parameters.get("town") or parameters.get("location", ""),
         "state": parameters.get("state", ""),
     }
 
 
+def _others(analysis: Analysis) -> list[str]:
+    """Returns what else the query names beside its subject."""
+    named = [entity.text for entity in analysis.entities if entity.type in ("document", "procedure", "organisation")]
+    return [name for name in dict.fromkeys(named) if name != analysis.subject]
+
+
 def _compose_input(analysis: Analysis) -> dict[str, Any]:
-    return {"subject": analysis.subject, "place": analysis.parameters.get("location", ""), "language": analysis.language}
+    forms = [other for other in _others(analysis) if is_company_form(other)]
+    title = " ".join([analysis.subject, *([] if is_company_form(analysis.subject) else forms[:1])])
+    return {
+        "subject": analysis.subject,
+        "title": title,
+        "place": analysis.parameters.get("location", ""),
+        "language": analysis.language,
+    }
 
 
 def _name(template: str, *, subject: str) -> str:

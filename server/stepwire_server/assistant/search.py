@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["PARTS", "Aspect", "Shelf", "load_shelf", "part_of", "stems_of"]
 
+import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from .index import Hit, Index, Passage
 from .lexicon import is_function_word, stem, tokenize
 from .places import Gazetteer, load_gazetteer
 
-Aspect = Literal["requirements", "forms", "costs", "definition", "location", "contact", "deadlines", "information", "facts"]
+Aspect = Literal[
+    "requirements", "forms", "costs", "definition", "location", "contact", "deadlines", "information", "facts"
+]
 
 _HOME = Path(__file__).parent / "documents"
 _PLACES = "places.toml"
@@ -50,6 +53,8 @@ _ASPECTS: Mapping[Aspect, tuple[str, ...]] = {
 }
 _MENTIONS_COUNT = frozenset({"definition", "location", "contact", "facts"})
 _MONEY = re.compile(r"\d\s*(?:Euro|EUR|€)")
+_ITS_TOPIC = 3
+_HEAD = 6
 _MOST_PASSAGES = 12
 _MOST_CHARACTERS = 40_000
 
@@ -62,7 +67,9 @@ def part_of(section: Section) -> str:
 
 def stems_of(text: str) -> frozenset[str]:
     """Returns the stems of the words with content."""
-    parts = (piece for token in tokenize(text) if not is_function_word(token) for piece in re.findall(r"[^\W_]+", token.text))
+    parts = (
+        piece for token in tokenize(text) if not is_function_word(token) for piece in re.findall(r"[^\W_]+", token.text)
+    )
     return frozenset(stem(piece) for piece in parts)
 
 
@@ -73,21 +80,35 @@ class Shelf:
         self.gazetteer = gazetteer
         self.index = Index(documents, gazetteer=gazetteer)
 
-    def search(self, subject: str, *, aspect: Aspect, terms: Sequence[str] = (), place: str = "", state: str = "") -> dict[str, Any]:
+    def search(
+        self,
+        subject: str,
+        *,
+        aspect: Aspect,
+        terms: Sequence[str] = (),
+        others: Sequence[str] = (),
+        place: str = "",
+        state: str = "",
+    ) -> dict[str, Any]:
         """Returns the passages on an aspect of the subject, best first, as a step's output.
 
-        `notes` has what is to be said of the place: `place_unknown`, `place_general`, `place_from_state`, or
-        `mentioned` where no document is about the subject.
+        `others`: what else the query names; a document on one of these is taken where none is on the subject itself, as
+        with the founding (subject) of a company form (other).
+
+        `aliases` are other names of an office. `notes` has what is to be said first: `place_unknown`, `place_general`,
+        `holds_for` (the places are in the field of that name), `mentioned` where no document is about the subject.
         """
-        hits = self.index.find(subject, terms=terms, place=place, state=state, mentions=aspect in _MENTIONS_COUNT)
+        hits = self._hits(subject, aspect=aspect, terms=terms, others=others, place=place, state=state)
         passages = list(self._passages(hits, subject=subject, aspect=aspect, terms=terms))
         notes = []
         if passages and place:
             scopes = {passage.scope for passage in passages}
             if "town" not in scopes and "state" in scopes and place != state:
-                notes.append("place_from_state")
+                notes.append("holds_for")
             elif scopes == {"general"} and self.index.has_state_documents(subject):
                 notes.append("place_general" if state else "place_unknown")
+        if passages and not place and passages[0].scope == "other":
+            notes.append("holds_for")
         if passages and not any(hit.level for hit in hits):
             notes.append("mentioned")
         return {
@@ -97,11 +118,15 @@ class Shelf:
             "state": state,
             "found": bool(passages),
             "about": any(hit.level for hit in hits),
+            "aliases": self._aliases(hits) if aspect in ("location", "contact") else [],
             "notes": notes,
+            "holds_for": list(passages[0].document.places) if passages else [],
             "passages": [{**passage.to_dict(), "part": part_of(passage.section)} for passage in _bounded(passages)],
         }
 
-    def _passages(self, hits: Sequence[Hit], *, subject: str, aspect: Aspect, terms: Sequence[str]) -> Iterable[Passage]:
+    def _passages(
+        self, hits: Sequence[Hit], *, subject: str, aspect: Aspect, terms: Sequence[str]
+    ) -> Iterable[Passage]:
         wanted = _ASPECTS[aspect]
         about = [hit for hit in hits if hit.level] or list(hits)
         if not about:
@@ -120,9 +145,31 @@ class Shelf:
             case "information":
                 yield from self._information(about[0], wanted=wanted)
             case _:
-                close = [hit for hit in about if hit.level >= min(3, about[0].level)]
+                close = _fullest_first([hit for hit in about if hit.level >= min(_ITS_TOPIC, about[0].level)], wanted)
                 for part in wanted:
                     yield from _first_of(close, part)
+
+    def _hits(
+        self, subject: str, *, aspect: Aspect, terms: Sequence[str], others: Sequence[str], place: str, state: str
+    ) -> tuple[Hit, ...]:
+        find = functools.partial(
+            self.index.find, terms=terms, place=place, state=state, elsewhere=aspect == "definition"
+        )
+        hits = find(subject, mentions=aspect in _MENTIONS_COUNT)
+        if any(hit.level >= _ITS_TOPIC for hit in hits):
+            return hits
+        for other in others:
+            better = tuple(hit for hit in find(other) if hit.level >= _ITS_TOPIC)
+            if better:
+                return better
+        return hits
+
+    @staticmethod
+    def _aliases(hits: Sequence[Hit]) -> list[str]:
+        """Returns other names of an office: the topics of the general document whose topic or title it is."""
+        return next(
+            (list(hit.document.topics) for hit in hits if hit.scope == "general" and hit.level >= _ITS_TOPIC), []
+        )
 
     @staticmethod
     def _plain(hits: Sequence[Hit], *, aspect: Aspect) -> Iterable[Passage]:
@@ -133,16 +180,22 @@ class Shelf:
 
     @staticmethod
     def _definition(hits: Sequence[Hit], *, subject: str) -> Iterable[Passage]:
+        """Yields the introduction that begins with the subject, else the sections that mention it."""
         wanted = [stems_of(name) for name in (subject, *german_for(subject))]
+        for begins in (True, False):
+            for hit in hits:
+                introduction = hit.document.sections[0] if hit.document.sections else None
+                if introduction is None or not introduction.paragraphs:
+                    continue
+                head = stems_of(" ".join(introduction.paragraphs[0].split()[:_HEAD]))
+                said = head if begins else stems_of(introduction.paragraphs[0])
+                if any(said >= words for words in wanted):
+                    yield Passage(document=hit.document, section=introduction, scope=hit.scope)
+                    return
         for hit in hits[:3]:
-            introduction = hit.document.sections[0] if hit.document.sections else None
-            says = [section for section in hit.document.sections if any(stems_of(section.text) >= words for words in wanted)]
-            if introduction is not None and introduction.paragraphs and (hit.level == 4 or introduction in says or not says):
-                yield Passage(document=hit.document, section=introduction, scope=hit.scope)
-            else:
-                yield from (Passage(document=hit.document, section=section, scope=hit.scope) for section in says[:2])
-            if hit.level >= 3:
-                return
+            for section in hit.document.sections:
+                if any(stems_of(section.text) >= words for words in wanted):
+                    yield Passage(document=hit.document, section=section, scope=hit.scope)
 
     @staticmethod
     def _facts(hits: Sequence[Hit], *, subject: str, terms: Sequence[str]) -> Iterable[Passage]:
@@ -156,7 +209,9 @@ class Shelf:
                 if hit.level == 0 and not words >= stems_of(subject):
                     continue
                 if overlap or hit.level == 0 or (rank == 0 and position == 0):
-                    ranked.append((-overlap, rank, position, Passage(document=hit.document, section=section, scope=hit.scope)))
+                    ranked.append(
+                        (-overlap, rank, position, Passage(document=hit.document, section=section, scope=hit.scope))
+                    )
         ranked.sort(key=lambda entry: entry[:3])
         yield from (entry[3] for entry in ranked[:3])
 
@@ -185,6 +240,13 @@ def load_shelf(folder: Path | None = None) -> Shelf:
     places = home / _PLACES
     gazetteer = load_gazetteer(places if places.is_file() else _HOME / _PLACES)
     return Shelf(load_documents(home), gazetteer=gazetteer)
+
+
+def _fullest_first(hits: Sequence[Hit], wanted: Sequence[str]) -> list[Hit]:
+    """Returns the hits; of those as good as the first, the one with most of the wanted parts comes first."""
+    equal = [hit for hit in hits if (hit.level, hit.scope) == (hits[0].level, hits[0].scope)]
+    equal.sort(key=lambda hit: -len({part_of(section) for section in hit.document.sections} & set(wanted)))
+    return [*equal, *(hit for hit in hits if hit not in equal)]
 
 
 def _first_of(hits: Sequence[Hit], part: str) -> Iterable[Passage]:

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from google.protobuf.json_format import MessageToDict
 
 from stepwire.v1 import Event, EventBatch, ExecuteRequest, Plan
 from stepwire_server.assistant import create_app
 from stepwire_server.assistant.language import Analysis, analyze
 from stepwire_server.assistant.search import Shelf, load_shelf
-from stepwire_server.engine import values
 from stepwire_server.engine.engine import Engine
 from stepwire_server.journal.memory import MemoryJournal
 
@@ -62,6 +62,6 @@ async def run() -> Run:
                     events += EventBatch.FromString(chunk.data).events
         await engine.drain(1.0)
         await journal.close()
-        return Outcome(events, values.from_value(events[-1].plan_completed.output))
+        return Outcome(events, MessageToDict(events[-1].plan_completed.output))
 
     return execute

@@ -32,7 +32,9 @@ def test_share_of_questions_that_are_understood(understand: Callable[[str], Anal
         for aspect, holds in verdict.items():
             right[aspect] += holds
         if not verdict["all"]:
-            differences = {a: (found[a], _expected(question)[a]) for a in ("intent", "entities", "plan") if not verdict[a]}
+            differences = {
+                a: (found[a], _expected(question)[a]) for a in ("intent", "entities", "plan") if not verdict[a]
+            }
             wrong.append((question["query"], differences))
     _report(right, wrong, total=len(questions))
     assert {aspect: count for aspect, count in right.items() if count < FLOOR[aspect]} == {}
