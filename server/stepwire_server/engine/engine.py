@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 
 from stepwire.errors import (
@@ -25,6 +26,7 @@ from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_executio
 from stepwire_server.engine.executor import Executor, Settings, ended
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.snapshot import first_snapshot
 from stepwire_server.journal import Conflict, ExecutionRecord, Journal
 
 __all__ = ["Engine"]
@@ -89,18 +91,17 @@ class Engine:
             )
         self._accepting += 1
         try:
-            record, created = await self.journal.create(
-                ExecutionRecord(
-                    execution_id=self._new_id(),
-                    tenant=tenant,
-                    request=same.SerializeToString(deterministic=True),
-                    request_id=request.request_id,
-                    session_id=request.session_id,
-                    labels=dict(request.labels),
-                    create_time_ns=self._clock.now_ns(),
-                    state=_first_state(same),
-                )
+            asked = ExecutionRecord(
+                execution_id=self._new_id(),
+                tenant=tenant,
+                request=same.SerializeToString(deterministic=True),
+                request_id=request.request_id,
+                session_id=request.session_id,
+                labels=dict(request.labels),
+                create_time_ns=self._clock.now_ns(),
+                state=_first_state(same),
             )
+            record, created = await self.journal.create(replace(asked, snapshot=first_snapshot(asked)))
         finally:
             self._accepting -= 1
         if not created:
@@ -170,10 +171,8 @@ class Engine:
         records = await self.journal.unfinished()
         for record in records:
             try:
-                fold = await self._fold(record)
-                if fold.ended:
-                    continue
                 claimed = await self.journal.claim(record.execution_id, epoch=record.epoch + 1)
+                fold = await self._fold(claimed)
             except (StepwireError, Conflict) as error:
                 _log.error("execution %s can't be recovered: %s", record.execution_id, error)
                 continue

@@ -6,7 +6,7 @@ from stepwire.v1 import EventBatch, ExecuteRequest, Execution, Plan
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import ExecutionRecord, Journal
 
-__all__ = ["fixed_part", "plan_of", "snapshot_of"]
+__all__ = ["first_snapshot", "fixed_part", "plan_of", "snapshot_of"]
 
 
 def fixed_part(record: ExecutionRecord) -> Execution:
@@ -24,13 +24,16 @@ def fixed_part(record: ExecutionRecord) -> Execution:
 
 def snapshot_of(record: ExecutionRecord) -> Execution:
     """Returns the execution as of the record's last durable event, without its plan."""
-    if record.snapshot:
-        return Execution.FromString(record.snapshot)
+    return Execution.FromString(record.snapshot)
+
+
+def first_snapshot(record: ExecutionRecord) -> bytes:
+    """Returns the encoded snapshot of an execution without events, to be stored with its record."""
     execution = fixed_part(record)
     execution.state = record.state
     execution.attempt_count = 1
     execution.progress.SetInParent()
-    return execution
+    return execution.SerializeToString()
 
 
 async def plan_of(journal: Journal, record: ExecutionRecord) -> Plan | None:
