@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -15,6 +15,8 @@ from google.rpc import code_pb2
 
 import stepwire
 from stepwire import aio, errors
+from stepwire.aio import _Call as LoopedCall
+from stepwire.client import _Call as ThreadedCall
 from stepwire.resume import Patience
 from stepwire.v1 import (
     BuildPlanResponse,
@@ -642,6 +644,25 @@ class TestThreads:
                 thread.join()
         assert seen == [[1, 2, 3]] * 8
 
+    def test_close_while_the_box_is_full(self) -> None:
+        """A call whose thread waits for room ends all the same."""
+        full = threading.Event()
+        cancelled = threading.Event()
+
+        class Endless:
+            def __iter__(self) -> Iterator[EventBatch]:
+                yield from [EventBatch()] * 4
+                full.set()
+                yield EventBatch()
+
+            def cancel(self) -> None:
+                cancelled.set()
+
+        call = ThreadedCall(Endless(), None, release=lambda: None)
+        assert full.wait(10)
+        call.close()
+        assert cancelled.is_set()
+
     def test_closed_client(self, server: ScriptedServer) -> None:
         """A closed client says so."""
         client = stepwire.Client(server.target)
@@ -661,6 +682,26 @@ class TestLoop:
             assert (await anext(run)).sequence == 2
             with pytest.raises(StopAsyncIteration):
                 await anext(run)
+
+    async def test_close_while_the_queue_is_full(self) -> None:
+        """A call whose task waits for room, not for the call, is cancelled too."""
+        full = asyncio.Event()
+        cancelled = asyncio.Event()
+        reads = iter(range(100))
+
+        class Endless:
+            async def read(self) -> EventBatch:
+                if next(reads) == 4:
+                    full.set()
+                return EventBatch()
+
+            def cancel(self) -> None:
+                cancelled.set()
+
+        call = LoopedCall(Endless(), None, release=lambda: None)
+        await full.wait()
+        await call.close()
+        assert cancelled.is_set()
 
     async def test_closed_client(self, server: ScriptedServer) -> None:
         """A closed client says so."""
