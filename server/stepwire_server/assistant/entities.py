@@ -267,7 +267,7 @@ def _nouns(
             claims.add(english, tokens[start].start, tokens[end].end)
         elif german and (token.capital or language == "de"):
             first = _with_adjectives(claims, tokens, index, law=german == "law", phrases=phrases)
-            claims.add(german, first.start, token.end)
+            claims.add(german, first.start, _with_object(tokens, index).end)
 
 
 def _with_adjectives(
@@ -284,6 +284,15 @@ def _with_adjectives(
     if claims.free(before.start, before.end) and (of_state or (before.stem, token.stem) in phrases):
         return before
     return token
+
+
+def _with_object(tokens: tuple[Token, ...], index: int) -> Token:
+    """Returns the last token of a noun's name: an application alone says nothing, "Antrag auf X" is its name."""
+    following = tokens[index + 1 : index + 3]
+    if tokens[index].folded != "antrag" or len(following) < 2 or following[0].folded != "auf":
+        return tokens[index]
+    named = following[1].word and not is_function_word(following[1]) and _german_kind(following[1]) is None
+    return following[1] if named else tokens[index]
 
 
 def _german_kind(token: Token) -> EntityType | None:
@@ -365,15 +374,22 @@ def _place_end(tokens: tuple[Token, ...], index: int) -> Token:
 
 def _names(claims: _Claims, tokens: tuple[Token, ...]) -> None:
     """Adds organisations that only their spelling or their place in the sentence tells: capitals, the seat of X."""
+    shouted = all(token.text.isupper() for token in tokens if token.word)
     for index, token in enumerate(tokens):
         if not token.word or not claims.free(token.start, token.end):
             continue
-        capitals = re.fullmatch(r"[A-ZÄÖÜ]{2,6}|[A-ZÄÖÜ]+&[A-ZÄÖÜ]+", token.text) is not None
-        owner = (
-            index > 1
-            and token.capital
-            and tokens[index - 1].folded in ("von", "of", "bei")
-            and "company" in concept_of(tokens[index - 2].stem)
-        )
-        if (capitals and not all(other.text.isupper() for other in tokens if other.word)) or owner:
+        if re.fullmatch(r"[A-ZÄÖÜ]{2,6}|[A-ZÄÖÜ]+&[A-ZÄÖÜ]+", token.text) and not shouted:
             claims.add("organisation", token.start, token.end)
+        elif index > 1 and token.capital and _is_owner(tokens, index):
+            end = index
+            while end + 1 < len(tokens) and tokens[end + 1].capital and tokens[end + 1].word:
+                end += 1
+            claims.add("organisation", token.start, tokens[end].end)
+
+
+def _is_owner(tokens: tuple[Token, ...], index: int) -> bool:
+    """Whether the word before says that a company's seat, board or the like is this one's."""
+    return tokens[index - 1].folded in _OF and "company" in concept_of(tokens[index - 2].stem)
+
+
+_OF = word_set("von vom der des of bei")

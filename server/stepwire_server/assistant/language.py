@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any, Literal
 
 from .entities import Entity, Vocabulary, find_entities, is_company_form
@@ -226,7 +227,8 @@ def _items(*, words: Sequence[Token], entities: Sequence[Entity], sentence: _Sen
     """Returns what is compared, two at least, or nothing."""
     choice = any(token.folded in ("oder", "or", "als", "than") for token in sentence.words)
     asks = sentence.kind != "statement"
-    if not (sentence.means("compare") or (asks and choice and sentence.means("prefer"))):
+    wanted = sentence.means("compare") or (asks and choice and sentence.means("prefer"))
+    if not wanted and not (sentence.kind in ("statement", "what", "which") and _stand_side_by_side(words, entities)):
         return ()
     for types in (("organisation",), ("document",), ("procedure",), _SUBJECTS, (*_SUBJECTS, "law"), ("location",)):
         named = tuple(dict.fromkeys(entity.text for entity in entities if entity.type in types))
@@ -238,6 +240,15 @@ def _items(*, words: Sequence[Token], entities: Sequence[Entity], sentence: _Sen
         dict.fromkeys(token.text for token in nouns if not any(e.start <= token.start < e.end for e in taken))
     )
     return texts if len(texts) == 2 else ()
+
+
+def _stand_side_by_side(words: Sequence[Token], entities: Sequence[Entity]) -> bool:
+    """Whether two of a kind stand with nothing but "or" and an article between them."""
+    for one, other in pairwise(entity for entity in entities if entity.type in _SUBJECTS):
+        between = [token.folded for token in words if one.end <= token.start < other.start]
+        if one.type == other.type and between and between[0] in ("oder", "or") and _DETERMINERS.issuperset(between[1:]):
+            return True
+    return False
 
 
 def _intent(
@@ -285,7 +296,12 @@ def _intent(
         return "fact"
     if kind == "statement":
         return _intent_of_statement(words, entities=entities, concepts=concepts, known=known)
-    if kind == "what" and means("act", "do") and any(token.folded in _PEOPLE for token in sentence.words):
+    if (
+        kind == "what"
+        and means("act", "do")
+        and not means("consequence")
+        and any(token.folded in _PEOPLE for token in sentence.words)
+    ):
         return "procedure"
     return "fact"
 

@@ -160,6 +160,7 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
         "erlaubt verboten zulässig genehmigungsfrei genehmigungspflichtig verfahrensfrei meldepflichtig Pflicht"
         " Meldepflicht allowed forbidden mandatory permitted"
     ),
+    "consequence": _words("passieren passiert geschehen geschieht drohen droht folgt happen happens"),
     "company": _words(
         "Hauptsitz Firmensitz Sitz Firma Unternehmen Konzern Vorstand Geschäftsführer Chef Gründungsjahr Filiale"
         " Niederlassung headquarters headquarter company founder ceo branch subsidiary"

@@ -56,11 +56,12 @@ _NO_ACT = re.compile(
     ".*"
     + _heads(
         forms="wohnung zeitung kleidung heizung sicherung ordnung satzung bedeutung voraussetzung bedingung"
-        " (?<!er)offnung verwaltung abteilung leistung umgebung erfahrung meinung regelung haftung regierung siedlung"
-        " unterstutzung ausstattung einrichtung (?<!auf)losung stiftung forderung zeichnung beschreibung berechnung begrundung"
-        " erschliessung bevolkerung entfernung (?<!er)richtung (?<!be)werbung entscheidung hoffnung sitzung verfassung"
-        " massigung verpflichtung wahrung spannung sprechung anleitung haltung (?<!um)nutzung zahlung rechnung kurzung"
-        " bearbeitung vorbereitung (?<!aus)stellung"
+        " (?<!er)offnung verwaltung abteilung leistung umgebung erfahrung meinung regelung haftung regierung"
+        " siedlung unterstutzung ausstattung einrichtung (?<!auf)losung stiftung forderung zeichnung"
+        " beschreibung berechnung begrundung erschliessung bevolkerung entfernung (?<!er)richtung"
+        " (?<!be)werbung entscheidung hoffnung sitzung verfassung massigung verpflichtung wahrung spannung"
+        " sprechung anleitung haltung (?<!um)nutzung zahlung rechnung kurzung bearbeitung vorbereitung"
+        " (?<!aus)(?<!frei)stellung",
     )
     + "(?:en|s)?"
 )
@@ -105,7 +106,7 @@ _ENGLISH: Mapping[NounKind, frozenset[str]] = {
     "procedure": word_set(
         "registration registrations deregistration reregistration re-registration renewal formation incorporation"
         " naturalisation naturalization demolition notification adoption liquidation relocation conversion"
-        " marriage divorce termination founding amendment replacement"
+        " marriage divorce termination  amendment replacement"
     ),
     "organisation": word_set(
         "office offices authority authorities chamber court ministry agency department association partnership"

@@ -52,7 +52,10 @@ def test_own_places_are_known(shelf: Shelf) -> None:
 
 def test_markdown_becomes_sections() -> None:
     """Headings make sections; lists, tables and paragraphs are told apart; marks are taken off."""
-    text = "# Titel\n\nEin **Satz** mit [Wort](https://a.example).\n\n## Unterlagen\n\n- eins\n- zwei\n\n| A | B |\n|---|---|\n| 1 | 2 |\n\n### Tiefer\n\nmehr\n"
+    text = (
+        "# Titel\n\nEin **Satz** mit [Wort](https://a.example).\n\n## Unterlagen\n\n- eins\n- zwei\n\n"
+        "| A | B |\n|---|---|\n| 1 | 2 |\n\n### Tiefer\n\nmehr\n"
+    )
     document = parse_document(text, file="a.md")
     assert document.title == "Titel"
     assert [section.title for section in document.sections] == ["", "Unterlagen", "Tiefer"]

@@ -43,7 +43,7 @@ def test_compound_that_begins_with_a_topic_is_found() -> None:
 
 
 def test_other_states_are_left_out() -> None:
-    """A document for another state is no answer; one for the town comes before one for the state, then the general one."""
+    """A document for another state is no answer; the town's comes before the state's, that before the general one."""
     documents = [
         _document("allgemein", topics="Bauantrag"),
         _document("bayern", topics="Bauantrag", places="Bayern"),
