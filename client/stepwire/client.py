@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast
@@ -16,10 +15,9 @@ import grpc
 from google.protobuf.message import Message
 
 from stepwire import requests
-from stepwire.errors import StepwireError
 from stepwire.events import has_ended, is_terminal
 from stepwire.progress import Handler
-from stepwire.requests import METHODS, Method, Span, seconds
+from stepwire.requests import METHODS, Span, seconds
 from stepwire.resume import Finish, Open, Patience, Read, Refuse, pause_before
 from stepwire.run import BaseRun, Source
 from stepwire.transport import ChannelOption, channel_options, error_from_call
@@ -27,11 +25,9 @@ from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
 from stepwire.v1.plan_pb2 import Plan
+from stepwire.wire import Call, End, Link, Wire
 
 __all__ = ["Client", "Run"]
-
-_ROOM = 4
-"""Messages that may wait for the caller. Beyond that flow control holds the server back."""
 
 _Response = TypeVar("_Response", bound=Message)
 
@@ -59,7 +55,7 @@ class Client:
     ) -> None:
         self._timeout = seconds(timeout)
         self._patience = patience or Patience()
-        self._wire = _Wire(target, credentials=credentials, options=channel_options(options))
+        self._wire = Wire(target, credentials=credentials, options=channel_options(options))
         self._lock = threading.Lock()
         self._runs: WeakSet[Run] = WeakSet()
 
@@ -260,8 +256,8 @@ class Run(BaseRun):
     """
 
     def __init__(self, client: Client, source: Source, *, on_event: Handler | None, history: int) -> None:
-        self._call: _Call | None = None
-        self._link: _Link | None = None
+        self._call: Call | None = None
+        self._link: Link | None = None
         super().__init__(
             source,
             on_event=on_event,
@@ -357,7 +353,7 @@ class Run(BaseRun):
                 match call.get(left) if call is not None else None:
                     case EventBatch() as batch:
                         resumption.received(batch, time.monotonic())
-                    case _End(error=error):
+                    case End(error=error):
                         resumption.ended(error, time.monotonic())
                     case None if not self._closed:
                         resumption.silent(time.monotonic())
@@ -387,144 +383,3 @@ class Run(BaseRun):
         call, self._call = self._call, None
         if call is not None:
             call.close()
-
-
-class _End:
-    """The end of a call: None as error for OK."""
-
-    __match_args__ = ("error",)
-
-    def __init__(self, error: StepwireError | None) -> None:
-        self.error = error
-
-
-class _Call:
-    """An open call. A thread reads it into a box with room for a few messages, so that waiting can end in time."""
-
-    def __init__(self, rpc: Any, link: _Link, *, release: Callable[[], None]) -> None:
-        self.link = link
-        self._rpc = rpc
-        self._release = release
-        self._box: deque[EventBatch | _End] = deque()
-        self._changed = threading.Condition()  # with an RLock: a garbage collection may close a call in here
-        self._closed = False
-        # The thread knows the call, never the run: a run that nobody holds any more can go.
-        self._thread = threading.Thread(target=self._read, name="stepwire-read", daemon=True)
-        self._thread.start()
-
-    def get(self, seconds: float) -> EventBatch | _End | None:
-        """Returns what is next, or None after so many seconds, or when closed."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._box or self._closed, seconds)
-            if not self._box or self._closed:
-                return None
-            item = self._box.popleft()
-            self._changed.notify_all()
-            return item
-
-    def close(self) -> None:
-        """Ends the call, and waits for its thread."""
-        with self._changed:
-            if self._closed:
-                return
-            self._closed = True
-            self._changed.notify_all()
-        self._rpc.cancel()
-        if self._thread is not threading.current_thread():
-            self._thread.join()
-        self._release()
-
-    def _read(self) -> None:
-        error: StepwireError | None = None
-        try:
-            for batch in self._rpc:
-                if not self._put(batch):
-                    return
-        except grpc.RpcError:
-            error = error_from_call(self._rpc)
-        self._put(_End(error))
-
-    def _put(self, item: EventBatch | _End) -> bool:
-        with self._changed:
-            self._changed.wait_for(lambda: len(self._box) < _ROOM or self._closed)
-            if not self._closed:
-                self._box.append(item)
-                self._changed.notify_all()
-            return not self._closed
-
-
-class _Link:
-    """A channel, with the number of its open calls."""
-
-    def __init__(self, channel: grpc.Channel) -> None:
-        self.channel = channel
-        self.calls = 0
-
-
-class _Wire:
-    """The connection. A fresh one takes the place of one that is going; the old one closes with its last call."""
-
-    def __init__(
-        self, target: str, *, credentials: grpc.ChannelCredentials | None, options: Iterable[ChannelOption]
-    ) -> None:
-        self._target = target
-        self._credentials = credentials
-        self._options = list(options)
-        self._lock = threading.RLock()
-        self._link: _Link | None = None
-        self._closed = False
-
-    def unary(self, method: Method, request: Message, limit: float) -> Message:
-        link = self._take(None)
-        try:
-            call = link.channel.unary_unary(
-                method.path,
-                request_serializer=type(request).SerializeToString,
-                response_deserializer=method.response.FromString,
-            )
-            return call(request, timeout=max(0.0, limit))
-        finally:
-            self._give(link)
-
-    def stream(self, method: Method, request: Message, *, instead_of: _Link | None) -> _Call:
-        link = self._take(instead_of)
-        try:
-            open_call = link.channel.unary_stream(
-                method.path,
-                request_serializer=type(request).SerializeToString,
-                response_deserializer=EventBatch.FromString,
-            )
-            return _Call(open_call(request), link, release=lambda: self._give(link))
-        except BaseException:
-            self._give(link)
-            raise
-
-    def close(self) -> None:
-        with self._lock:
-            link, self._link = self._link, None
-            self._closed = True
-        if link is not None:
-            link.channel.close()
-
-    def _take(self, instead_of: _Link | None) -> _Link:
-        """Returns the connection for one more call; another one where `instead_of` is the newest."""
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("The client is closed.")
-            link = self._link
-            if link is None or link is instead_of:
-                link = self._link = _Link(self._connect())
-            link.calls += 1
-            return link
-
-    def _give(self, link: _Link) -> None:
-        with self._lock:
-            link.calls -= 1
-            last = link.calls == 0 and link is not self._link
-        if last:
-            link.channel.close()
-
-    def _connect(self) -> grpc.Channel:
-        if self._credentials is None:
-            return grpc.insecure_channel(self._target, options=self._options)
-        return grpc.secure_channel(self._target, self._credentials, options=self._options)

@@ -15,8 +15,7 @@ from google.rpc import code_pb2
 
 import stepwire
 from stepwire import aio, errors
-from stepwire.aio import _Call as LoopedCall
-from stepwire.client import _Call as ThreadedCall
+from stepwire.aio_wire import Call as LoopedCall
 from stepwire.resume import Patience
 from stepwire.v1 import (
     BuildPlanResponse,
@@ -32,6 +31,7 @@ from stepwire.v1 import (
     Step,
     WaitExecutionResponse,
 )
+from stepwire.wire import Call as ThreadedCall
 
 from .scripted import (
     EXECUTION,

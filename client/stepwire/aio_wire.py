@@ -1,0 +1,176 @@
+"""The connection under `stepwire.aio.Client`: calls that a task reads, channels that take over from each other."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+from google.rpc import code_pb2
+
+from stepwire.errors import CallFailed, StepwireError
+from stepwire.requests import Method
+from stepwire.transport import ChannelOption, error_from_call
+from stepwire.v1.execution_pb2 import EventBatch
+
+__all__ = ["Call", "End", "Link", "Wire"]
+
+_ROOM = 4
+"""Messages that may wait for the caller. Beyond that flow control holds the server back."""
+
+
+class End:
+    """The end of a call: None as error for OK."""
+
+    __match_args__ = ("error",)
+
+    def __init__(self, error: StepwireError | None) -> None:
+        self.error = error
+
+
+class Call:
+    """An open call. A task reads it into a queue: a read under a time limit would cancel the call itself."""
+
+    def __init__(self, rpc: Any, link: Link, *, release: Callable[[], None]) -> None:
+        self.link = link
+        self._rpc = rpc
+        self._release = release
+        self._queue: asyncio.Queue[EventBatch | End | None] = asyncio.Queue(_ROOM)
+        self._closed = False
+        # The task knows the call's parts, never the run: a run that nobody holds any more can go.
+        self.task = asyncio.create_task(_read(rpc, self._queue), name="stepwire-read")
+
+    async def get(self, seconds: float) -> EventBatch | End | None:
+        """Returns what is next, or None after so many seconds, or when closed."""
+        if self._closed:
+            return None
+        with contextlib.suppress(asyncio.QueueEmpty):
+            return self._queue.get_nowait()
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._queue.get()
+        except TimeoutError:
+            return None
+
+    def cut(self) -> None:
+        """Ends the call. Its task ends in the next turn of the loop."""
+        if self._closed:
+            return
+        self._closed = True
+        if not self.task.get_loop().is_closed():
+            self._rpc.cancel()
+            self.task.cancel()
+            while not self._queue.empty():
+                self._queue.get_nowait()
+            self._queue.put_nowait(None)
+        self._release()
+
+    async def close(self) -> None:
+        """Ends the call, and waits for its task."""
+        self.cut()
+        await asyncio.gather(self.task, return_exceptions=True)
+
+
+async def _read(rpc: Any, queue: asyncio.Queue[EventBatch | End | None]) -> None:
+    error: StepwireError | None = None
+    try:
+        while (batch := await rpc.read()) is not grpc.aio.EOF:
+            await queue.put(batch)
+    except grpc.aio.AioRpcError as failure:
+        error = error_from_call(failure)
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        error = CallFailed("The call was cancelled.", status_code=code_pb2.CANCELLED)
+    await queue.put(End(error))
+
+
+class Link:
+    """A channel, with the number of its open calls."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self.channel = channel
+        self.calls = 0
+
+
+class Wire:
+    """The connection. A fresh one takes the place of one that is going; the old one closes after its last call."""
+
+    def __init__(
+        self, target: str, *, credentials: grpc.ChannelCredentials | None, options: Iterable[ChannelOption]
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._options = list(options)
+        self._link: Link | None = None
+        self._old: list[Link] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def unary(self, method: Method, request: Message, limit: float) -> Message:
+        link = self._take(None)
+        try:
+            call = link.channel.unary_unary(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+            return await call(request, timeout=max(0.0, limit))
+        finally:
+            self._give(link)
+
+    async def stream(self, method: Method, request: Message, *, instead_of: Link | None) -> Call:
+        link = self._take(instead_of)
+        try:
+            await self._close_idle()
+            open_call = link.channel.unary_stream(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=EventBatch.FromString,
+            )
+            call = Call(open_call(request), link, release=lambda: self._give(link))
+        except BaseException:
+            self._give(link)
+            raise
+        self._tasks.add(call.task)
+        call.task.add_done_callback(self._tasks.discard)
+        return call
+
+    async def close(self) -> None:
+        self._closed = True
+        # Those of loops that were left may still be on their way out.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        links, self._old, self._link = [*self._old, *([self._link] if self._link else [])], [], None
+        for link in links:
+            await link.channel.close()
+
+    def _take(self, instead_of: Link | None) -> Link:
+        """Returns the connection for one more call; another one where `instead_of` is the newest."""
+        if self._closed:
+            raise RuntimeError("The client is closed.")
+        link = self._link
+        if link is None or link is instead_of:
+            if link is not None:
+                self._old.append(link)
+            link = self._link = Link(self._connect())
+        link.calls += 1
+        return link
+
+    def _give(self, link: Link) -> None:
+        link.calls -= 1
+
+    async def _close_idle(self) -> None:
+        idle = [link for link in self._old if not link.calls]
+        self._old = [link for link in self._old if link.calls]
+        for link in idle:
+            await link.channel.close()
+
+    def _connect(self) -> grpc.aio.Channel:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self._target, options=self._options)
+        return grpc.aio.secure_channel(self._target, self._credentials, options=self._options)

@@ -1,0 +1,162 @@
+"""The connection under `stepwire.Client`: calls that a thread reads, channels that take over from each other."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from stepwire.errors import StepwireError
+from stepwire.requests import Method
+from stepwire.transport import ChannelOption, error_from_call
+from stepwire.v1.execution_pb2 import EventBatch
+
+__all__ = ["Call", "End", "Link", "Wire"]
+
+_ROOM = 4
+"""Messages that may wait for the caller. Beyond that flow control holds the server back."""
+
+
+class End:
+    """The end of a call: None as error for OK."""
+
+    __match_args__ = ("error",)
+
+    def __init__(self, error: StepwireError | None) -> None:
+        self.error = error
+
+
+class Call:
+    """An open call. A thread reads it into a box with room for a few messages, so that waiting can end in time."""
+
+    def __init__(self, rpc: Any, link: Link, *, release: Callable[[], None]) -> None:
+        self.link = link
+        self._rpc = rpc
+        self._release = release
+        self._box: deque[EventBatch | End] = deque()
+        self._changed = threading.Condition()  # with an RLock: a garbage collection may close a call in here
+        self._closed = False
+        # The thread knows the call, never the run: a run that nobody holds any more can go.
+        self._thread = threading.Thread(target=self._read, name="stepwire-read", daemon=True)
+        self._thread.start()
+
+    def get(self, seconds: float) -> EventBatch | End | None:
+        """Returns what is next, or None after so many seconds, or when closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._box or self._closed, seconds)
+            if not self._box or self._closed:
+                return None
+            item = self._box.popleft()
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Ends the call, and waits for its thread."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._changed.notify_all()
+        self._rpc.cancel()
+        if self._thread is not threading.current_thread():
+            self._thread.join()
+        self._release()
+
+    def _read(self) -> None:
+        error: StepwireError | None = None
+        try:
+            for batch in self._rpc:
+                if not self._put(batch):
+                    return
+        except grpc.RpcError:
+            error = error_from_call(self._rpc)
+        self._put(End(error))
+
+    def _put(self, item: EventBatch | End) -> bool:
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._box) < _ROOM or self._closed)
+            if not self._closed:
+                self._box.append(item)
+                self._changed.notify_all()
+            return not self._closed
+
+
+class Link:
+    """A channel, with the number of its open calls."""
+
+    def __init__(self, channel: grpc.Channel) -> None:
+        self.channel = channel
+        self.calls = 0
+
+
+class Wire:
+    """The connection. A fresh one takes the place of one that is going; the old one closes with its last call."""
+
+    def __init__(
+        self, target: str, *, credentials: grpc.ChannelCredentials | None, options: Iterable[ChannelOption]
+    ) -> None:
+        self._target = target
+        self._credentials = credentials
+        self._options = list(options)
+        self._lock = threading.RLock()
+        self._link: Link | None = None
+        self._closed = False
+
+    def unary(self, method: Method, request: Message, limit: float) -> Message:
+        link = self._take(None)
+        try:
+            call = link.channel.unary_unary(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=method.response.FromString,
+            )
+            return call(request, timeout=max(0.0, limit))
+        finally:
+            self._give(link)
+
+    def stream(self, method: Method, request: Message, *, instead_of: Link | None) -> Call:
+        link = self._take(instead_of)
+        try:
+            open_call = link.channel.unary_stream(
+                method.path,
+                request_serializer=type(request).SerializeToString,
+                response_deserializer=EventBatch.FromString,
+            )
+            return Call(open_call(request), link, release=lambda: self._give(link))
+        except BaseException:
+            self._give(link)
+            raise
+
+    def close(self) -> None:
+        with self._lock:
+            link, self._link = self._link, None
+            self._closed = True
+        if link is not None:
+            link.channel.close()
+
+    def _take(self, instead_of: Link | None) -> Link:
+        """Returns the connection for one more call; another one where `instead_of` is the newest."""
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("The client is closed.")
+            link = self._link
+            if link is None or link is instead_of:
+                link = self._link = Link(self._connect())
+            link.calls += 1
+            return link
+
+    def _give(self, link: Link) -> None:
+        with self._lock:
+            link.calls -= 1
+            last = link.calls == 0 and link is not self._link
+        if last:
+            link.channel.close()
+
+    def _connect(self) -> grpc.Channel:
+        if self._credentials is None:
+            return grpc.insecure_channel(self._target, options=self._options)
+        return grpc.secure_channel(self._target, self._credentials, options=self._options)
