@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stepwire import Client, to_dict
+from stepwire import Client, Run, to_dict
 
 from .serving import PATIENCE, Gate, Lines, ServerProcess, find_grpcurl
 
@@ -68,24 +68,24 @@ def run(server: ServerProcess, *, reports: int = 10, seconds: float = 2.0) -> Ou
     with Gate() as gate, Client(server.address) as client:
         step = {"id": "a", "operation": "reporting"}
         step["input"] = {"gate": gate.port, "reports": reports, "seconds": seconds}
-        request = {"plan": {"steps": [step]}, "request_id": "arrival"}
+        run = client.execute(plan={"steps": [step]})
+        request = json.dumps({"execution_id": run.execution_id})
         process = subprocess.Popen(
             [
                 find_grpcurl(),
-                *("-plaintext", "-max-time", "60", "-d", json.dumps(request)),
-                *(server.address, "stepwire.v1.ExecutionService/Execute"),
+                *("-plaintext", "-max-time", "60", "-d", request),
+                *(server.address, "stepwire.v1.ExecutionService/WatchExecution"),
             ],
             stdout=subprocess.PIPE,
             text=True,
         )
         lines = Lines(process.stdout)
+        reader = threading.Thread(target=_read_client, args=(run, outcome), daemon=True)
         try:
-            # In the plan, and where the step starts.
-            _await_line(lines, '"operation": "reporting"', times=2)
-            # The same request id and the same request: the client attaches to what grpcurl has started.
-            run = client.execute(plan=request["plan"], request_id="arrival")
-            reader = threading.Thread(target=_read_client, args=(run, outcome, gate), daemon=True)
             reader.start()
+            # In the plan, and where the step starts: then both have all that there is.
+            _await_line(lines, '"operation": "reporting"', times=2)
+            gate.release("a")
             while (line := lines.get()) is not None:
                 if _EMITTED.search(line[1]):
                     outcome.at_grpcurl.append(line[0])
@@ -98,12 +98,10 @@ def run(server: ServerProcess, *, reports: int = 10, seconds: float = 2.0) -> Ou
     return outcome
 
 
-def _read_client(run, outcome: Outcome, gate: Gate) -> None:
+def _read_client(run: Run, outcome: Outcome) -> None:
     for event in run:
         now = time.time()
         match event.WhichOneof("kind"):
-            case "step_started":
-                gate.release("a")
             case "step_progress":
                 outcome.at_client.append(now)
                 outcome.emitted.append(to_dict(event)["data"]["data"]["emitted"])
@@ -132,7 +130,8 @@ def table(outcome: Outcome) -> str:
         late = [f"{1000 * (there - emitted):.1f}" for there in (at_grpcurl, at_client)]
         rows.append([str(number), _clock(emitted), _clock(at_grpcurl), _clock(at_client), *late])
     lines = "\n".join("| " + " | ".join(row) + " |" for row in rows)
-    return f"{lines}\n\nThe step ended at {_clock(outcome.ended)}. Latest: {outcome.maximum:.1f} ms. Median: {outcome.median:.1f} ms."
+    summary = f"Latest: {outcome.maximum:.1f} ms. Median: {outcome.median:.1f} ms."
+    return f"{lines}\n\nThe step ended at {_clock(outcome.ended)}. {summary}"
 
 
 def _clock(moment: float) -> str:

@@ -187,9 +187,7 @@ class Proxy:
             pump.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
 
-    async def _pump(
-        self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, way: Way
-    ) -> None:
+    async def _pump(self, link: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, way: Way) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(_READ):
                 hit = self._hit(link, data, way=way)

@@ -3,9 +3,9 @@
     python -m tests.e2e.resets --events 10000 --resets 100 --seed 7
 
 The events come in bursts of random size, one for each reset. Each reset strikes at a random byte of its burst, on a
-connection whose stream has begun, and none before the client has come further than at the last one. In half of the rounds
-a part of the burst is written while the client is away, so that it finds it when it is back; in half of them the client
-has everything before the next burst.
+connection whose stream has begun, and none before the client has come further than at the last one. In half of the
+rounds a part of the burst is written while the client is away, so that it finds it when it is back; in half of them the
+client has everything before the next burst.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ def _partition(total: int, parts: int, chance: random.Random) -> list[int]:
 
 def table(outcomes: list[Outcome], *, expected: int) -> str:
     """Returns what happened as a Markdown table."""
-    head = ["client", "events", "in order, once", "resets", "connections", "event bytes", "bytes from server", "ratio", "s"]
+    head = ["client", "events", "once, in order", "resets", "connections", "event bytes", "server bytes", "ratio", "s"]
     rows = [
         [
             outcome.client,

@@ -1,4 +1,4 @@
-"""Real servers for tests and programs: the command in a process of its own, and a gate that holds its operations back."""
+"""Real servers for tests and programs: the command in a process of its own, and a gate that holds operations back."""
 
 from __future__ import annotations
 
@@ -12,11 +12,22 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["APPS", "PATIENCE", "REPOSITORY", "Gate", "Lines", "ServerProcess", "command", "find_grpcurl", "paced", "serving", "until"]
+__all__ = [
+    "APPS",
+    "PATIENCE",
+    "REPOSITORY",
+    "Gate",
+    "Lines",
+    "ServerProcess",
+    "command",
+    "find_grpcurl",
+    "paced",
+    "until",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 APPS = Path(__file__).resolve().parent / "apps"
@@ -242,10 +253,3 @@ def paced(gate: Gate, bursts: Sequence[int], **more: Any) -> dict[str, Any]:
     """Returns a plan of one step "a" that reports in bursts which the gate releases: 4 events and the bursts'."""
     step = {"id": "a", "operation": "paced", "input": {"gate": gate.port, "bursts": list(bursts), **more}}
     return {"steps": [step]}
-
-
-@contextlib.contextmanager
-def serving(folder: Path, **how: Any) -> Iterator[ServerProcess]:
-    """A server of the sample app while it lasts."""
-    with ServerProcess(folder, app="sample:app", **how) as server:
-        yield server

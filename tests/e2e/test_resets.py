@@ -12,7 +12,7 @@ from .serving import ServerProcess
 
 @pytest.mark.parametrize("client", ["sync", "aio"])
 async def test_a_stream_outlives_resets(sample: ServerProcess, client: str) -> None:
-    """Through 20 resets each of 2,000 events comes once, in order, the terminal one last, for less than twice the bytes."""
+    """Through 20 resets each of 2,000 events comes once and in order, for less than twice the bytes."""
     seed = random.SystemRandom().randrange(1 << 31)
     print(f"seed {seed}")
     outcome = await resets.run(sample, client=client, events=2000, resets=20, seed=seed)

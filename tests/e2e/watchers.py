@@ -63,7 +63,7 @@ class Outcome:
                 if known.setdefault(sequence, frame) != frame:
                     wrong.append(f"watcher {number}: other bytes for event {sequence}")
             if sequences != list(range(watch.after + 1, expected + 1)):
-                wrong.append(f"watcher {number} (after {watch.after}): {len(sequences)} events, not dense to {expected}")
+                wrong.append(f"watcher {number} after {watch.after}: {len(sequences)} events, not dense to {expected}")
         if sorted(known) != list(range(1, expected + 1)):
             wrong.append(f"all together saw {len(known)} of {expected} events")
         return wrong
@@ -101,7 +101,8 @@ async def run(server: ServerProcess, *, watchers: int, events: int, seed: int) -
     """Runs an execution of so many events with so many watchers."""
     chance = random.Random(seed)
     # A fifth joins before the work begins, a fifth after its end, the others at random bursts.
-    joins = sorted([-1, _BURSTS][i % 2] if i < watchers * 2 // 5 else chance.randrange(_BURSTS) for i in range(watchers))
+    outside = watchers // 5
+    joins = [-1] * outside + [_BURSTS] * outside + [chance.randrange(_BURSTS) for _ in range(watchers - 2 * outside)]
     size, rest = divmod(events - 4, _BURSTS)
     bursts = [size + (i < rest) for i in range(_BURSTS)]
     outcome = Outcome(watches=[])

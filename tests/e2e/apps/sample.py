@@ -46,7 +46,7 @@ async def paced(step: StepContext, gate: int, bursts: list[int], trace: str = ""
 
 @app.operation()
 async def reporting(step: StepContext, gate: int, reports: int = 10, seconds: float = 2.0) -> dict[str, float]:
-    """Work for so many seconds and report evenly, each time with the time of day in `data`. Waits for the gate first."""
+    """Wait for the gate, then work for so many seconds and report evenly, with the time of day in `data`."""
     async with _Turnstile(gate, step) as turnstile:
         await turnstile.wait()
     for number in range(1, reports + 1):
