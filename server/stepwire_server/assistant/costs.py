@@ -135,7 +135,7 @@ def _result(
         total = _span(due) if alternatives else sum(due[1:], due[0])
     return {
         "positions": positions,
-        "base": None if base is None else {"name": base.name, "amount": str(base.value), "assumed": base.assumed},
+        "base": None if base is None else {"name": base.name, "amount": f"{base.value:.2f}", "assumed": base.assumed},
         "base_notes": _base_notes(fees, base=base, language=language, words=words),
         "total": None if total is None else _money(total, language=language, words=words),
         "alternatives": alternatives,

@@ -76,6 +76,9 @@ class Index:
         self.documents = tuple(documents)
         self._gazetteer = gazetteer
         self._names = [_Names(document) for document in self.documents]
+        self._words = [
+            [frozenset(_stem_list(section.text)) for section in document.sections] for document in self.documents
+        ]
         self._states = [frozenset(self._place_keys(document)) for document in self.documents]
         # One connection, used from the event loop's thread and from tests; lookups do not write.
         self._database = sqlite3.connect(":memory:", check_same_thread=False)
@@ -134,7 +137,7 @@ class Index:
             document, names = self.documents[number], self._names[number]
             scope = self._scope(number, place=place, state=state)
             level = max(names.level(words) for words in alternatives)
-            if scope is None or (level == 0 and not (mentions and self._mentions(document, alternatives))):
+            if scope is None or (level == 0 and not (mentions and self._mentions(number, alternatives))):
                 continue
             sections = tuple(document.sections[position] for position in positions if position >= 0)
             rank = {"town": 3, "state": 2, "general": 1, "other": 0}[scope]
@@ -201,13 +204,8 @@ class Index:
             return "state"
         return None if place else "other"
 
-    @staticmethod
-    def _mentions(document: Document, alternatives: Sequence[Sequence[str]]) -> bool:
-        for section in document.sections:
-            words = frozenset(_stem_list(section.text))
-            if any(words.issuperset(wanted) for wanted in alternatives):
-                return True
-        return False
+    def _mentions(self, number: int, alternatives: Sequence[Sequence[str]]) -> bool:
+        return any(words.issuperset(wanted) for words in self._words[number] for wanted in alternatives)
 
 
 class _Names:

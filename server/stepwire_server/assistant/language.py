@@ -25,6 +25,9 @@ Intent = Literal[
 ]
 QuestionType = Literal["what", "how", "how_much", "how_long", "where", "when", "who", "which", "yes_no", "statement"]
 
+_LONGEST = 2000
+_LARGEST = 10**12
+"""Euros; a sum above is not reckoned with."""
 _SUBJECTS = ("document", "procedure", "organisation")
 _AUXILIARY = word_set(
     "ist sind war kann können könnte muss müssen darf dürfen soll sollte will möchte hat habe haben wird werden"
@@ -89,8 +92,9 @@ class Analysis:
 
 
 def analyze(query: str, *, gazetteer: Gazetteer, vocabulary: Vocabulary | None = None) -> Analysis:
-    """Returns what the query asks. `vocabulary`: what the documents are about. Never raises."""
-    query = " ".join(query.split())
+    """Returns what the query asks. `vocabulary`: what the documents are about. Looks at the first 2,000
+    characters. Never raises."""
+    query = " ".join(query[:_LONGEST].split())
     vocabulary = vocabulary or Vocabulary()
     tokens = tokenize(query)
     words = tuple(token for token in tokens if token.word)
@@ -443,7 +447,7 @@ def _parameters(words: Sequence[Token], *, entities: Sequence[Entity], gazetteer
                     place = place or gazetteer.find(entity.text.partition("-")[0])
                     if place is not None and place.state:
                         target |= {"state": place.state, "town": place.name}
-            case "amount" if entity.value:
+            case "amount" if entity.value and Decimal(entity.value) < _LARGEST:
                 parameters.setdefault("amount", Decimal(entity.value))
             case "date" | "law":
                 parameters.setdefault(entity.type, entity.text)

@@ -13,7 +13,12 @@ from stepwire_server import Plan, plan_step
 from .entities import is_company_form
 from .language import Analysis
 
+# What goes into a plan is bounded, whatever the query.
 _NAME = 200
+_SUBJECT = 500
+_TERMS = 100
+_OTHERS = 20
+_ITEMS = 50
 
 # What is searched for first, and how it is put together: aspect, search's name, operation, its name.
 _PAIRS: Mapping[str, tuple[str, str, str, str]] = {
@@ -84,7 +89,8 @@ def _procedure(analysis: Analysis) -> Plan:
 
 def _comparison(analysis: Analysis) -> Plan:
     search = _search_input(analysis)
-    numbered = list(enumerate(analysis.items, 1))
+    items = [item[:_SUBJECT] for item in analysis.items[:_ITEMS]]
+    numbered = list(enumerate(items, 1))
     steps = [
         plan_step(
             f"search_{number}",
@@ -108,8 +114,8 @@ def _comparison(analysis: Analysis) -> Plan:
         plan_step(
             "compare",
             "comparison",
-            name=_name("Compare {subject}", subject=" vs ".join(analysis.items)),
-            input={"items": list(analysis.items), "language": analysis.language},
+            name=_name("Compare {subject}", subject=" vs ".join(items)),
+            input={"items": items, "language": analysis.language},
             depends_on=[f"analyze_{number}" for number, _ in numbered],
         )
     )
@@ -121,11 +127,11 @@ def _pair(analysis: Analysis) -> Plan:
     compose = _compose_input(analysis)
     if analysis.intent == "calculation":
         amount = analysis.parameters.get("amount")
-        compose |= {"terms": list(analysis.terms), **({} if amount is None else {"amount": str(amount)})}
+        compose |= {"terms": list(analysis.terms[:_TERMS]), **({} if amount is None else {"amount": f"{amount:.2f}"})}
     else:
         compose["kind"] = _KINDS[analysis.intent]
         if analysis.intent == "fact":
-            compose["terms"] = list(analysis.terms)
+            compose["terms"] = list(analysis.terms[:_TERMS])
     return Plan(
         steps=[
             plan_step(
@@ -142,9 +148,9 @@ def _pair(analysis: Analysis) -> Plan:
 def _search_input(analysis: Analysis) -> dict[str, Any]:
     parameters = analysis.parameters
     return {
-        "subject": analysis.subject,
+        "subject": analysis.subject[:_SUBJECT],
         "others": _others(analysis),
-        "terms": list(analysis.terms),
+        "terms": list(analysis.terms[:_TERMS]),
         "place": parameters.get("town") or parameters.get("location", ""),
         "state": parameters.get("state", ""),
     }
@@ -153,14 +159,15 @@ def _search_input(analysis: Analysis) -> dict[str, Any]:
 def _others(analysis: Analysis) -> list[str]:
     """Returns what else the query names beside its subject."""
     named = [entity.text for entity in analysis.entities if entity.type in ("document", "procedure", "organisation")]
-    return [name for name in dict.fromkeys(named) if name != analysis.subject]
+    return [name[:_SUBJECT] for name in dict.fromkeys(named) if name != analysis.subject][:_OTHERS]
 
 
 def _compose_input(analysis: Analysis) -> dict[str, Any]:
     forms = [other for other in _others(analysis) if is_company_form(other)]
-    title = " ".join([analysis.subject, *([] if is_company_form(analysis.subject) else forms[:1])])
+    subject = analysis.subject[:_SUBJECT]
+    title = " ".join([subject, *([] if is_company_form(analysis.subject) else forms[:1])])
     return {
-        "subject": analysis.subject,
+        "subject": subject,
         "title": title,
         "place": analysis.parameters.get("location", ""),
         "language": analysis.language,

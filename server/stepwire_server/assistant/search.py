@@ -7,6 +7,7 @@ __all__ = ["PARTS", "Aspect", "Shelf", "load_shelf", "part_of", "stems_of"]
 import functools
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -65,6 +66,7 @@ def part_of(section: Section) -> str:
     return next((part for part, stems in PARTS.items() if words & stems), "")
 
 
+@lru_cache(maxsize=20_000)
 def stems_of(text: str) -> frozenset[str]:
     """Returns the stems of the words with content."""
     parts = (

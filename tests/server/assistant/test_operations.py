@@ -44,6 +44,22 @@ async def test_events_of_a_plan(query: str, run: Run) -> None:
         assert document["title"] in outcome.output["markdown"]
 
 
+@pytest.mark.parametrize(
+    "query",
+    [
+        "Bau" * 600 + "antrag",
+        "Bauantrag " + "wort " * 1500,
+        "Unterschied zwischen " + " und ".join(f"Muster{number} GmbH" for number in range(200)),
+        "Gebühr für Bauantrag bei 999999999999999999999 Euro",
+        "Gebühr für Bauantrag bei 1.2345 Euro",
+        'Bauantrag in "Stuttgart") OR (NEAR*',
+    ],
+)
+async def test_any_understood_query_makes_a_plan_that_runs(query: str, run: Run) -> None:
+    """However long or odd a query is, its plan is a valid one, and runs to its end."""
+    assert (await run(query)).kinds[-1] == "plan_completed"
+
+
 async def test_progress_of_a_step(run: Run) -> None:
     """A step reports 25 % when its agents start and 90 % when they end, in these words."""
     outcome = await run("Wie viel kostet ein Reisepass?")
@@ -67,7 +83,7 @@ async def test_amount_of_the_query_is_reckoned_with(run: Run) -> None:
     """A sum in the query takes the place of the document's example, which is otherwise named as an assumption."""
     given = await run("Wie viel kostet ein Bauantrag in München bei 500.000 Euro Baukosten?")
     assert given.output["total"]["amount"] == "1000.00"
-    assert given.output["base"] == {"name": "Baukosten", "amount": "500000", "assumed": False}
+    assert given.output["base"] == {"name": "Baukosten", "amount": "500000.00", "assumed": False}
     assumed = await run("Wie viel kostet ein Bauantrag in München?")
     assert assumed.output["base"]["assumed"]
     assert "Annahme" in assumed.output["markdown"]
