@@ -1,0 +1,69 @@
+"""README.md's examples run as they stand there."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from .readme import commands, python_block
+from .serving import PATIENCE, ServerProcess, command, find_grpcurl
+
+
+def run(arguments: list[str], folder: Path, **environment: str) -> str:
+    """Runs a command in a folder, and returns what it printed."""
+    done = subprocess.run(
+        arguments,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_operations_of_your_own(tmp_path: Path) -> None:
+    """The app of README.md, in an empty folder, is served and called with the commands that README.md has for it."""
+    served = [arguments for arguments in commands("stepwire-server") if arguments[0] == "serve" and arguments[1:]]
+    assert len(served) == 1, f"README.md serves an app {len(served)} times"
+    app = served[0][1]
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / f"{app.partition(':')[0]}.py").write_text(python_block("@app.operation"), "utf-8")
+    called = [arguments for arguments in commands("stepwire") if "--call" in arguments]
+    by_grpcurl = [arguments for arguments in commands("grpcurl") if any('"call"' in word for word in arguments)]
+    assert called, "README.md does not call its own operations with `stepwire run --call`"
+    assert by_grpcurl, "README.md does not call its own operations with grpcurl"
+    with ServerProcess(tmp_path, app=app, cwd=folder) as server:
+        for arguments in called:
+            printed = run([command("stepwire"), *arguments], folder, STEPWIRE_SERVER=server.address)
+            assert "2/2 steps succeeded" in printed
+            assert "The bank has answered" in printed
+        for arguments in by_grpcurl:
+            given = [server.address if word == "localhost:50051" else word for word in arguments]
+            printed = run([find_grpcurl(), *given], folder)
+            assert '"plan_completed"' in printed
+        listed = run([command("stepwire"), "operations"], folder, STEPWIRE_SERVER=server.address)
+        assert "charge(order_id: string, amount: number)" in listed
+
+
+def test_the_client(assistant: ServerProcess, tmp_path: Path) -> None:
+    """The client's example of README.md, in a program of its own, prints progress to 100 % and then the answer."""
+    block = python_block("from stepwire import Client")
+    assert "localhost:50051" in block
+    program = tmp_path / "example.py"
+    program.write_text(block.replace("localhost:50051", assistant.address), "utf-8")
+    printed = run([sys.executable, "-W", "error", str(program)], tmp_path)
+    assert "100.0 %" in printed
+    assert "# Checkliste: Bauantrag in Stuttgart" in printed
+
+
+def test_every_python_block_parses() -> None:
+    """Each example that README.md marks as Python is Python."""
+    for containing in ("from stepwire import Client", "@app.operation"):
+        ast.parse(python_block(containing))
