@@ -17,7 +17,7 @@ from stepwire.errors import (
     StepwireError,
     Violation,
 )
-from stepwire.v1 import ExecuteRequest, Plan
+from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan
 from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.graph import ID, violations
@@ -40,6 +40,11 @@ def normalised(request: ExecuteRequest) -> ExecuteRequest:
     same.CopyFrom(request)
     for name in ("request_id", "filter", "heartbeat_interval"):
         same.ClearField(name)
+    # Options that are absent, empty or spelled out say the same; languages differ in which they send.
+    if same.options.failure_policy == ExecutionOptions.FAILURE_POLICY_CONTINUE:
+        same.options.ClearField("failure_policy")
+    if not same.options.ByteSize():
+        same.ClearField("options")
     return same
 
 
