@@ -284,7 +284,7 @@ def _intent(
         return "calculation"
     if means("time"):
         return "timeline"
-    if kind == "where" or (means("place") and not means("act")):
+    if kind == "where" or (means("place") and not means("act")) or _asks_for_a_building(sentence):
         return "location"
     if means("responsible"):
         return "fact"
@@ -334,11 +334,17 @@ _MEASURES = word_set("hoch gross alt weit oft breit lang high large big old far 
 def _has_no_noun(sentence: _Sentence) -> bool:
     """Whether "how much" counts nothing that is named, as in "how much is that": then money is meant."""
     counted = sentence.after[1:2] if sentence.words[sentence.asked].folded in ("wie", "how") else sentence.after[:1]
-    return all(is_function_word(token) or (not token.capital and "do" in concept_of(token.stem)) for token in counted)
+    cased = any(token.capital for token in sentence.words[1:])
+    return all(is_function_word(token) or (cased and not token.capital) for token in counted)
 
 
 def _names_tax(words: Sequence[Token]) -> bool:
     return any(re.search(r"(?:steuer|zuschlag|beitrag|bussgeld|tax)$", token.folded) for token in words)
+
+
+def _asks_for_a_building(sentence: _Sentence) -> bool:
+    """Whether a building is what is asked for, as in "in which building"."""
+    return sentence.kind == "which" and any(is_building(token.folded) for token in sentence.after[:1])
 
 
 def _asks_what_it_is(sentence: _Sentence) -> bool:
@@ -410,6 +416,11 @@ def _subject(words: Sequence[Token], *, entities: Sequence[Entity], language: La
     if nouns:
         return nouns[0].text
     acts = [token for token in content if "act" in concept_of(token.stem)]
+    if language == "en" and not acts:
+        # An infinitive: the word behind "to".
+        acts = [
+            token for index, token in enumerate(words) if token in content and index and words[index - 1].folded == "to"
+        ]
     if acts:
         return _infinitive(acts, words)
     for entity in entities:

@@ -125,16 +125,16 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
         "Kontakt Kontaktdaten kontaktieren Telefon Telefonnummer Rufnummer Durchwahl Mail E-Mail Mailadresse"
         " E-Mail-Adresse Ansprechpartner Ansprechpartnerin Ansprechperson anrufen erreichen erreiche erreichbar"
         " Sprechzeiten Sprechstunde Öffnungszeiten Öffnungszeit geöffnet Hotline Fax contact contacts phone"
-        " telephone email e-mail call reach opening hours"
+        " telephone email e-mail call reach"
     ),
     "responsible": _words("zuständig Zuständigkeit zuständige verantwortlich responsible"),
     "place": _words(
-        "Adresse Anschrift Standort Wegbeschreibung Gebäude Straße Stockwerk Etage Zimmer untergebracht befinden"
+        "Adresse Anschrift Standort Wegbeschreibung Straße Stockwerk Etage Zimmer befinden"
         " befindet address located location nearest directions building street floor room situated"
     ),
     "define": _words(
-        "Definition definieren definiere bedeuten bedeutet Bedeutung Begriff erklären erkläre Erklärung verstehen"
-        " versteht Abkürzung Fachbegriff Fachwort stehen steht define meaning mean means explain stand stands"
+        "Definition definieren definiere bedeuten bedeutet Bedeutung Begriff erklären erkläre Erklärung"
+        " Fachbegriff Fachwort define meaning mean means explain stand stands"
         " abbreviation acronym"
     ),
     "need": _words(
@@ -149,11 +149,11 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
         " verlängern verlängere ausstellen eintragen heiraten heirate bauen baue errichten umziehen kündigen"
         " kündige ändern ändere zulassen umschreiben registrieren einbürgern abreißen umbauen ausbauen erneuern"
         " anzeigen umtauschen umnutzen löschen übertragen adoptieren wechseln wechsle melden melde anbauen"
-        " aufstellen abholen apply applying register registering deregister unregister founding renew renewing"
+        " apply applying register registering unregister founding renew renewing"
         " marry build demolish file submit incorporate naturalise naturalize"
     ),
     "do": _words(
-        "machen mache macht tun bekommen bekomme erhalten erhalte stellen stelle kommen komme gehen vorgehen"
+        "machen mache tun bekommen bekomme erhalten erhalte stellen stelle kommen komme gehen vorgehen"
         " anfangen lassen lasse do get obtain start starting set open make go change"
     ),
     "duty": _words(
@@ -193,7 +193,7 @@ FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
         "the a an and or but of in on at to for from by with about between into through i you he she it we they"
         " me my your his her our their is are was were be been am has have had do does did can could must may"
         " might shall should will would not no what which who whom whose when where why how much many long there"
-        " this that these those if than s re ll please obliged allowed permitted just any some as also new one two"
+        " this that these those if than s re ll please allowed permitted any some as also new one two"
         " three need want"
     ),
 }

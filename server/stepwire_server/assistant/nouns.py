@@ -60,7 +60,7 @@ _NO_ACT = re.compile(
         " siedlung unterstutzung ausstattung einrichtung (?<!auf)losung stiftung forderung zeichnung"
         " beschreibung berechnung begrundung erschliessung bevolkerung entfernung (?<!er)richtung"
         " (?<!be)werbung entscheidung hoffnung sitzung verfassung massigung verpflichtung wahrung spannung"
-        " sprechung anleitung haltung (?<!um)nutzung zahlung rechnung kurzung bearbeitung vorbereitung"
+        " sprechung anleitung haltung (?<!um)nutzung zahlung rechnung bearbeitung vorbereitung"
         " (?<!aus)(?<!frei)stellung",
     )
     + "(?:en|s)?"
