@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
+from urllib.parse import quote
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -26,6 +27,7 @@ from stepwire.errors import (
     RequestIncomplete,
     RequestMalformed,
     StepwireError,
+    StorageFull,
     status_from_error,
 )
 
@@ -38,6 +40,15 @@ MAX_REQUEST_BYTES = 4 << 20
 
 BODY_SECONDS = 30.0
 """How long a request's body may take to come."""
+
+_STORAGE_RETRY = timedelta(seconds=10)
+"""What RetryInfo says while the disk is full."""
+
+_MESSAGE_BYTES = 1_800
+"""Bytes of a status' message on the wire. Peers refuse trailers above 8 KiB, some of them at random."""
+
+_SAFE = "".join(map(chr, range(0x20, 0x7F))).replace("%", "")
+"""What gRPC does not percent-encode."""
 
 Request = TypeVar("Request", bound=Message)
 
@@ -114,7 +125,7 @@ class Envelope(Generic[Request]):
             self._admit()
             await self._run(request, Call(context))
         except StepwireError as error:
-            return status_from_error(error)
+            return _status(error)
         except PeerGone:
             return None
         except asyncio.CancelledError:
@@ -122,9 +133,9 @@ class Envelope(Generic[Request]):
                 # The caller left, or the server stops. Swallowing this would leak.
                 raise
             # Something within was cancelled that is not this call: without a status the caller would hang for ever.
-            return status_from_error(_bug(f"{self.name}: a CancelledError escaped"))
+            return _status(_bug(f"{self.name}: a CancelledError escaped"))
         except Exception:
-            return status_from_error(_bug(f"{self.name} failed", exception=True))
+            return _status(_bug(f"{self.name} failed", exception=True))
         return None
 
     async def _read(self, context: aio.ServicerContext[Any, Any]) -> Request:
@@ -147,6 +158,19 @@ class Envelope(Generic[Request]):
         except DecodeError:
             name = self._request_type.DESCRIPTOR.full_name
             raise RequestMalformed(f"the bytes are not a {name}, or it is nested too deep") from None
+
+
+def _status(error: StepwireError) -> status_pb2.Status:
+    if isinstance(error, StorageFull) and error.retry_after is None:
+        error.retry_after = _STORAGE_RETRY
+    status = status_from_error(error)
+    # The message travels twice: in the details, and percent-encoded, where a byte that is not ASCII takes three.
+    text = status.message
+    while len(quote(text, safe=_SAFE)) > _MESSAGE_BYTES:
+        text = text[: len(text) * 7 // 8]
+    if text != status.message:
+        status.message = text + "..."
+    return status
 
 
 def _bug(text: str, *, exception: bool = False) -> InternalError:

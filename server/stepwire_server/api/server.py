@@ -117,12 +117,7 @@ class Server:
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
-        host = self.options.listen.rpartition(":")[0]
-        try:
-            port = server.add_insecure_port(self.options.listen)
-        except RuntimeError as error:
-            raise ListenError(f"can't listen on {self.options.listen}: {error}") from None
-        self.address = f"{host}:{port}"
+        self.address = _listen(server, self.options.listen)
         recovered = await self.engine.recover()
         if recovered:
             _log.info("took over %d executions that had not ended", recovered)
@@ -151,3 +146,18 @@ class Server:
 
     async def __aexit__(self, *_: object) -> None:
         await asyncio.shield(self.stop())
+
+
+def _listen(server: aio.Server, address: str) -> str:
+    """Returns where the server listens. Raises ListenError."""
+    host, _, port = address.rpartition(":")
+    # grpc would take 99999 for 34463, and a host without a port for one with 443.
+    if not host or (host != "unix" and not (port.isascii() and port.isdecimal() and int(port) <= 65_535)):
+        raise ListenError(f"can't listen on {address!r}: it is not HOST:PORT")
+    try:
+        taken = server.add_insecure_port(address)
+    except RuntimeError:
+        raise ListenError(
+            f"can't listen on {address!r}: it is in use, or it is not an address of this machine"
+        ) from None
+    return address if host == "unix" else f"{host}:{taken}"

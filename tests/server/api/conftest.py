@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -60,6 +60,17 @@ async def settled(before: set[asyncio.Task[Any]]) -> None:
                 await asyncio.wait(left, timeout=0.1)
     except TimeoutError:
         pytest.fail(f"tasks are left: {left}")
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Returns when the condition holds; fails after 5 s. For what ends by itself and tells nobody."""
+    loop = asyncio.get_running_loop()
+    until = loop.time() + 5
+    while not condition():
+        assert loop.time() < until, "it never came"
+        turn = asyncio.Event()
+        loop.call_later(0.005, turn.set)
+        await turn.wait()
 
 
 @pytest.fixture(params=["memory", "sqlite"])

@@ -66,6 +66,16 @@ def create_app(gate: Gate) -> App:
         await gate.wait()
         return "opened"
 
+    @app.operation("stubborn")
+    async def stubborn() -> None:
+        """Wait, and go on waiting when it is cancelled, until the test opens the gate."""
+        while not gate.opened.is_set():
+            try:
+                await gate.wait()
+            except asyncio.CancelledError:
+                await gate.opened.wait()
+                raise
+
     @app.operation("chatter")
     async def chatter(step: StepContext, count: int, size: int = 8) -> int:
         """Say much."""

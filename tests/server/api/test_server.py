@@ -1,0 +1,203 @@
+"""The server as a whole: it comes up once on its port, tells who asks how it is, and goes without losing anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from stepwire.v1 import (
+    EventBatch,
+    ExecuteRequest,
+    ExecutionState,
+    GetExecutionRequest,
+    WaitExecutionRequest,
+    WatchExecutionRequest,
+)
+from stepwire_server.api.server import ListenError, Options, Server
+from stepwire_server.journal import JournalLocked, MemoryJournal, SqliteJournal
+
+from .conftest import Call, Serve, eventually, settled
+from .raw import RawCaller, framed
+from .shop import BLOCKED, QUICK, Caller, Gate, chatter, create_app, receive, refusal
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.mark.parametrize("service", ["", "stepwire.v1.ExecutionService"])
+async def test_health(service: str, caller: Caller) -> None:
+    """Health answers for the server and for the service."""
+    stub = health_pb2_grpc.HealthStub(caller.channel)
+    answer = await stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+
+    assert answer.status == SERVING
+
+
+async def test_reflection(caller: Caller) -> None:
+    """Reflection names the service, and gives its file with what that imports."""
+    stub = reflection_pb2_grpc.ServerReflectionStub(caller.channel)
+
+    async def questions() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        yield reflection_pb2.ServerReflectionRequest(file_containing_symbol="stepwire.v1.ExecutionService")
+
+    answers = [answer async for answer in stub.ServerReflectionInfo(questions(), timeout=10)]
+    names = {service.name for service in answers[0].list_services_response.service}
+    assert {"stepwire.v1.ExecutionService", "grpc.health.v1.Health"} <= names
+    files = answers[1].file_descriptor_response.file_descriptor_proto
+    assert any(b"stepwire/v1/execution_service.proto" in file for file in files)
+
+
+async def test_two_servers_on_one_port(server: Server, gate: Gate, tmp_path: Path) -> None:
+    """A second server on a port that is taken is refused with the address, and lets go of its journal."""
+    before = asyncio.all_tasks()
+    path = tmp_path / "journal.db"
+    second = Server(create_app(gate).catalog(), SqliteJournal(path), Options(listen=server.address))
+    with pytest.raises(ListenError, match=server.address):
+        await second.start()
+    await settled(before)
+
+    third = Server(create_app(gate).catalog(), SqliteJournal(path))
+    await third.start()
+    await third.stop()
+
+
+async def test_two_servers_on_one_journal(serve: Serve, gate: Gate, tmp_path: Path) -> None:
+    """A second server on a journal that is open is refused, and takes no port."""
+    await serve(SqliteJournal(tmp_path / "journal.db"))
+    second = Server(create_app(gate).catalog(), SqliteJournal(tmp_path / "journal.db"))
+
+    with pytest.raises(JournalLocked, match="open in another server"):
+        await second.start()
+    assert second.address == ""
+
+
+async def test_an_address_that_is_none(gate: Gate) -> None:
+    """An address that can't be listened on is refused with its text."""
+    for address in ("127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:", "host.invalid:1", "127.0.0.1", "", ":1"):
+        server = Server(create_app(gate).catalog(), MemoryJournal(), Options(listen=address))
+        with pytest.raises(ListenError, match=re.escape(repr(address))):
+            await server.start()
+
+
+async def test_ipv6(gate: Gate) -> None:
+    """An IPv6 address is given back in a form that can be called."""
+    async with Server(create_app(gate).catalog(), MemoryJournal(), Options(listen="[::1]:0")) as server:
+        assert server.address.startswith("[::1]:")
+        caller = Caller(server.address)
+        await caller.run(QUICK)
+        await caller.close()
+
+
+async def test_stop_without_start_and_twice(gate: Gate) -> None:
+    """Stopping a server that never started, or has stopped, does nothing."""
+    server = Server(create_app(gate).catalog(), MemoryJournal())
+    await server.stop()
+    await server.start()
+    await server.stop()
+    await server.stop()
+
+
+# -- drain
+
+
+async def test_drain(serve: Serve, call_with: Call, gate: Gate) -> None:
+    """Streams are told DRAINING and end OK, new calls are refused with it, health says so; a running step may end."""
+    before = asyncio.all_tasks()
+    server = await serve(drain_grace=30.0)
+    caller = call_with(server)
+    health = health_pb2_grpc.HealthStub(caller.channel)
+    execution = await caller.start(BLOCKED)
+    watch = WatchExecutionRequest(execution_id=execution.execution_id)
+    streams = [caller.open("WatchExecution", watch) for _ in range(3)]
+    streams.append(caller.open("Execute", ExecuteRequest(query="slow")))
+    wait = caller.open("WaitExecution", WaitExecutionRequest(execution_id=execution.execution_id))
+    for call in streams:
+        await receive(call)
+    await eventually(lambda: server.streams.open == 5)
+    await gate.waiting.wait()
+    states = health.Watch(health_pb2.HealthCheckRequest())
+    assert (await states.read()).status == SERVING
+
+    stopping = asyncio.create_task(server.stop())
+    for call in streams:
+        last = None
+        while (raw := await receive(call)) is not None:
+            last = EventBatch.FromString(raw)
+        assert last is not None
+        assert last.notice == EventBatch.NOTICE_DRAINING
+        assert await call.code() is grpc.StatusCode.OK
+    await receive(wait)
+    refused = await refusal(wait)
+    assert refused is not None
+    assert (refused.code, refused.error.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+    for method, request in (
+        ("Execute", ExecuteRequest(plan=QUICK)),
+        ("WatchExecution", watch),
+        ("GetExecution", GetExecutionRequest(execution_id=execution.execution_id)),
+        ("WatchExecutions", b""),
+    ):
+        refused = await caller.refused(method, request)
+        assert (refused.code, refused.error.reason) == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
+        assert refused.error.retry_after is not None
+    assert (await states.read()).status == NOT_SERVING
+    for service in ("", "stepwire.v1.ExecutionService"):
+        assert (await health.Check(health_pb2.HealthCheckRequest(service=service))).status == NOT_SERVING
+    assert not stopping.done()
+    states.cancel()
+
+    gate.opened.set()
+    async with asyncio.timeout(10):
+        await stopping
+    await caller.close()
+    await settled(before)
+
+
+async def test_stop_with_a_watcher_that_never_reads(serve: Serve, call_with: Call) -> None:
+    """A watcher that never reads, and a call whose body never comes, do not keep a server from stopping."""
+    before = asyncio.all_tasks()
+    server = await serve()
+    caller = call_with(server)
+    ended = await caller.run(chatter(2_000, size=10_000))
+    async with RawCaller(server.address, reads=False) as raw:
+        stalled = raw.open("WatchExecution", framed(WatchExecutionRequest(execution_id=ended.execution_id)))
+        await stalled.begun.wait()
+        raw.open("StartExecution", end=False)
+        async with asyncio.timeout(10):
+            await server.stop()
+    await caller.close()
+    await settled(before)
+
+
+async def test_a_drained_execution_goes_on(serve: Serve, call_with: Call, gate: Gate, tmp_path: Path) -> None:
+    """What had not ended when the server stopped ends after a start on the same journal, and its stream joins."""
+    path = tmp_path / "journal.db"
+    first = await serve(SqliteJournal(path))
+    caller = call_with(first)
+    call = caller.open("Execute", ExecuteRequest(plan=BLOCKED))
+    seen = [EventBatch.FromString(await receive(call) or b"")]
+    await gate.waiting.wait()
+    await eventually(lambda: bool(first.streams.open))
+    stopping = asyncio.create_task(first.stop())
+    while (raw := await receive(call)) is not None:
+        seen.append(EventBatch.FromString(raw))
+    await stopping
+    assert seen[-1].notice == EventBatch.NOTICE_DRAINING
+
+    gate.opened.set()
+    caller = call_with(await serve(SqliteJournal(path)))
+    request = WatchExecutionRequest(execution_id=seen[0].execution.execution_id, after_sequence=seen[-1].sequence)
+    rest = await caller.stream("WatchExecution", request)
+    assert rest[0].after_sequence == seen[-1].sequence
+    events = [event for batch in (*seen, *rest) for event in batch.events]
+    assert [event.sequence for event in events] == list(range(1, len(events) + 1))
+    assert events[-1].WhichOneof("kind") == "plan_completed"
+    ended = await caller.get(request.execution_id)
+    assert (ended.state, ended.attempt_count) == (ExecutionState.EXECUTION_STATE_COMPLETED, 2)
