@@ -120,9 +120,12 @@ def error_text(error: StepwireError, *, server: str) -> str:
 
 
 def _parameters(schema: dict[str, Any]) -> str:
-    # A Struct has no order of its own.
-    required = schema.get("required", [])
-    properties = sorted(schema.get("properties", {}).items(), key=lambda entry: (entry[0] not in required, entry[0]))
+    # A Struct has no order of its own. What is required is listed in the signature's, the rest follows by name.
+    required = list(schema.get("required", []))
+    places = {name: place for place, name in enumerate(required)}
+    properties = sorted(
+        schema.get("properties", {}).items(), key=lambda entry: (places.get(entry[0], len(places)), entry[0])
+    )
     return ", ".join(
         f"{name}: {value.get('type', 'any') if isinstance(value, dict) else 'any'}" + ("" if name in required else "?")
         for name, value in properties
