@@ -21,8 +21,8 @@ from typing import Any, TypeVar
 
 from stepwire.v1 import OutputRef, Plan, Retry, Step
 from stepwire.values import to_struct
-from stepwire_server.engine.graph import ID, retry_violations
-from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style
+from stepwire_server.engine.graph import ID, MAX_SPAN_NS, retry_violations
+from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style, for_thread
 
 __all__ = ["App", "output_of", "plan_step"]
 
@@ -65,25 +65,31 @@ class App:
 
         `timeout`: seconds one attempt may take. `retry`: how often to try; a step may say otherwise. `at_most_once`:
         the step is on disk as started before the function is called, and is never tried again; Raises ValueError where
-        retry says otherwise.
+        retry says otherwise. Raises TypeError for a function whose parameters can't be checked or given by name.
         """
 
+        _refuse_function(name, "operation")
+
         def register(function: F) -> F:
-            called = name or function.__name__
+            called = _name(name, function)
             self._check_name("operation", called, self._operations)
-            if timeout is not None and timeout <= 0:
-                raise ValueError(f"operation {called!r}: timeout is {timeout}; it must be above 0")
+            if timeout is not None and not 0 < timeout <= MAX_SPAN_NS / 1e9:
+                raise ValueError(f"operation {called!r}: timeout is {timeout}; it must be above 0 and at most 366 days")
             if retry is not None:
                 for field, problem in retry_violations(retry, "retry"):
                     raise ValueError(f"operation {called!r}: {field} {problem}")
                 if at_most_once and retry.attempts > 1:
                     raise ValueError(f"operation {called!r} runs at most once; retry.attempts must be 1")
+            try:
+                style = Style.of(function)
+            except TypeError as error:
+                raise TypeError(f"operation {called!r}: {error}") from None
             self._operations[called] = Operation(
                 name=called,
                 function=function,
                 description=inspect.getdoc(function) or "",
                 signature=Signature(function, name=f"operation {called!r}"),
-                style=Style.of(function),
+                style=style,
                 retry=retry,
                 timeout=None if timeout is None else timedelta(seconds=timeout),
                 at_most_once=at_most_once,
@@ -98,9 +104,13 @@ class App:
         Its parameters are the plan's input.
         """
 
+        _refuse_function(name, "plan")
+
         def register(function: F) -> F:
-            called = name or function.__name__
+            called = _name(name, function)
             self._check_name("plan", called, self._plans)
+            if Style.of(function) == Style.GENERATOR:
+                raise TypeError(f"plan {called!r}: a generator can't make a plan; return it")
             self._plans[called] = NamedPlan(
                 name=called,
                 function=function,
@@ -140,7 +150,7 @@ class App:
             if inspect.iscoroutinefunction(function):
                 await function(given)
             else:
-                await asyncio.to_thread(function, given)
+                await asyncio.to_thread(for_thread(function), given)
 
     def catalog(self) -> Catalog:
         """Returns all that the app can do now."""
@@ -200,8 +210,20 @@ def output_of(step_id: str, json_pointer: str = "") -> OutputRef:
     return OutputRef(step_id=step_id, json_pointer=json_pointer)
 
 
+def _refuse_function(name: object, noun: str) -> None:
+    if callable(name):
+        raise TypeError(f"write @app.{noun}() with parentheses: what stands in them is the {noun}'s name")
+
+
+def _name(name: str | None, function: Callable[..., Any]) -> str:
+    called = name or getattr(function, "__name__", "")
+    if not called:
+        raise TypeError(f"{function!r} has no name of its own; give it one")
+    return called
+
+
 def _in_thread(function: Callable[[str], Plan]) -> Callable[[str], Awaitable[Plan]]:
     async def plan(query: str) -> Plan:
-        return await asyncio.to_thread(function, query)
+        return await asyncio.to_thread(for_thread(function), query)
 
     return plan

@@ -20,7 +20,7 @@ from stepwire.errors import (
 from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan
 from stepwire.values import to_python
 from stepwire_server.engine import values
-from stepwire_server.engine.graph import ID, violations
+from stepwire_server.engine.graph import ID, MAX_SPAN_NS, violations
 from stepwire_server.engine.operation import Catalog
 
 __all__ = ["MAX_LABELS", "MAX_QUERY", "check_request", "normalised", "plan_problem", "query_violations"]
@@ -129,7 +129,7 @@ def _form(request: ExecuteRequest) -> list[Violation]:
     if options.max_parallel_steps < 0:
         found.append(Violation("options.max_parallel_steps", f"is {options.max_parallel_steps}; 0 or more is allowed"))
     for name in ("time_limit", "cancel_if_unwatched_for"):
-        if options.HasField(name) and not 0 < getattr(options, name).ToNanoseconds() <= 366 * 86400 * 10**9:  # type: ignore[arg-type]
+        if options.HasField(name) and not 0 < getattr(options, name).ToNanoseconds() <= MAX_SPAN_NS:  # type: ignore[arg-type]
             found.append(Violation(f"options.{name}", "must be above 0 and at most 366 days"))
     if options.failure_policy not in options.FailurePolicy.values():
         found.append(Violation("options.failure_policy", f"{options.failure_policy} is not known"))

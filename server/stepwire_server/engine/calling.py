@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import functools
 from collections.abc import Mapping
 from concurrent.futures import Executor as ThreadPool
 from typing import Any
@@ -17,9 +18,9 @@ from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, running_step
 from stepwire_server.engine.fold import Fold
-from stepwire_server.engine.operation import Operation, Style
+from stepwire_server.engine.operation import Operation, Style, for_thread
 
-__all__ = ["AttemptFailed", "call", "input_of", "results_of"]
+__all__ = ["AttemptFailed", "call", "describe", "input_of", "results_of", "simulate"]
 
 
 class AttemptFailed(Exception):
@@ -84,6 +85,16 @@ def results_of(step: Step, fold: Fold) -> Mapping[str, Any]:
     return {name: to_python(output) for name, output in outputs.items() if output is not None}
 
 
+def describe(error: BaseException) -> str:
+    """Returns an exception's class and text, whatever its own __str__ does, as text that can be sent."""
+    name = type(error).__name__
+    try:
+        text = str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        text = "(its text can't be had)"
+    return f"{name}: {text}" if text else name
+
+
 def _places(error: InputInvalid) -> str:
     return "; ".join(f"{field} {problem}" for field, problem in error.violations)
 
@@ -122,19 +133,20 @@ async def _report(context: StepContext, item: Any) -> None:
 async def _in_thread(
     operation: Operation, context: StepContext, arguments: Mapping[str, Any], threads: ThreadPool
 ) -> Any:
-    loop = asyncio.get_running_loop()
-    blocking = BlockingStepContext(context, loop)
+    blocking = context.blocking()
     inherited = contextvars.copy_context()
     inherited.run(running_step.set, blocking)
-    work = loop.run_in_executor(
-        threads, lambda: inherited.run(operation.function, *_first(operation, blocking), **arguments)
-    )
+    function = functools.partial(for_thread(operation.function), *_first(operation, blocking), **arguments)
+    job = threads.submit(inherited.run, function)
+    work = asyncio.wrap_future(job)
     try:
         return await asyncio.shield(work)
     except asyncio.CancelledError:
         # A thread can't be cancelled: its next word to the step raises, and the attempt has ended when the thread has.
+        # Where none was free yet, the operation is not called any more.
         context.close("the step was cancelled")
-        await asyncio.wait({work})
-        if not work.cancelled():
-            work.exception()
+        if not job.cancel():
+            await asyncio.wait({work})
+            if not work.cancelled():
+                work.exception()
         raise

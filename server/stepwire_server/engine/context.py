@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal
@@ -42,13 +43,16 @@ class Result:
 
 def current_step() -> StepContext | BlockingStepContext:
     """Returns the context of the step that this code runs in, from anywhere below its operation: in tasks that it
-    started, in `asyncio.to_thread`. (A bare `threading.Thread` inherits no context: run
+    started, and in `asyncio.to_thread`, where the methods block. (A bare `threading.Thread` inherits no context: run
     `contextvars.copy_context().run` in it.) Raises LookupError outside of a step.
     """
     try:
-        return running_step.get()
+        step = running_step.get()
     except LookupError:
         raise LookupError("no step runs here; current_step() works below an operation's call") from None
+    if isinstance(step, StepContext) and not step.is_here():
+        return step.blocking()
+    return step
 
 
 class StepContext:
@@ -65,6 +69,7 @@ class StepContext:
 
     __slots__ = (
         "_closed",
+        "_loop",
         "_offsets",
         "_recorder",
         "_results",
@@ -89,7 +94,8 @@ class StepContext:
         results: Callable[[], Mapping[str, Any]],
     ) -> None:
         self._recorder = recorder
-        self._results = results
+        self._loop = asyncio.get_running_loop()
+        self._results = functools.cache(results)
         self._offsets: dict[str, int] = {}
         self._closed = ""
         self.execution_id = execution_id
@@ -244,6 +250,17 @@ class StepContext:
     def closed(self) -> str:
         """Why nothing more can be said; empty while it can."""
         return self._closed
+
+    def is_here(self) -> bool:
+        """Returns whether this code runs in the event loop of the step, so that it may await its methods."""
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    def blocking(self) -> BlockingStepContext:
+        """Returns the same step for code in another thread."""
+        return BlockingStepContext(self, self._loop)
 
     def _event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
         event = Event(step_id=self.id, step_name=self.name, attempt=self.attempt, message=message)

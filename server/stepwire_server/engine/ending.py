@@ -5,12 +5,20 @@ from __future__ import annotations
 from google.protobuf import duration_pb2, struct_pb2
 from google.rpc import status_pb2
 
-from stepwire.errors import LimitSize
-from stepwire.v1 import Event
+from stepwire.errors import ExecutionEnded, LimitSize
+from stepwire.v1 import Event, ExecutionState
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.recorder import Recorder
 
-__all__ = ["record_cancelled", "record_completed", "record_failed"]
+__all__ = ["ended", "record_cancelled", "record_completed", "record_failed"]
+
+
+def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
+    """Returns the error for a call that comes after the end."""
+    name = ExecutionState.Name(state).removeprefix("EXECUTION_STATE_")
+    return ExecutionEnded(
+        f"execution {execution_id} has ended: {name}", metadata={"state": name, "execution_id": execution_id}
+    )
 
 
 def record_completed(recorder: Recorder) -> None:

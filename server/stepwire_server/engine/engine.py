@@ -6,13 +6,17 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 from stepwire.errors import (
     Draining,
+    ExecutionEnded,
     ExecutionNotFound,
+    JournalDamaged,
+    JournalUnavailable,
     LimitExecutions,
     NoPlanner,
     PlanInvalid,
@@ -23,11 +27,14 @@ from stepwire.errors import (
 from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
 from stepwire_server.engine.acceptance import check_request, normalised, plan_problem, query_violations
 from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_execution_id
-from stepwire_server.engine.executor import Executor, Settings, ended
+from stepwire_server.engine.ending import ended
+from stepwire_server.engine.executor import Executor, Settings
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.planning import ask_planner
+from stepwire_server.engine.recorder import RecorderClosed
 from stepwire_server.engine.snapshot import first_snapshot
-from stepwire_server.journal import Conflict, ExecutionRecord, Journal
+from stepwire_server.journal import ENDED, Conflict, ExecutionRecord, Journal
 
 __all__ = ["Engine"]
 
@@ -65,7 +72,8 @@ class Engine:
         self._watchers: dict[str, int] = {}
         self._unwatched: dict[str, Timer] = {}
         self._draining = False
-        self._accepting = 0
+        self._accepting: set[asyncio.Task[tuple[ExecutionRecord, bool]]] = set()
+        self._abandoned: set[asyncio.Task[Any]] = set()
 
     # -- accepting
 
@@ -85,29 +93,35 @@ class Engine:
                 return _attached(known, same)
         if self._draining:
             raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
-        if len(self._live) + self._accepting >= self.max_executions:
+        if len(self._live) + len(self._accepting) >= self.max_executions:
             raise LimitExecutions(
                 f"{self.max_executions:,} executions run already; try again later", retry_after=timedelta(seconds=1)
             )
-        self._accepting += 1
-        try:
-            asked = ExecutionRecord(
-                execution_id=self._new_id(),
-                tenant=tenant,
-                request=same.SerializeToString(deterministic=True),
-                request_id=request.request_id,
-                session_id=request.session_id,
-                labels=dict(request.labels),
-                create_time_ns=self._clock.now_ns(),
-                state=_first_state(same),
-            )
-            record, created = await self.journal.create(replace(asked, snapshot=first_snapshot(asked)))
-        finally:
-            self._accepting -= 1
-        if not created:
-            return _attached(record, same)
-        self._start(record, Fold(create_ns=record.create_time_ns, planning=_plans(same)))
-        return record
+        # In a task of its own: a caller that is gone must not leave a stored execution that nobody runs.
+        task = asyncio.create_task(self._create(request, same, tenant), name="accept")
+        self._accepting.add(task)
+        task.add_done_callback(self._accepting.discard)
+        task.add_done_callback(_take_exception)
+        record, created = await asyncio.shield(task)
+        return record if created else _attached(record, same)
+
+    async def _create(self, request: ExecuteRequest, same: ExecuteRequest, tenant: str) -> tuple[ExecutionRecord, bool]:
+        """Stores an execution and begins it, unless the request id is known by now."""
+        asked = ExecutionRecord(
+            execution_id=self._new_id(),
+            tenant=tenant,
+            request=same.SerializeToString(deterministic=True),
+            request_id=request.request_id,
+            session_id=request.session_id,
+            labels=dict(request.labels),
+            create_time_ns=self._clock.now_ns(),
+            state=_first_state(same),
+        )
+        record, created = await self.journal.create(replace(asked, snapshot=first_snapshot(asked)))
+        # Where the server began to drain meanwhile, the next start takes the execution up.
+        if created and not self._draining:
+            self._start(record, Fold(create_ns=record.create_time_ns, planning=_plans(same)))
+        return record, created
 
     async def build_plan(self, query: str) -> Plan:
         """Returns the plan for a query and runs nothing. Raises QueryNotUnderstood, NoPlanner, RequestMalformed."""
@@ -116,7 +130,7 @@ class Engine:
             raise RequestMalformed(f"query {found[0].description}", violations=found)
         if self.catalog.planner is None:
             raise NoPlanner(f"the app {self.catalog.app!r} has no planner; send a plan or a call")
-        plan = await self.catalog.planner(query)
+        plan = await ask_planner(self.catalog.planner, query)
         problem = plan_problem(plan, self.catalog)
         if problem is not None:
             raise PlanInvalid(
@@ -159,25 +173,52 @@ class Engine:
             record = await self.get(execution_id)
             executor = self._live.get(execution_id)
             if executor is None:
-                raise ended(execution_id, record.state)
-        sequence = executor.cancel(actor=actor, reason=reason)
-        await executor.recorder.durable(sequence)
+                raise ended(execution_id, record.state) if record.state in ENDED else self._not_here(execution_id)
+        try:
+            sequence = executor.cancel(actor=actor, reason=reason)
+        except ExecutionEnded:
+            # Nobody is told of an end that a crash could take back.
+            await self._durable(executor, executor.fold.sequence)
+            raise
+        except RecorderClosed:
+            raise self._not_here(execution_id) from None
+        await self._durable(executor, sequence)
         return await self.get(execution_id)
+
+    async def _durable(self, executor: Executor, sequence: int) -> None:
+        try:
+            await executor.recorder.durable(sequence)
+        except Conflict:
+            raise self._not_here(executor.execution_id) from None
+
+    def _not_here(self, execution_id: str) -> StepwireError:
+        """Returns the error for an execution that has not ended and that this process does not run."""
+        if self._draining:
+            return Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
+        return JournalUnavailable(
+            f"execution {execution_id} is not run by this server now; try again", retry_after=timedelta(seconds=1)
+        )
 
     # -- life
 
     async def recover(self) -> int:
-        """Takes over every execution that has not ended, and returns how many. Called once, before serving."""
-        records = await self.journal.unfinished()
-        for record in records:
+        """Takes over every execution that has not ended, and returns how many. Called once, before serving. One that
+        can't be read is left as it is, and the log says why.
+        """
+        taken = 0
+        for record in await self.journal.unfinished():
             try:
                 claimed = await self.journal.claim(record.execution_id, epoch=record.epoch + 1)
                 fold = await self._fold(claimed)
             except (StepwireError, Conflict) as error:
                 _log.error("execution %s can't be recovered: %s", record.execution_id, error)
                 continue
+            except Exception:
+                _log.exception("execution %s can't be recovered: its events do not fit", record.execution_id)
+                continue
             self._start(claimed, fold)
-        return len(records)
+            taken += 1
+        return taken
 
     async def drain(self, grace: float) -> None:
         """Accepts nothing more, lets running steps end for `grace` seconds, and stops where they stand: a later start
@@ -186,6 +227,8 @@ class Engine:
         self._draining = True
         for timer in self._unwatched.values():
             timer.cancel()
+        if self._accepting:
+            await asyncio.wait(set(self._accepting))
         if self._live:
             await asyncio.gather(*(executor.park(grace) for executor in list(self._live.values())))
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -195,6 +238,11 @@ class Engine:
         """How many executions have not ended."""
         return len(self._live)
 
+    @property
+    def abandoned(self) -> int:
+        """How many tasks of operations and planners run on after their step or execution has ended."""
+        return len(self._abandoned)
+
     async def _fold(self, record: ExecutionRecord) -> Fold:
         request = ExecuteRequest.FromString(record.request)
         fold = Fold(create_ns=record.create_time_ns, planning=_plans(request))
@@ -202,6 +250,8 @@ class Engine:
             chunks = await self.journal.read(
                 record.execution_id, after=fold.sequence, max_events=_RECOVERY_EVENTS, max_bytes=_RECOVERY_BYTES
             )
+            if not chunks:
+                raise JournalDamaged(f"events after {fold.sequence} are missing of {record.last_sequence}")
             for chunk in chunks:
                 for event in EventBatch.FromString(chunk.data).events:
                     kind = event.WhichOneof("kind")
@@ -219,6 +269,7 @@ class Engine:
             settings=self.settings,
             threads=self._threads,
             on_end=self._ended,
+            keep=self._keep,
         )
         self._live[record.execution_id] = executor
         executor.start()
@@ -230,6 +281,12 @@ class Engine:
         if timer is not None:
             timer.cancel()
 
+    def _keep(self, task: asyncio.Task[Any]) -> None:
+        """Keeps a task that nobody waits for until it ends: the event loop alone would let go of it."""
+        self._abandoned.add(task)
+        task.add_done_callback(self._abandoned.discard)
+        task.add_done_callback(_take_exception)
+
     def _mind_unwatched(self, execution_id: str) -> None:
         executor = self._live.get(execution_id)
         if executor is None or execution_id in self._watchers or executor.unwatched_limit is None or self._draining:
@@ -239,8 +296,15 @@ class Engine:
 
     def _cancel_unwatched(self, executor: Executor, limit: float) -> None:
         self._unwatched.pop(executor.execution_id, None)
-        if not executor.fold.ended:
+        # One that has ended, or can't be recorded here any more, needs no cancel.
+        with suppress(ExecutionEnded, RecorderClosed):
             executor.cancel(actor="stepwire", reason=f"nobody watched for {limit:g} s")
+
+
+def _take_exception(task: asyncio.Task[Any]) -> None:
+    """Keeps asyncio from warning of an exception that nobody waits for."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _plans(request: ExecuteRequest) -> bool:

@@ -9,9 +9,7 @@ task starts and skips steps and records the terminal event. Nothing here knows w
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
@@ -19,24 +17,26 @@ from typing import Any
 
 from google.rpc import status_pb2
 
-from stepwire.errors import ExecutionEnded, failure
+from stepwire.errors import failure
 from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepSkipped, StepState
-from stepwire_server.engine.calling import AttemptFailed
 from stepwire_server.engine.clock import Clock, Timer
-from stepwire_server.engine.context import StepContext
-from stepwire_server.engine.ending import record_cancelled, record_completed, record_failed
+from stepwire_server.engine.ending import ended, record_cancelled, record_completed, record_failed
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import Graph
-from stepwire_server.engine.operation import Catalog, Operation, Signature, Style
+from stepwire_server.engine.operation import Catalog, Operation
 from stepwire_server.engine.planning import PlanningFailed, make_plan
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
-from stepwire_server.engine.recovery import record_takeover
+from stepwire_server.engine.recovery import operation_gone, record_takeover
+from stepwire_server.engine.schedule import Schedule
 from stepwire_server.engine.step_runner import Cause, StepRunner, Surroundings
 from stepwire_server.journal import ExecutionRecord, Journal
 
-__all__ = ["Executor", "Settings", "ended"]
+__all__ = ["Executor", "Settings"]
 
 _log = logging.getLogger(__name__)
+
+_LAST_APPENDS = 1.0
+"""Seconds that a parked execution's last events have to become durable."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +52,9 @@ class Settings:
 
 
 class Executor:
-    """Runs one execution in a task of its own. `on_end` is called once, when nothing of it runs here any more."""
+    """Runs one execution in a task of its own. `on_end` is called once, when nothing is recorded here any more;
+    `keep` is given each task that may run on after that.
+    """
 
     def __init__(
         self,
@@ -65,6 +67,7 @@ class Executor:
         settings: Settings,
         threads: ThreadPool,
         on_end: Callable[[Executor], None],
+        keep: Callable[[asyncio.Task[Any]], None],
     ) -> None:
         self.execution_id = record.execution_id
         self.fold = fold
@@ -77,6 +80,7 @@ class Executor:
         self._clock = clock
         self._settings = settings
         self._on_end = on_end
+        self._keep = keep
         self._around = Surroundings(
             execution_id=record.execution_id,
             session_id=record.session_id,
@@ -85,13 +89,11 @@ class Executor:
             threads=threads,
             simulate=self._request.options.simulate,
             cancel_grace=settings.cancel_grace,
+            torn_down=lambda: self._task is not None and self._task.cancelling() > 0,
         )
         self._wake = asyncio.Event()
-        self._waits: list[int] = []
-        self._ready: list[int] = []
-        self._to_skip: deque[tuple[int, str]] = deque()
+        self._schedule: Schedule | None = None
         self._running: dict[int, StepRunner] = {}
-        self._abandoned: set[asyncio.Task[Any]] = set()
         self._failed: list[str] = []
         self._overdue = False
         self._stopping = False
@@ -140,10 +142,11 @@ class Executor:
         for runner in list(self._running.values()):
             runner.interrupt(Cause.PARK)
         self._end_grace()
-        _, left = await asyncio.wait({self._task}, timeout=1.0)
-        for task in left:
-            task.cancel()
-            await asyncio.wait({task})
+        _, left = await asyncio.wait({self._task}, timeout=_LAST_APPENDS)
+        if left:
+            # The journal does not take what is pending (its disk is full, say). A later owner goes on without it.
+            self.recorder.give_up()
+            await asyncio.wait(left)
 
     # -- the execution's task
 
@@ -164,8 +167,13 @@ class Executor:
         finally:
             for timer in self._timers:
                 timer.cancel()
-            await self.recorder.settle()
-            self._on_end(self)
+            for runner in self._running.values():
+                if runner.task is not None:
+                    self._keep(runner.task)
+            try:
+                await self.recorder.settle()
+            finally:
+                self._on_end(self)
 
     def _take_over(self) -> None:
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
@@ -177,7 +185,10 @@ class Executor:
         if options.HasField("time_limit"):
             passed = (self._clock.now_ns() - self._record.create_time_ns) / 1e9
             left = options.time_limit.ToNanoseconds() / 1e9 - passed
-            self._timers.append(self._clock.call_later(max(left, 0.0), self._time_is_up))
+            if left > 0:
+                self._timers.append(self._clock.call_later(left, self._time_is_up))
+            else:
+                self._time_is_up()
 
     def _time_is_up(self) -> None:
         if not (self._stopping or self.fold.ended):
@@ -222,37 +233,34 @@ class Executor:
     async def _run_steps(self) -> None:
         graph = self.fold.graph
         assert graph is not None
-        self._find_work(graph)
+        schedule = self._schedule = Schedule.of(self.fold)
+        self._mind_failures(graph)
         bound = self._settings.max_parallel_steps
         if self._request.options.max_parallel_steps:
             bound = min(bound, self._request.options.max_parallel_steps)
         while True:
-            while self._to_skip:
-                await self._skip(graph, *self._to_skip.popleft())
-            while self._ready and len(self._running) < bound and not (self._stopping or self._leaving):
+            while schedule.to_skip:
+                index, culprit = schedule.next_to_skip()
+                await self._skip(graph, index, graph.steps[culprit].id)
+            while schedule.ready and len(self._running) < bound and not (self._stopping or self._leaving):
                 await self.recorder.room()
                 if not (self._stopping or self._leaving):
-                    self._start_step(graph, heapq.heappop(self._ready))
-            idle = not self._running and not self._to_skip
-            if idle and (not self._ready or self._stopping or self._leaving):
+                    self._start_step(graph, schedule.next_ready())
+            idle = not self._running and not schedule.to_skip
+            if idle and (not schedule.ready or self._stopping or self._leaving):
                 return
             if self._leaving and self._grace_over:
                 return
             self._wake.clear()
             await self._wake.wait()
 
-    def _find_work(self, graph: Graph) -> None:
-        """Sets up the schedule from the fold: from the beginning, or from where a former process left off."""
-        self._waits = list(graph.waits_for)
-        for i, fold in enumerate(self.fold.steps):
-            if fold.state == StepState.STEP_STATE_COMPLETED:
-                for follower in graph.dependants[i]:
-                    self._waits[follower] -= 1
-        for i, fold in enumerate(self.fold.steps):
-            if fold.state in (StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING) and self._waits[i] == 0:
-                self._ready.append(i)
-            elif fold.state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
-                self._after_failure(graph, i)
+    def _mind_failures(self, graph: Graph) -> None:
+        """Takes note of the failures that the events already tell of."""
+        for step, fold in zip(graph.steps, self.fold.steps, strict=True):
+            if fold.state == StepState.STEP_STATE_FAILED:
+                self._failed.append(step.id)
+        if self._failed and self._fails_fast:
+            self._stop()
 
     def _start_step(self, graph: Graph, index: int) -> None:
         step = graph.steps[index]
@@ -262,45 +270,48 @@ class Executor:
 
     def _step_ended(self, runner: StepRunner) -> None:
         del self._running[runner.index]
-        if runner.task is not None and not runner.task.done() and runner.abandoned:
+        if runner.task is not None and runner.abandoned:
             self._keep(runner.task)
-        graph = self.fold.graph
-        assert graph is not None
+        assert self._schedule is not None
         state = self.fold.steps[runner.index].state
         if state == StepState.STEP_STATE_COMPLETED:
-            for follower in graph.dependants[runner.index]:
-                self._waits[follower] -= 1
-                if self._waits[follower] == 0:
-                    heapq.heappush(self._ready, follower)
+            self._schedule.completed(runner.index)
         elif state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
-            self._after_failure(graph, runner.index)
+            self._schedule.failed(runner.index)
+            if state == StepState.STEP_STATE_FAILED:
+                self._failed.append(runner.step.id)
+            if self._fails_fast:
+                self._stop()
         self._wake.set()
 
-    def _after_failure(self, graph: Graph, index: int) -> None:
-        name = graph.steps[index].id
-        if self.fold.steps[index].state == StepState.STEP_STATE_FAILED:
-            self._failed.append(name)
-        self._to_skip += [(i, name) for i in graph.descendants(index)]
-        if self._request.options.failure_policy == ExecutionOptions.FAILURE_POLICY_FAIL_FAST:
-            self._stop()
+    @property
+    def _fails_fast(self) -> bool:
+        return self._request.options.failure_policy == ExecutionOptions.FAILURE_POLICY_FAIL_FAST
 
     async def _skip(self, graph: Graph, index: int, culprit: str) -> None:
-        """Records that a step will not run: because of the step `culprit`, or, where that is empty, of the end."""
-        if self.fold.steps[index].state != StepState.STEP_STATE_PENDING:
+        """Records that a step will not run: because of the step `culprit`, or, where that is empty, of the end. One
+        that has run, and would have run again, is recorded as cancelled.
+        """
+        state = self.fold.steps[index].state
+        if state not in (StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING):
             return
         await self.recorder.room()
         step = graph.steps[index]
-        why = f"{culprit} did not complete" if culprit else "the execution is ending"
-        event = Event(step_id=step.id, step_name=step.name or step.id, message=f"Skipped: {why}")
-        event.step_skipped.cause = StepSkipped.CAUSE_DEPENDENCY if culprit else StepSkipped.CAUSE_ENDED
-        event.step_skipped.failed_step_id = culprit
+        event = Event(step_id=step.id, step_name=step.name or step.id)
+        if state == StepState.STEP_STATE_STARTING:
+            event.attempt = self.fold.steps[index].attempt
+            event.message = f"Cancelled: {event.step_name}"
+            event.step_cancelled.SetInParent()
+        else:
+            why = f"{culprit} did not complete" if culprit else "the execution is ending"
+            event.message = f"Skipped: {why}"
+            event.step_skipped.cause = StepSkipped.CAUSE_DEPENDENCY if culprit else StepSkipped.CAUSE_ENDED
+            event.step_skipped.failed_step_id = culprit
         self.recorder.record(event)
 
     def _operation(self, step: Step) -> Operation:
         """Returns a step's operation; one that fails where a recovered plan names one that the app no longer has."""
-        return self._catalog.operations.get(step.operation) or Operation(
-            name=step.operation, function=_gone, signature=_ANYTHING, style=Style.COROUTINE
-        )
+        return self._catalog.operations.get(step.operation) or operation_gone(step.operation)
 
     # -- the end
 
@@ -328,14 +339,17 @@ class Executor:
         elif self._overdue:
             limit = self._request.options.time_limit.ToTimedelta()
             self._fail(failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}"))
-        elif self._failed:
-            shown = ", ".join(self._failed[:5]) + (
-                f" and {len(self._failed) - 5} more" if len(self._failed) > 5 else ""
-            )
-            text = f"{len(self._failed)} of {len(self.fold.steps)} steps failed: {shown}"
-            self._fail(failure("STEP_FAILED", text))
-        else:
+        elif self.fold.all_done:
             record_completed(self.recorder)
+        else:
+            self._fail(failure("STEP_FAILED", self._what_failed()))
+
+    def _what_failed(self) -> str:
+        total = len(self.fold.steps)
+        if not self._failed:
+            return f"{total - self.fold.completed} of {total} steps did not complete"
+        more = f" and {len(self._failed) - 5} more" if len(self._failed) > 5 else ""
+        return f"{len(self._failed)} of {total} steps failed: {', '.join(self._failed[:5])}{more}"
 
     def _fail(self, status: status_pb2.Status) -> None:
         record_failed(self.recorder, status)
@@ -359,24 +373,3 @@ class Executor:
         for runner in list(self._running.values()):
             runner.interrupt(Cause.PARK)
         self._end_grace()
-
-    def _keep(self, task: asyncio.Task[Any]) -> None:
-        """Keeps a task that nobody waits for until it ends, and takes its exception."""
-        self._abandoned.add(task)
-        task.add_done_callback(self._abandoned.discard)
-        task.add_done_callback(lambda done: done.cancelled() or done.exception())
-
-
-async def _gone(step: StepContext, **_: Any) -> None:
-    raise AttemptFailed(failure("OPERATION_NOT_FOUND", f"there is no operation {step.operation!r} any more"))
-
-
-_ANYTHING = Signature(_gone, name="gone")
-
-
-def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
-    """Returns the error for a call that comes after the end."""
-    name = ExecutionState.Name(state).removeprefix("EXECUTION_STATE_")
-    return ExecutionEnded(
-        f"execution {execution_id} has ended: {name}", metadata={"state": name, "execution_id": execution_id}
-    )

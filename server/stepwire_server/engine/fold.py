@@ -97,6 +97,11 @@ class Fold:
         """Whether the terminal event was applied."""
         return self.state in ENDED_EXECUTION
 
+    @property
+    def all_done(self) -> bool:
+        """Whether every step is completed, or skipped by its own condition."""
+        return self._done == len(self.steps)
+
     def apply(self, event: Event, kind: str, time_ns: int) -> None:
         """Takes the next event: its `kind` arm, `step_id` and `attempt` are read, nothing else of it, and nothing is
         written. Raises TransitionError, and has changed nothing then.
@@ -184,7 +189,7 @@ class Fold:
     def _set_fraction(self, step: StepFold, fraction: float) -> None:
         self._done_weight += step.weight * (fraction - step.fraction)
         step.fraction = fraction
-        if self._done == len(self.steps):
+        if self.all_done:
             self.percentage = 100.0
         else:
             self.percentage = max(self.percentage, min(100 * self._done_weight / self._full_weight, NEARLY))

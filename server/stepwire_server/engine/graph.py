@@ -10,7 +10,7 @@ from stepwire.errors import Violation
 from stepwire.v1 import Plan, Retry, Step
 from stepwire_server.engine import values
 
-__all__ = ["ID", "MAX_PLAN_BYTES", "MAX_STEPS", "Graph", "violations"]
+__all__ = ["ID", "MAX_PLAN_BYTES", "MAX_SPAN_NS", "MAX_STEPS", "Graph", "retry_violations", "violations"]
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What an id looks like. Use with fullmatch."""
@@ -26,6 +26,10 @@ MAX_NAME = 200
 
 MAX_ATTEMPTS = 100
 """Attempts in a Retry."""
+
+
+MAX_SPAN_NS = 366 * 86_400 * 10**9
+"""The longest timeout, delay or time limit, in nanoseconds: 366 days."""
 
 
 class Graph:
@@ -101,8 +105,8 @@ def _step_violations(step: Step, path: str, known: dict[str, int]) -> list[Viola
         found.append(Violation(f"{path}.name", f"has {len(step.name):,} characters; at most {MAX_NAME} are allowed"))
     if step.HasField("weight") and not (math.isfinite(step.weight) and step.weight > 0):
         found.append(Violation(f"{path}.weight", f"is {step.weight}; it must be above 0 and finite"))
-    if step.HasField("timeout") and step.timeout.ToNanoseconds() <= 0:
-        found.append(Violation(f"{path}.timeout", "must be above 0"))
+    if step.HasField("timeout") and not 0 < step.timeout.ToNanoseconds() <= MAX_SPAN_NS:
+        found.append(Violation(f"{path}.timeout", "must be above 0 and at most 366 days"))
     if step.HasField("retry"):
         found += retry_violations(step.retry, f"{path}.retry")
     for j, name in enumerate(step.depends_on):
@@ -111,11 +115,12 @@ def _step_violations(step: Step, path: str, known: dict[str, int]) -> list[Viola
         elif name not in known:
             found.append(Violation(f"{path}.depends_on[{j}]", f"no step has the id {name[:80]!r}"))
     found += values.check(step.input, f"{path}.input")
+    needed = set(step.depends_on)
     for parameter, source in step.input_from.items():
         where = f"{path}.input_from[{parameter!r}]"
         if parameter in step.input.fields:
             found.append(Violation(where, "is given by input too; give it once"))
-        if source.step_id not in step.depends_on:
+        if source.step_id not in needed:
             found.append(Violation(f"{where}.step_id", f"{source.step_id[:80]!r} does not stand in depends_on"))
         if source.json_pointer and not source.json_pointer.startswith("/"):
             found.append(Violation(f"{where}.json_pointer", "must be empty or begin with '/' (RFC 6901)"))
@@ -128,8 +133,8 @@ def retry_violations(retry: Retry, path: str) -> list[Violation]:
     if not 0 <= retry.attempts <= MAX_ATTEMPTS:
         found.append(Violation(f"{path}.attempts", f"is {retry.attempts}; 0 to {MAX_ATTEMPTS} are allowed"))
     for name in ("initial_delay", "max_delay"):
-        if retry.HasField(name) and getattr(retry, name).ToNanoseconds() < 0:
-            found.append(Violation(f"{path}.{name}", "must not be negative"))
+        if retry.HasField(name) and not 0 <= getattr(retry, name).ToNanoseconds() <= MAX_SPAN_NS:
+            found.append(Violation(f"{path}.{name}", "must not be negative, and at most 366 days"))
     if retry.multiplier != 0 and not 1 <= retry.multiplier < math.inf:
         found.append(Violation(f"{path}.multiplier", f"is {retry.multiplier}; it must be at least 1"))
     if not 0 <= retry.jitter <= 1:
@@ -138,7 +143,7 @@ def retry_violations(retry: Retry, path: str) -> list[Violation]:
 
 
 def _cycle(plan: Plan, path: str) -> list[Violation]:
-    """Returns one violation that names a shortest way around where the steps depend on each other in a circle."""
+    """Returns one violation that names a way around where the steps depend on each other in a circle."""
     graph = Graph(plan)
     waits = list(graph.waits_for)
     ready = [i for i, count in enumerate(waits) if count == 0]

@@ -15,7 +15,7 @@ from pydantic import ConfigDict, PydanticUserError, ValidationError, create_mode
 from stepwire.errors import Violation
 from stepwire.v1 import Plan, Retry
 
-__all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "Signature", "Style"]
+__all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "Signature", "Style", "for_thread"]
 
 _PREFIX = "input_"
 
@@ -32,15 +32,37 @@ class Style:
 
     @staticmethod
     def of(function: Callable[..., Any]) -> str:
-        """Returns the style of a function: async def, async generator, or plain."""
-        inner = inspect.unwrap(function)
-        while isinstance(inner, functools.partial):
-            inner = inner.func
-        if inspect.isasyncgenfunction(inner):
-            return Style.GENERATOR
-        if inspect.iscoroutinefunction(inner):
-            return Style.COROUTINE
-        return Style.THREAD
+        """Returns the style of a function: async def, async generator, or plain. Of decorated ones, the outermost that
+        is not plain says it. Raises TypeError for a plain generator.
+        """
+        inner: Any = function
+        while True:
+            if inspect.isasyncgenfunction(inner):
+                return Style.GENERATOR
+            if inspect.iscoroutinefunction(inner):
+                return Style.COROUTINE
+            if inspect.isgeneratorfunction(inner):
+                raise TypeError("a plain generator can't be an operation; make it `async def`")
+            if isinstance(inner, functools.partial):
+                inner = inner.func
+            elif hasattr(inner, "__wrapped__"):
+                inner = inner.__wrapped__
+            elif not inspect.isroutine(inner) and not inspect.isclass(inner):
+                inner = type(inner).__call__  # An object that can be called.
+            else:
+                return Style.THREAD
+
+
+def for_thread(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns a function as it can run in a thread: a future can't carry StopIteration, and would never be done."""
+
+    def call(*positional: Any, **named: Any) -> Any:
+        try:
+            return function(*positional, **named)
+        except StopIteration as error:
+            raise RuntimeError("the function raised StopIteration") from error
+
+    return call
 
 
 class Signature:

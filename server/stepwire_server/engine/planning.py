@@ -7,13 +7,14 @@ import logging
 
 from google.rpc import status_pb2
 
-from stepwire.errors import QueryNotUnderstood, failure
+from stepwire.errors import PlanInvalid, QueryNotUnderstood, failure
 from stepwire.v1 import ExecuteRequest, Plan
 from stepwire.values import to_python
 from stepwire_server.engine.acceptance import plan_problem
-from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.calling import describe
+from stepwire_server.engine.operation import Catalog, Planner, Style, for_thread
 
-__all__ = ["PlanningFailed", "make_plan"]
+__all__ = ["PlanningFailed", "ask_planner", "make_plan"]
 
 _log = logging.getLogger(__name__)
 
@@ -32,6 +33,8 @@ async def make_plan(request: ExecuteRequest, catalog: Catalog) -> Plan:
         plan = await _ask(request, catalog)
     except QueryNotUnderstood as error:
         raise PlanningFailed(failure("QUERY_NOT_UNDERSTOOD", error.message)) from None
+    except PlanInvalid as error:
+        raise PlanningFailed(failure("PLAN_INVALID", error.message)) from None
     except PlanningFailed:
         raise
     except asyncio.CancelledError:
@@ -39,14 +42,30 @@ async def make_plan(request: ExecuteRequest, catalog: Catalog) -> Plan:
         if task is not None and task.cancelling():
             raise
         raise PlanningFailed(failure("PLANNER_FAILED", "the planner raised CancelledError")) from None
-    except Exception as error:
-        _log.exception("the planner failed")
-        raise PlanningFailed(failure("PLANNER_FAILED", f"{type(error).__name__}: {error}")) from error
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        # sys.exit() in a planner is the planner's failure, not the server's end.
+        _log.warning("the planner failed", exc_info=error)
+        raise PlanningFailed(failure("PLANNER_FAILED", describe(error))) from error
     if not isinstance(plan, Plan):
-        raise PlanningFailed(failure("PLAN_INVALID", f"the planner returned {type(plan).__name__}, not Plan"))
+        raise PlanningFailed(failure("PLAN_INVALID", f"the plan's function returned {type(plan).__name__}, not Plan"))
     problem = plan_problem(plan, catalog)
     if problem is not None:
         raise PlanningFailed(failure("PLAN_INVALID", str(problem)))
+    return plan
+
+
+async def ask_planner(planner: Planner, query: str) -> Plan:
+    """Returns the planner's plan. Raises what it raises, but nothing that would end the server; PlanInvalid where it
+    returns anything else.
+    """
+    try:
+        plan = await planner(query)
+    except (SystemExit, KeyboardInterrupt) as error:
+        raise RuntimeError(f"the planner raised {type(error).__name__}") from error
+    if not isinstance(plan, Plan):
+        raise PlanInvalid(f"the planner returned {type(plan).__name__}, not Plan")
     return plan
 
 
@@ -57,9 +76,12 @@ async def _ask(request: ExecuteRequest, catalog: Catalog) -> Plan:
         named = catalog.plans.get(request.call.plan)
         if named is None:
             raise PlanningFailed(failure("PLAN_NOT_FOUND", f"there is no plan {request.call.plan!r} any more"))
-        made = named.function(**named.signature.bind(to_python(request.call.input)))
-        plan: Plan = await made if asyncio.iscoroutine(made) else made
+        arguments = named.signature.bind(to_python(request.call.input))
+        if Style.of(named.function) == Style.COROUTINE:
+            plan: Plan = await named.function(**arguments)
+        else:
+            plan = await asyncio.to_thread(for_thread(named.function), **arguments)
         return plan
     if catalog.planner is None:
         raise PlanningFailed(failure("NO_PLANNER", "this server has no planner any more"))
-    return await catalog.planner(request.query)
+    return await ask_planner(catalog.planner, request.query)

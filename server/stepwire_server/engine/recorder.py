@@ -15,7 +15,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 
-from stepwire.errors import LimitSize, StepwireError, StorageFull
+from stepwire.errors import JournalUnavailable, LimitSize, StepwireError, StorageFull
 from stepwire.v1 import Event, Execution, ExecutionState
 from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import Fold
@@ -155,6 +155,12 @@ class Recorder:
         while self._appending is not None:
             await asyncio.wait({self._appending})
 
+    def give_up(self) -> None:
+        """Drops what is not durable yet. Whoever owns the execution next goes on without it."""
+        if self._appending is not None:
+            self._appending.cancel()
+            self._lose(JournalUnavailable("the journal did not take the last events in time"))
+
     async def _append(self) -> None:
         try:
             while self._sealed or self._frames:
@@ -170,6 +176,9 @@ class Recorder:
                 self._pending_bytes -= len(chunk.data)
                 self._room.set()
         except (Conflict, StepwireError) as error:
+            self._lose(error)
+        except Exception as error:
+            _log.exception("execution %s: a bug in the journal", self._execution_id)
             self._lose(error)
         finally:
             self._appending = None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from stepwire.errors import failure
 from stepwire.v1 import Event, Step
+from stepwire_server.engine.calling import AttemptFailed
+from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.fold import StepFold
-from stepwire_server.engine.operation import Operation
+from stepwire_server.engine.operation import Operation, Signature, Style
 from stepwire_server.engine.recorder import Recorder
 from stepwire_server.engine.states import LIVE_STEP
 
-__all__ = ["MAX_RECOVERIES", "record_takeover"]
+__all__ = ["MAX_RECOVERIES", "operation_gone", "record_takeover"]
 
 MAX_RECOVERIES = 3
 """How often a step may be lost with its process before it fails for good."""
@@ -54,3 +57,15 @@ def _verdict(step: Step, fold: StepFold, operation: Operation, stopping: bool) -
         event.step_retrying.next_attempt = fold.attempt + 1
         event.step_retrying.delay.SetInParent()
     return event
+
+
+def operation_gone(name: str) -> Operation:
+    """Returns what stands for an operation that a recovered plan names and the app no longer has: it fails."""
+    return Operation(name=name, function=_gone, signature=_ANYTHING, style=Style.COROUTINE)
+
+
+async def _gone(step: StepContext, **_: Any) -> None:
+    raise AttemptFailed(failure("OPERATION_NOT_FOUND", f"there is no operation {step.operation!r} any more"))
+
+
+_ANYTHING = Signature(_gone, name="gone")

@@ -22,8 +22,8 @@ from google.protobuf import duration_pb2, struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import LimitSize, failure
-from stepwire.v1 import Event, Retry, Step
-from stepwire_server.engine.calling import AttemptFailed, call, input_of, results_of, simulate
+from stepwire.v1 import Event, Retry, Step, StepState
+from stepwire_server.engine.calling import AttemptFailed, call, describe, input_of, results_of, simulate
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.operation import Operation
@@ -61,6 +61,8 @@ class Surroundings:
     threads: ThreadPool
     simulate: bool
     cancel_grace: float
+    torn_down: Callable[[], bool]
+    """Whether the event loop ends all tasks: then a cancel that the engine did not ask for is no step's failure."""
 
 
 class StepRunner:
@@ -86,6 +88,7 @@ class StepRunner:
         self._name = step.name or step.id
         self._context: StepContext | None = None
         self._cause: Cause | None = None
+        self._begun = False
         self._stopping = False
         self.abandoned = False
         """Whether it was let go of while its operation ran on."""
@@ -104,7 +107,14 @@ class StepRunner:
             self._stopping = True
         if self._cause is Cause.PARK or (self._cause is not None and cause is Cause.TIMEOUT):
             return
+        told = self._cause is not None
         self._cause = cause
+        if cause is Cause.PARK:
+            self._stop_timers()
+        # A task that is cancelled before its first line never runs it: it sees the cause there and ends. An operation
+        # that has been told is not told twice: the second one would break off its cleaning up.
+        if not self._begun or told:
+            return
         assert self.task is not None
         self.task.cancel()
         if cause is not Cause.PARK:
@@ -123,8 +133,9 @@ class StepRunner:
     # -- the step's task
 
     async def _run(self) -> None:
+        self._begun = True
         try:
-            while not await self._attempt():
+            while self._cause is None and not await self._attempt():
                 pass
         except RecorderClosed:
             pass
@@ -133,7 +144,7 @@ class StepRunner:
                 raise
         except Exception:
             _log.exception("execution %s, step %s: a bug in the engine", self._around.execution_id, self.step.id)
-            if not self.abandoned and self._fold.state in LIVE_STEP:
+            if not self.abandoned and self._fold.state in (*LIVE_STEP, StepState.STEP_STATE_STARTING):
                 self._record_failure(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
         finally:
             self._stop_timers()
@@ -160,7 +171,9 @@ class StepRunner:
             outcome = None
         except RecorderClosed:
             raise
-        except (Exception, SystemExit, KeyboardInterrupt) as error:
+        except GeneratorExit:
+            raise
+        except BaseException as error:
             # sys.exit() in an operation is the operation's failure, not the server's end.
             outcome = self._judge(error)
         finally:
@@ -182,14 +195,13 @@ class StepRunner:
     def _judge(self, error: BaseException) -> AttemptFailed:
         """Returns what an exception that the operation raised means."""
         _log.warning("execution %s, step %s failed", self._around.execution_id, self.step.id, exc_info=error)
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        return AttemptFailed(failure("OPERATION_FAILED", text), kind=type(error))
+        return AttemptFailed(failure("OPERATION_FAILED", describe(error)), kind=type(error))
 
     async def _after_interrupt(self) -> bool:
         """Records what a cancelled attempt means. Returns True where the step has ended."""
         task = asyncio.current_task()
         assert task is not None
-        if self._cause is None and task.cancelling():
+        if self._cause is None and self._around.torn_down():
             raise asyncio.CancelledError
         while task.cancelling():
             task.uncancel()
@@ -217,9 +229,12 @@ class StepRunner:
             return True
         delay = _delay(retry, tried, self._clock.random.random())
         self._record_retry(failed.status, delay)
+        self._cause = None
         try:
             await self._clock.sleep(delay)
         except asyncio.CancelledError:
+            if self._cause is None and not self._around.torn_down():
+                return False  # The operation cancelled its own task and ended before that came through.
             return await self._after_interrupt()
         return False
 
@@ -255,7 +270,8 @@ class StepRunner:
                 self._record_cancel(abandoned=True)
         except RecorderClosed:
             pass
-        self._on_end(self)
+        finally:
+            self._on_end(self)
 
     def _stop_timers(self) -> None:
         for timer in self._timers:
@@ -296,14 +312,14 @@ class StepRunner:
 
     def _record_failure(self, status: status_pb2.Status) -> None:
         status.message = status.message[:_ERROR_TEXT]
-        event = self._event(f"Failed: {self._name}: {status.message[:_MESSAGE]}")
+        event = self._event(f"Failed: {self._name}: {_one_line(status.message)}")
         event.step_failed.error.CopyFrom(status)
         self._time(event.step_failed.execution_time)
         self._recorder.record(event)
 
     def _record_retry(self, status: status_pb2.Status, delay: float) -> None:
         status.message = status.message[:_ERROR_TEXT]
-        event = self._event(f"Retrying: {self._name}: {status.message[:_MESSAGE]}")
+        event = self._event(f"Retrying: {self._name}: {_one_line(status.message)}")
         event.step_retrying.error.CopyFrom(status)
         event.step_retrying.next_attempt = self._fold.attempt + 1
         event.step_retrying.delay.FromNanoseconds(int(delay * 1e9))
@@ -322,6 +338,10 @@ class StepRunner:
         target.FromNanoseconds(int((self._clock.monotonic() - self._started) * 1e9))
 
 
+def _one_line(text: str) -> str:
+    return " ".join(text[:_MESSAGE].split())
+
+
 def _worth_another(retry: Retry, kind: type[BaseException] | None) -> bool:
     if kind is None:
         return False
@@ -331,6 +351,8 @@ def _worth_another(retry: Retry, kind: type[BaseException] | None) -> bool:
 def _delay(retry: Retry, tried: int, chance: float) -> float:
     first = retry.initial_delay.ToNanoseconds() / 1e9 if retry.HasField("initial_delay") else 1.0
     longest = retry.max_delay.ToNanoseconds() / 1e9 if retry.HasField("max_delay") else 60.0
-    # The exponent is bounded: 100 attempts with a large multiplier must not overflow.
-    grown = min(first * (retry.multiplier or 2.0) ** min(tried - 1, 60), longest)
+    try:
+        grown = min(first * (retry.multiplier or 2.0) ** (tried - 1), longest)
+    except OverflowError:
+        grown = longest if first else 0.0
     return float(grown * (1 - retry.jitter * chance))
