@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import string
 import time
 from collections.abc import Callable
 from random import Random
 from typing import Protocol
 
 __all__ = ["Clock", "SystemClock", "Timer", "new_execution_id"]
+
+_LETTERS = string.ascii_letters + string.digits
 
 
 class Timer(Protocol):
@@ -59,5 +62,5 @@ class SystemClock:
 
 
 def new_execution_id() -> str:
-    """Returns 128 random bits as 22 characters of [A-Za-z0-9_-]."""
-    return secrets.token_urlsafe(16)
+    """Returns 131 random bits as 22 letters and digits. No "-": an id is an argument of commands, never an option."""
+    return "".join(secrets.choice(_LETTERS) for _ in range(22))
