@@ -625,7 +625,19 @@ Global___PlanCompleted: _TypeAlias = PlanCompleted  # noqa: Y015
 
 @_typing.final
 class PlanFailed(_message.Message):
-    """Terminal. A step failed, the plan could not be made, or a limit was reached."""
+    """Terminal. A step failed, the plan could not be made, or a limit was reached.
+
+    The reasons, with the codes that they have here:
+
+      ABORTED STEP_FAILED                      a step failed; step_failed says why.
+      DEADLINE_EXCEEDED TIME_LIMIT             the execution took longer than ExecutionOptions.time_limit.
+      INVALID_ARGUMENT QUERY_NOT_UNDERSTOOD    the planner can't serve the query; the message says what it can.
+      UNKNOWN PLANNER_FAILED                   the planner, or the function of a named plan, raised.
+      INTERNAL PLAN_INVALID                    it returned a plan that can't run.
+      NOT_FOUND PLAN_NOT_FOUND                 the server that took the execution over does not have the plan.
+      FAILED_PRECONDITION NO_PLANNER           the server that took the execution over has no planner.
+      INTERNAL INTERNAL_ERROR                  a bug of the server; its log says more.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -906,7 +918,21 @@ Global___StepCompleted: _TypeAlias = StepCompleted  # noqa: Y015
 
 @_typing.final
 class StepFailed(_message.Message):
-    """A step failed for good. The steps that depend on it are skipped."""
+    """A step failed for good. The steps that depend on it are skipped.
+
+    The reasons in step_retrying and step_failed, with the codes that they have there:
+
+      UNKNOWN OPERATION_FAILED                 the operation raised; the text is the exception's.
+      DEADLINE_EXCEEDED TIMEOUT                the attempt took longer than its timeout.
+      INVALID_ARGUMENT INPUT_INVALID           what other steps gave does not fit the operation.
+      INTERNAL OUTPUT_INVALID                  what the operation returned can't be sent.
+      RESOURCE_EXHAUSTED LIMIT_SIZE            what the operation returned or reported is too large.
+      NOT_FOUND OPERATION_NOT_FOUND            the server that took the execution over does not have the operation.
+      ABORTED RECOVERED                        the attempt was lost with its process.
+      ABORTED RECOVERY_LIMIT                   attempts of this step were lost with their processes too often.
+      ABORTED OUTCOME_UNKNOWN                  the step runs at most once, and nobody knows whether it did.
+      INTERNAL INTERNAL_ERROR                  a bug of the server; its log says more.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

@@ -351,7 +351,9 @@ class EventBatch(_message.Message):
         NOTICE_UNSPECIFIED: EventBatch._Notice.ValueType  # 0
         """Nothing else."""
         NOTICE_CAUGHT_UP: EventBatch._Notice.ValueType  # 1
-        """Replay ends and live begins. Sent once, where the stream had something to replay or not."""
+        """Replay ends and live begins. Sent once, where the stream had something to replay or not; never where the replay
+        reaches the terminal event, because nothing is live then.
+        """
         NOTICE_HEARTBEAT: EventBatch._Notice.ValueType  # 2
         """Nothing happened for as long as the heartbeat interval."""
         NOTICE_DRAINING: EventBatch._Notice.ValueType  # 3
@@ -363,7 +365,9 @@ class EventBatch(_message.Message):
     NOTICE_UNSPECIFIED: EventBatch.Notice.ValueType  # 0
     """Nothing else."""
     NOTICE_CAUGHT_UP: EventBatch.Notice.ValueType  # 1
-    """Replay ends and live begins. Sent once, where the stream had something to replay or not."""
+    """Replay ends and live begins. Sent once, where the stream had something to replay or not; never where the replay
+    reaches the terminal event, because nothing is live then.
+    """
     NOTICE_HEARTBEAT: EventBatch.Notice.ValueType  # 2
     """Nothing happened for as long as the heartbeat interval."""
     NOTICE_DRAINING: EventBatch.Notice.ValueType  # 3
