@@ -12,6 +12,7 @@ import select
 import signal
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Iterator
@@ -176,6 +177,12 @@ def watching(server: ServerProcess, execution_id: str) -> Iterator[tuple[subproc
         lines.close()
 
 
+_TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""Makes standard input the terminal of this session, so that Ctrl-C reaches the command, and only it."""
+
+
 class Terminal:
     """A command in a pseudo-terminal of 100 columns and 30 rows."""
 
@@ -184,16 +191,13 @@ class Terminal:
         """All that it has written, with its control sequences."""
         self._master, slave = pty.openpty()
         ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
-        self._before = termios.tcgetattr(slave)
         self.process = subprocess.Popen(
-            arguments,
+            [sys.executable, "-c", _TAKE_TERMINAL, *arguments],
             env={**ENVIRONMENT, "TERM": "xterm-256color"},
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            # A session of its own with this as its terminal, so that Ctrl-C reaches it, and only it.
             start_new_session=True,
-            preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),
         )
         os.close(slave)
 
