@@ -52,7 +52,19 @@ from stepwire.events import has_ended, is_terminal
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution
 
-__all__ = ["Finish", "Open", "Patience", "Read", "Refuse", "Resumption", "Step", "backoff", "can_pass", "pause_before"]
+__all__ = [
+    "DEFAULT_HEARTBEAT",
+    "Finish",
+    "Open",
+    "Patience",
+    "Read",
+    "Refuse",
+    "Resumption",
+    "Step",
+    "backoff",
+    "can_pass",
+    "pause_before",
+]
 
 DEFAULT_HEARTBEAT = 15.0
 """Seconds after which the server says that it lives, where the request does not say otherwise."""

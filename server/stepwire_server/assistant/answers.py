@@ -6,7 +6,17 @@ documents do not say.
 
 from __future__ import annotations
 
-__all__ = ["Wording", "checklist", "comparison", "cost", "overview", "references", "table_markdown", "wording"]
+__all__ = [
+    "Wording",
+    "checklist",
+    "comparison",
+    "cost",
+    "headline",
+    "overview",
+    "references",
+    "table_markdown",
+    "wording",
+]
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal

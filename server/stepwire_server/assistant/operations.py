@@ -5,7 +5,7 @@ Each reports exactly twice, when its agents start and when they end; what it fou
 
 from __future__ import annotations
 
-__all__ = ["Desk", "register"]
+__all__ = ["Desk", "register", "reporting"]
 
 import csv
 import functools

@@ -10,7 +10,17 @@ from stepwire.errors import Violation
 from stepwire.v1 import Plan, Retry, Step
 from stepwire_server.engine import values
 
-__all__ = ["ID", "MAX_PLAN_BYTES", "MAX_SPAN_NS", "MAX_STEPS", "Graph", "retry_violations", "violations"]
+__all__ = [
+    "ID",
+    "MAX_ATTEMPTS",
+    "MAX_NAME",
+    "MAX_PLAN_BYTES",
+    "MAX_SPAN_NS",
+    "MAX_STEPS",
+    "Graph",
+    "retry_violations",
+    "violations",
+]
 
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What an id looks like. Use with fullmatch."""

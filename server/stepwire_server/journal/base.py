@@ -20,7 +20,17 @@ from dataclasses import dataclass, field
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
 
-__all__ = ["ENDED", "Conflict", "ExecutionRecord", "Follower", "Journal", "JournalLocked", "JournalRefused", "Page"]
+__all__ = [
+    "ENDED",
+    "Conflict",
+    "ExecutionRecord",
+    "Follower",
+    "Journal",
+    "JournalLocked",
+    "JournalRefused",
+    "Page",
+    "bounded",
+]
 
 ENDED = frozenset(
     {

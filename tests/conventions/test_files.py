@@ -1,0 +1,98 @@
+"""What stands in no file: paths of a machine, registries' addresses, emoji; and what every test has."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from .tree import ROOT, TESTS, parse, tracked
+
+# Put together here, so that this file has none of them.
+_SLASH = "/"
+MACHINE = re.compile(
+    "|".join(
+        [
+            _SLASH + r"(?:work|root|mnt)" + _SLASH + r"\w",
+            _SLASH + r"home" + _SLASH + r"\w+" + _SLASH,
+            _SLASH + r"Users" + _SLASH + r"\w+" + _SLASH,
+            r"\b[A-Z]:\\Users",
+        ]
+    )
+)
+REGISTRY = re.compile(r"index-" r"url|pypi\." r"org|python" r"hosted\.org|proxy\." r"golang\.org")
+EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u26ff\u2705\u2728\u274c\u2757\ufe0f]")
+
+
+def _texts() -> list[tuple[Path, str]]:
+    found = []
+    for path in tracked():
+        try:
+            found.append((path, path.read_text(encoding="utf-8")))
+        except UnicodeDecodeError:
+            continue
+    assert len(found) > 50
+    return found
+
+
+@pytest.mark.parametrize("pattern", [MACHINE, REGISTRY, EMOJI], ids=["machine", "registry", "emoji"])
+def test_what_no_file_has(pattern: re.Pattern[str]) -> None:
+    """No tracked file has a path of somebody's machine, a package registry's address, or an emoji."""
+    found = [
+        f"{path.relative_to(ROOT)}:{text.count(chr(10), 0, hit.start()) + 1}: {hit.group()!r}"
+        for path, text in _texts()
+        for hit in pattern.finditer(text)
+    ]
+    assert found == []
+
+
+def test_files_end_with_one_line_feed() -> None:
+    """Every text file that is not empty ends with exactly one line feed, and has no carriage return."""
+    for path, text in _texts():
+        if text and path.suffix in {".py", ".md", ".proto", ".toml", ".yaml"}:
+            assert text.endswith("\n"), path
+            assert not text.endswith("\n\n"), path
+            assert "\r" not in text, path
+
+
+FUNCTIONS = [
+    pytest.param(path, node, id=f"{path.relative_to(ROOT)}::{node.name}")
+    for path in TESTS
+    for node in ast.walk(parse(path))
+    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+    and node.name.startswith("test_")
+    and path.name.startswith("test_")
+]
+
+
+@pytest.mark.parametrize(("path", "node"), FUNCTIONS)
+def test_a_test_says_its_rule(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+    """Every test has a docstring of one sentence: the rule."""
+    text = ast.get_docstring(node)
+    assert text, "no docstring"
+    assert "\n\n" not in text, "more than a paragraph"
+    assert text.endswith((".", '."')), "not a sentence"
+    # A full stop, then a capital letter, would begin another one.
+    assert not re.search(r"[a-z0-9)]\.\s+[A-Z]", text), "more than one sentence"
+
+
+@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_tests_do_not_sleep(path: Path) -> None:
+    """No test sleeps for a fixed time: it waits for what it needs, or lets the clock be passed in."""
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Call) and _called(node.func) in {"time.sleep", "asyncio.sleep", "sleep"}:
+            [argument, *_] = node.args or [ast.Constant(value=0)]
+            fixed = isinstance(argument, ast.Constant) and argument.value > 0
+            assert not fixed, f"{path.relative_to(ROOT)}:{node.lineno}"
+
+
+def _called(function: ast.expr) -> str:
+    match function:
+        case ast.Name(id=name):
+            return name
+        case ast.Attribute(value=ast.Name(id=module), attr=name):
+            return f"{module}.{name}"
+        case _:
+            return ""
