@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import threading
 import time
 from contextlib import suppress
@@ -193,8 +192,8 @@ def check(case: dict[str, Any], record: Any, events: list[Any], *, recovered: bo
 @settings(max_examples=60, deadline=None)
 @given(graphs())
 def test_any_plan_runs_by_the_rules(case):
-    """Whatever the graph, weights, failures, retries, policy and parallelism: dense sequences, one terminal event at the
-    end, dependencies before dependants, attempts 1, 2, 3, a percentage that never falls, and a live state that is the
+    """Whatever the graph, weights, failures, retries, policy and parallelism: dense sequences, a terminal event as the
+    last, dependencies before dependants, attempts 1, 2, 3, a percentage that never falls, and a live state that is the
     fold of the events.
     """
 
@@ -781,8 +780,3 @@ async def test_storage_full_holds_an_execution_up_and_no_more():
         events = await rig.ended(execution_id)
     well_formed(events)
     assert state_of(events) == "COMPLETED"
-
-
-def test_the_property_tests_are_seeded_by_hypothesis():
-    """The rig draws no chance of its own: a clock's jitter comes from its seed."""
-    assert VirtualClock(seed=1).random.random() == random.Random(1).random()
