@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 
 import pytest
 
+import stepwire.aio
+
 from . import resets
-from .serving import ServerProcess
+from .proxy import Proxy
+from .serving import PATIENCE, Gate, ServerProcess, paced
 
 
 @pytest.mark.parametrize("client", ["sync", "aio"])
@@ -19,3 +23,25 @@ async def test_a_stream_outlives_resets(sample: ServerProcess, client: str) -> N
     assert outcome.resets == 20
     assert outcome.connections > 20
     assert not outcome.violations(expected=2000)
+
+
+async def test_a_line_that_breaks_often_gets_through(sample: ServerProcess, gate: Gate) -> None:
+    """A replay comes through a line that breaks each 20 KB: a stream's first messages are small enough to arrive."""
+    gate.open()
+    seen = []
+    async with stepwire.aio.Client(sample.address) as client:
+        execution_id = (await client.start(plan=paced(gate, [2000]))).execution_id
+        await client.wait(execution_id, PATIENCE)
+    async with Proxy(sample.address) as proxy, stepwire.aio.Client(proxy.address) as client:
+
+        async def break_again_and_again() -> None:
+            while True:
+                await proxy.reset_after(20_000)
+
+        breaking = asyncio.create_task(break_again_and_again())
+        async with asyncio.timeout(2 * PATIENCE):
+            async for event in await client.watch(execution_id):
+                seen.append(event.sequence)
+        breaking.cancel()
+    assert seen == list(range(1, 2005))
+    assert proxy.resets >= 10

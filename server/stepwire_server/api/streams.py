@@ -26,6 +26,10 @@ BATCH_EVENTS = 512
 BATCH_BYTES = 256 * 1024
 """Bytes of events in one message, unless one event alone has more."""
 
+_FIRST_BYTES = 8 * 1024
+"""Bytes of events in a stream's first message; the bound doubles with each. Only whole messages are progress: over a
+line that breaks often, or is slow, a stream that began with a large one would never come further."""
+
 _HEARTBEAT = (0.1, 15.0, 3600.0)
 """Shortest, default and longest heartbeat interval, in seconds."""
 
@@ -95,14 +99,16 @@ class Streams:
             if over:
                 return
             stream = _Stream(call, sent=after, sieve=sieve)
+            room = _FIRST_BYTES
             loop = asyncio.get_running_loop()
             silent_since = loop.time()
             while not follower.ended:
                 if self.draining:
                     await stream.say(follower.sequence, EventBatch.NOTICE_DRAINING)
                     return
-                chunks = await follower.read(max_events=BATCH_EVENTS, max_bytes=BATCH_BYTES)
+                chunks = await follower.read(max_events=BATCH_EVENTS, max_bytes=room)
                 if chunks:
+                    room = min(2 * room, BATCH_BYTES)
                     if await stream.send(chunks):
                         silent_since = loop.time()
                     elif loop.time() >= silent_since + heartbeat:
