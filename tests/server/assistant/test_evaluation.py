@@ -1,6 +1,10 @@
-"""The 50 questions that were written before the code, and what share of them is understood.
+"""Two sets of questions that were written before the code met them, and what share of them is understood.
 
-`pytest tests/server/assistant/test_evaluation.py -s` prints the shares and lists the wrong ones.
+`pytest tests/server/assistant/test_evaluation.py -s` prints the shares and lists the wrong ones. The first set (50) was
+written before the code, and the code was mended on its wrong ones. The second set (40) is by someone who had not seen
+the code. When the code first met the first set, it understood 26 of the 50. The second set, when the code first met it:
+intent 35, entities 33, plan 31, all three 27 of the 40. These are the shares without bias; what came later was mended
+with a view to ordinary language first, and then to the wrong ones.
 """
 
 from __future__ import annotations
@@ -10,34 +14,40 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from stepwire.errors import QueryNotUnderstood
 from stepwire_server.assistant.language import Analysis
 from stepwire_server.assistant.planner import build_plan
 
-_QUESTIONS = Path(__file__).with_name("questions.toml")
+_HERE = Path(__file__).parent
+_ASPECTS = ("intent", "entities", "plan")
 
-FLOOR = {"intent": 47, "entities": 49, "plan": 47, "all": 47}
-"""Right ones of 50. Raise it when the analysis gets better; it never falls."""
+FLOORS = {
+    "questions.toml": {"intent": 47, "entities": 49, "plan": 47, "all": 47},
+    # When the code first met it.
+    "questions_second.toml": {"intent": 35, "entities": 33, "plan": 31, "all": 27},
+}
+"""Right ones of each set. Raise them when the analysis gets better; they never fall."""
 
 
-def test_share_of_questions_that_are_understood(understand: Callable[[str], Analysis]) -> None:
-    """No fewer questions are understood than were once."""
-    questions = tomllib.loads(_QUESTIONS.read_text(encoding="utf-8"))["question"]
-    right = dict.fromkeys(FLOOR, 0)
+@pytest.mark.parametrize("name", FLOORS)
+def test_share_of_questions_that_are_understood(name: str, understand: Callable[[str], Analysis]) -> None:
+    """No fewer questions of a set are understood than were once."""
+    questions = tomllib.loads((_HERE / name).read_text(encoding="utf-8"))["question"]
+    right = dict.fromkeys(FLOORS[name], 0)
     wrong = []
     for question in questions:
-        found = _found(understand(question["query"]))
-        verdict = {aspect: found[aspect] == _expected(question)[aspect] for aspect in ("intent", "entities", "plan")}
+        found, expected = _found(understand(question["query"])), _expected(question)
+        verdict = {aspect: found[aspect] == expected[aspect] for aspect in _ASPECTS}
         verdict["all"] = all(verdict.values())
         for aspect, holds in verdict.items():
             right[aspect] += holds
         if not verdict["all"]:
-            differences = {
-                a: (found[a], _expected(question)[a]) for a in ("intent", "entities", "plan") if not verdict[a]
-            }
+            differences = {a: (found[a], expected[a]) for a in _ASPECTS if not verdict[a]}
             wrong.append((question["query"], differences))
-    _report(right, wrong, total=len(questions))
-    assert {aspect: count for aspect, count in right.items() if count < FLOOR[aspect]} == {}
+    _report(name, right, wrong, total=len(questions))
+    assert {aspect: count for aspect, count in right.items() if count < FLOORS[name][aspect]} == {}
 
 
 def _found(analysis: Analysis) -> dict[str, Any]:
@@ -61,8 +71,8 @@ def _expected(question: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _report(right: Mapping[str, int], wrong: list[tuple[str, dict[str, Any]]], *, total: int) -> None:
-    print("\n" + ", ".join(f"{aspect} {count}/{total}" for aspect, count in right.items()))
+def _report(name: str, right: Mapping[str, int], wrong: list[tuple[str, dict[str, Any]]], *, total: int) -> None:
+    print(f"\n{name}: " + ", ".join(f"{aspect} {count}/{total}" for aspect, count in right.items()))
     for query, differences in wrong:
         print(f"- {query}")
         for aspect, (found, expected) in differences.items():
