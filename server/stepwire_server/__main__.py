@@ -18,11 +18,20 @@ except ModuleNotFoundError:
     raise SystemExit('stepwire-server needs more than the base install: pip install "stepwire[server]"') from None
 
 import stepwire_server.demo
+from stepwire.errors import JournalUnavailable
 from stepwire_server.api.server import ListenError, Options, Server
 from stepwire_server.app import App
-from stepwire_server.config import DEFAULT_APP, ConfigError, ServeConfig, default_journal, load_app, read_file
+from stepwire_server.config import (
+    DEFAULT_APP,
+    ConfigError,
+    ServeConfig,
+    check_settings,
+    default_journal,
+    load_app,
+    read_file,
+)
 from stepwire_server.engine.executor import Settings
-from stepwire_server.journal import Journal, JournalLocked, JournalRefused, MemoryJournal, SqliteJournal
+from stepwire_server.journal import Journal, JournalRefused, MemoryJournal, SqliteJournal
 
 __all__ = ["main"]
 
@@ -31,8 +40,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 def _option(flag: str, **settings: Any) -> Callable[[F], F]:
     """A flag that is an environment variable too."""
-    variable = "STEPWIRE_" + flag.removeprefix("--").replace("-", "_").upper()
-    return click.option(flag, envvar=variable, show_envvar=True, show_default=True, **settings)
+    name = flag.removeprefix("--").replace("-", "_")
+    return click.option(flag, name, envvar=f"STEPWIRE_{name.upper()}", show_envvar=True, show_default=True, **settings)
 
 
 def _read_config(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
@@ -68,7 +77,7 @@ def _serve_options(command: F) -> F:
                 help="What an event that was shown survives: a crash of the machine, or of this process only.",
             ),
             _option("--documents", default="", metavar="DIR", help="Short for --set documents=DIR."),
-            click.option("--set", "settings", multiple=True, metavar="NAME=VALUE", help="A setting of the app."),
+            _option("--set", multiple=True, metavar="NAME=VALUE", help="A setting of the app. May be given often."),
             _option(
                 "--max-executions", default=defaults.max_executions, type=click.IntRange(1), help="That run at once."
             ),
@@ -93,6 +102,12 @@ def _serve_options(command: F) -> F:
                 type=click.FloatRange(0, 3600),
                 help="Seconds running steps have to end when the server stops.",
             ),
+            _option(
+                "--log-level",
+                default=defaults.log_level,
+                type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
+                help="What goes to standard error.",
+            ),
         ]
     ):
         command = decorate(command)
@@ -101,7 +116,7 @@ def _serve_options(command: F) -> F:
 
 def _config(values: dict[str, Any]) -> ServeConfig:
     settings: dict[str, str] = {}
-    for pair in values.pop("settings"):
+    for pair in values.pop("set"):
         name, equals, value = pair.partition("=")
         if not equals:
             raise click.BadParameter(f"{pair!r} is not NAME=VALUE", param_hint="--set")
@@ -124,10 +139,7 @@ def main() -> None:
 
 @main.command()
 @_serve_options
-@click.option(
-    "--log-level", default="INFO", type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]), show_default=True
-)
-def serve(log_level: str, **values: Any) -> None:
+def serve(**values: Any) -> None:
     """Serve an app: MODULE:APP, by default the assistant for public administration.
 
     The first line on standard output is "listening on HOST:PORT". SIGTERM or Ctrl-C drains: streams are told, running
@@ -138,11 +150,13 @@ def serve(log_level: str, **values: Any) -> None:
     stepwire-server serve orders:app --journal memory
     stepwire-server serve --documents ./handbook
     """
-    logging.basicConfig(level=log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         config = _config(values)
+        logging.basicConfig(
+            level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
+        )
         asyncio.run(_serve(load_app(config.app), config))
-    except (ConfigError, ListenError, JournalLocked, JournalRefused) as error:
+    except (ConfigError, ListenError, JournalRefused, JournalUnavailable) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -153,6 +167,7 @@ def check_config(**values: Any) -> None:
     try:
         config = _config(values)
         app = load_app(config.app)
+        check_settings(app, config.settings)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
     for key in config.__slots__:
@@ -199,16 +214,25 @@ async def _serve(app: App, config: ServeConfig) -> None:
         drain_grace=config.drain_grace,
         version=installed_version("stepwire"),
     )
-    async with Server(app.catalog(), _journal(config), options) as server:
+    server = Server(app.catalog(), _journal(config), options)
+    try:
+        await server.start()
+    except OSError as error:
+        raise ConfigError(f"the server can't start: {error}") from error
+    try:
         print(f"listening on {server.address}", flush=True)
         await stop.wait()
         logging.getLogger(__name__).info("draining")
+    finally:
+        await server.stop()
 
 
 def _journal(config: ServeConfig) -> Journal:
     if config.journal == "memory":
         return MemoryJournal()
     path = Path(config.journal) if config.journal else default_journal()
+    if path.is_dir():
+        raise ConfigError(f"journal {config.journal!r} is a folder; name a file in it")
     # After an I/O error nobody knows what is on the disk: a restart reads it again.
     return SqliteJournal(path, durability=config.durability, on_fatal=lambda: os._exit(74))
 

@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,7 @@ import platformdirs
 
 from stepwire_server.app import App
 
-__all__ = ["DEFAULT_APP", "ConfigError", "ServeConfig", "default_journal", "load_app", "read_file"]
+__all__ = ["DEFAULT_APP", "ConfigError", "ServeConfig", "check_settings", "default_journal", "load_app", "read_file"]
 
 DEFAULT_APP = "stepwire_server.assistant:app"
 """The app that is served when none is named."""
@@ -41,6 +42,7 @@ class ServeConfig:
     max_parallel_steps: int = 32
     cancel_grace: float = 10.0
     drain_grace: float = 10.0
+    log_level: str = "INFO"
 
 
 def default_journal() -> Path:
@@ -61,10 +63,18 @@ def read_file(path: Path, known: frozenset[str]) -> dict[str, Any]:
     return values
 
 
+def check_settings(app: App, settings: Mapping[str, str]) -> None:
+    """Raises ConfigError for a setting that the app does not have."""
+    for key in settings:
+        if key not in app.settings:
+            known = ", ".join(sorted(app.settings)) or "none"
+            raise ConfigError(f"app {app.name!r} has no setting {key!r}; it has: {known}")
+
+
 def load_app(name: str) -> App:
     """Imports MODULE:ATTRIBUTE, looking in the current folder first. Raises ConfigError."""
     module_name, _, attribute = name.partition(":")
-    if not module_name or not attribute:
+    if not attribute or not all(part.isidentifier() for part in module_name.split(".")):
         raise ConfigError(f"{name!r} is not MODULE:APP, such as orders:app")
     here = os.getcwd()
     if here not in sys.path:
