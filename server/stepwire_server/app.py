@@ -80,16 +80,12 @@ class App:
                     raise ValueError(f"operation {called!r}: {field} {problem}")
                 if at_most_once and retry.attempts > 1:
                     raise ValueError(f"operation {called!r} runs at most once; retry.attempts must be 1")
-            try:
-                style = Style.of(function)
-            except TypeError as error:
-                raise TypeError(f"operation {called!r}: {error}") from None
             self._operations[called] = Operation(
                 name=called,
                 function=function,
                 description=inspect.getdoc(function) or "",
                 signature=Signature(function, name=f"operation {called!r}"),
-                style=style,
+                style=_style(f"operation {called!r}", function),
                 retry=retry,
                 timeout=None if timeout is None else timedelta(seconds=timeout),
                 at_most_once=at_most_once,
@@ -109,7 +105,7 @@ class App:
         def register(function: F) -> F:
             called = _name(name, function)
             self._check_name("plan", called, self._plans)
-            if Style.of(function) == Style.GENERATOR:
+            if _style(f"plan {called!r}", function) == Style.GENERATOR:
                 raise TypeError(f"plan {called!r}: a generator can't make a plan; return it")
             self._plans[called] = NamedPlan(
                 name=called,
@@ -220,6 +216,13 @@ def _name(name: str | None, function: Callable[..., Any]) -> str:
     if not called:
         raise TypeError(f"{function!r} has no name of its own; give it one")
     return called
+
+
+def _style(called: str, function: Callable[..., Any]) -> str:
+    try:
+        return Style.of(function)
+    except TypeError as error:
+        raise TypeError(f"{called}: {error}") from None
 
 
 def _in_thread(function: Callable[[str], Plan]) -> Callable[[str], Awaitable[Plan]]:

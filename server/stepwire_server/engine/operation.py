@@ -42,7 +42,7 @@ class Style:
             if inspect.iscoroutinefunction(inner):
                 return Style.COROUTINE
             if inspect.isgeneratorfunction(inner):
-                raise TypeError("a plain generator can't be an operation; make it `async def`")
+                raise TypeError("a plain generator can't be called here; make it `async def`")
             if isinstance(inner, functools.partial):
                 inner = inner.func
             elif hasattr(inner, "__wrapped__"):
@@ -79,6 +79,7 @@ class Signature:
         except NameError as error:
             raise TypeError(f"{name}: an annotation can't be resolved: {error}") from error
         self.wants_context = bool(parameters) and _is_context(parameters[0])
+        self._reserved = parameters[0].name if self.wants_context else None
         fields: dict[str, Any] = {}
         extra = False
         for parameter in parameters[self.wants_context :]:
@@ -114,6 +115,7 @@ class Signature:
         `given_later` may be missing.
         """
         later = given_later or {}
+        found = self._unknown(values, later, path)
         try:
             self._model.model_validate_json(json.dumps(values), strict=True)
         except ValidationError as error:
@@ -121,8 +123,8 @@ class Signature:
                 Violation(_field(path, item["loc"]), _problem(item["type"], item["msg"], self.schema))
                 for item in error.errors(include_url=False, include_context=False, include_input=False)
                 if not (item["type"] == "missing" and item["loc"] and item["loc"][0] in later)
-            ] + self._unknown(later, path)
-        return self._unknown(later, path)
+            ] + found
+        return found
 
     def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the arguments to call the function with: the values as the annotations' types. Raises ValueError with
@@ -136,8 +138,10 @@ class Signature:
         bound = {self._names[key]: value for key, value in model.__dict__.items()}
         return bound | (model.__pydantic_extra__ or {})
 
-    def _unknown(self, later: Mapping[str, Any], path: str) -> list[Violation]:
+    def _unknown(self, values: Mapping[str, Any], later: Mapping[str, Any], path: str) -> list[Violation]:
         if self._model.model_config.get("extra") == "allow":
+            if self._reserved in values or self._reserved in later:
+                return [Violation(f"{path}.{self._reserved}", "is the step's own context, and no parameter")]
             return []
         known = self._names.values()
         return [

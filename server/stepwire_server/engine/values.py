@@ -7,6 +7,7 @@ none), no whole number beyond 2^53 (a Value carries a double).
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from google.protobuf import struct_pb2
@@ -17,6 +18,9 @@ from stepwire.errors import InputInvalid, Violation
 from stepwire.values import MAX_DEPTH, MAX_INTEGER
 
 __all__ = ["check", "point", "to_value"]
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
+"""A list's index in a JSON pointer."""
 
 
 def check(struct: struct_pb2.Struct, path: str) -> list[Violation]:
@@ -67,7 +71,7 @@ def point(value: struct_pb2.Value, pointer: str) -> struct_pb2.Value:
         match value.WhichOneof("kind"):
             case "struct_value" if name in value.struct_value.fields:
                 value = value.struct_value.fields[name]
-            case "list_value" if name.isdecimal() and int(name) < len(value.list_value.values):
+            case "list_value" if _INDEX.fullmatch(name) and int(name) < len(value.list_value.values):
                 value = value.list_value.values[int(name)]
             case _:
                 raise KeyError(f"there is nothing at {pointer!r}")
