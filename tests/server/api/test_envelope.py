@@ -352,3 +352,15 @@ async def aio_turn() -> None:
             await asyncio.Event().wait()
     except TimeoutError:
         return
+
+
+async def test_a_burst_of_calls(server: Server, caller: Caller) -> None:
+    """Three thousand calls at once are all served: grpc by itself cancels some above a thousand."""
+    await info(caller)
+    found = await asyncio.gather(*(info(caller) for _ in range(3_000)))
+
+    assert all(answer.app == "shop" for answer in found)
+
+
+async def info(caller: Caller) -> GetServerInfoResponse:
+    return await caller.call("GetServerInfo", GetServerInfoRequest(), GetServerInfoResponse)

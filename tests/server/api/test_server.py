@@ -12,6 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from stepwire.transport import channel_options
 from stepwire.v1 import (
     EventBatch,
     ExecuteRequest,
@@ -20,6 +21,7 @@ from stepwire.v1 import (
     WaitExecutionRequest,
     WatchExecutionRequest,
 )
+from stepwire_server.api import server as server_module
 from stepwire_server.api.server import ListenError, Options, Server
 from stepwire_server.journal import JournalLocked, MemoryJournal, SqliteJournal
 
@@ -103,6 +105,16 @@ async def test_stop_without_start_and_twice(gate: Gate) -> None:
     await server.start()
     await server.stop()
     await server.stop()
+
+
+def test_the_clients_pings_are_welcome() -> None:
+    """The server allows pings more often than our clients send them, with and without calls: else it would hang up."""
+    server, client = dict(server_module._ARGUMENTS), dict(channel_options(()))
+    assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] <= client["grpc.keepalive_time_ms"] // 2
+    assert server["grpc.keepalive_permit_without_calls"] == 1
+    # keepalive_timeout_ms has no effect; this has.
+    assert "grpc.http2.ping_timeout_ms" in server
+    assert "grpc.http2.ping_timeout_ms" in client
 
 
 # -- drain
