@@ -107,7 +107,7 @@ async def run(server: ServerProcess, *, client: str, events: int, resets: int, s
     chance = random.Random(seed)
     outcome = Outcome(client=client, seed=seed)
     rounds = [
-        (chance.randrange(burst) if chance.random() < 0.5 else 0, burst)
+        (chance.randrange(burst // 4, burst) if chance.random() < 0.5 else 0, burst)
         for burst in _partition(events - 4, resets, chance)
     ]
     with Gate() as gate:
@@ -156,8 +156,8 @@ async def _read_aio(address: str, plan: dict, into: list[Event], tell: Callable[
 
 
 def _partition(total: int, parts: int, chance: random.Random) -> list[int]:
-    """Returns so many numbers, each at least a third of the mean, that add up to the total."""
-    least = total // parts // 3
+    """Returns so many numbers, each at least two thirds of the mean, that add up to the total."""
+    least = total // parts * 2 // 3
     cuts = sorted(chance.randrange(total - least * parts + 1) for _ in range(parts - 1))
     return [high - low + least for low, high in zip([0, *cuts], [*cuts, total - least * parts], strict=True)]
 
