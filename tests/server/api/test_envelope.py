@@ -98,7 +98,8 @@ async def test_garbage(body: bytes, server: Server, caller: Caller, caplog: pyte
     async with RawCaller(server.address) as raw:
         code, _ = await raw.open("StartExecution", body).status()
 
-    assert code > 0
+    # -1 would be a stream that ended without a status. Older releases of grpc take a false compression flag for OK.
+    assert code >= 0
     assert not errors(caplog)
     await caller.run(QUICK)
 
