@@ -16,6 +16,7 @@ from stepwire_server.journal.base import (
 )
 from stepwire_server.journal.chunk import TERMINAL_KINDS, Chunk
 from stepwire_server.journal.memory import MemoryJournal
+from stepwire_server.journal.retention import Purged, Retention, Tombstone
 
 if TYPE_CHECKING:
     from stepwire_server.journal.sqlite import SqliteJournal
@@ -32,7 +33,10 @@ __all__ = [
     "JournalRefused",
     "MemoryJournal",
     "Page",
+    "Purged",
+    "Retention",
     "SqliteJournal",
+    "Tombstone",
 ]
 
 

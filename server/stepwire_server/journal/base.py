@@ -11,14 +11,16 @@ A follower registers its wake-up before it reads, so no append can fall between 
 from __future__ import annotations
 
 import asyncio
+import time
 from abc import ABC, abstractmethod
-from collections import OrderedDict, deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
+from stepwire_server.journal.retention import Purged, Retention, Tombstone
+from stepwire_server.journal.tail import Tails
 
 __all__ = [
     "ENDED",
@@ -29,7 +31,6 @@ __all__ = [
     "JournalLocked",
     "JournalRefused",
     "Page",
-    "bounded",
 ]
 
 ENDED = frozenset(
@@ -88,6 +89,11 @@ class ExecutionRecord:
     """The encoded Execution, without its plan, as of `last_sequence`."""
     ordinal: int = 0
     """Counts the journal's records in the order of their creation, from 1. Given by the journal."""
+    end_time_ns: int = 0
+    """When the end became known to the journal, in nanoseconds since 1970. 0: it has not ended. Given by the journal.
+
+    Not before 1, whatever the clock says, and not the time of the terminal event, which the owner's clock gave.
+    """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,10 +106,6 @@ class Page:
     """How many match in all."""
     more: bool
     """Whether older ones match too: ask again with `before` set to the last record's ordinal."""
-
-
-_MOST_TAILS = 100_000
-"""Bounds the tails by number too: a tail costs some 500 bytes besides its data."""
 
 
 class Follower:
@@ -155,57 +157,6 @@ class Follower:
         self._woken.set()
 
 
-class _Tail:
-    """The newest durable chunks of one execution, so that followers who keep up need no storage. Bounded by bytes."""
-
-    __slots__ = ("chunks", "size")
-
-    def __init__(self) -> None:
-        self.chunks: deque[Chunk] = deque()
-        self.size = 0
-
-    def add(self, chunk: Chunk, limit: int) -> int:
-        """Adds a chunk, drops the oldest ones above `limit` bytes, and returns by how much the tail grew."""
-        before = self.size
-        self.chunks.append(chunk)
-        self.size += len(chunk.data)
-        while self.size > limit:
-            self.size -= len(self.chunks.popleft().data)
-        return self.size - before
-
-    def read(self, after: int, max_events: int, max_bytes: int) -> list[Chunk] | None:
-        """Returns what follows `after`; None where the tail does not reach back so far."""
-        if not self.chunks or after < self.chunks[0].first - 1:
-            return None
-        if after >= self.chunks[-1].last:
-            return []
-        found: deque[Chunk] = deque()
-        for chunk in reversed(self.chunks):
-            if chunk.last <= after:
-                break
-            found.appendleft(chunk)
-        found[0] = found[0].after(after)
-        return bounded(found, max_events=max_events, max_bytes=max_bytes)
-
-
-def bounded(chunks: Iterable[Chunk], *, max_events: int, max_bytes: int) -> list[Chunk]:
-    """Returns the beginning of a run of chunks: at most `max_events` and `max_bytes` in all, but at least one event.
-
-    Takes no more chunks than it needs to know that.
-    """
-    taken: list[Chunk] = []
-    for chunk in chunks:
-        if taken and chunk.ends[0] > max_bytes:
-            break
-        piece = chunk.head(max_events=max_events, max_bytes=max_bytes)
-        taken.append(piece)
-        max_events -= len(piece)
-        max_bytes -= len(piece.data)
-        if len(piece) < len(chunk) or max_events <= 0 or max_bytes <= 0:
-            break
-    return taken
-
-
 class Journal(ABC):
     """Executions and their events, append-only.
 
@@ -216,11 +167,15 @@ class Journal(ABC):
     kind: str = ""
     """The name that GetServerInfo gives."""
 
-    def __init__(self, *, tail_bytes: int = 1 << 20, tails_bytes: int = 64 << 20) -> None:
-        self._tail_bytes = tail_bytes
-        self._tails_bytes = tails_bytes
-        self._tails_size = 0
-        self._tails: OrderedDict[str, _Tail] = OrderedDict()
+    def __init__(
+        self,
+        *,
+        tail_bytes: int = 1 << 20,
+        tails_bytes: int = 64 << 20,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        self._now_ns = now_ns
+        self._tails = Tails(each_bytes=tail_bytes, all_bytes=tails_bytes)
         self._followers: dict[str, set[Follower]] = {}
 
     # -- records
@@ -238,7 +193,9 @@ class Journal(ABC):
         """Adds a record, and returns it with its ordinal and True when it is durable.
 
         Where the tenant and request id are known already, adds nothing and returns the record that exists, and False.
-        A hundred such calls at once give one record. Raises ValueError where another record has the execution id.
+        A hundred such calls at once give one record. Raises ValueError where another record has the execution id, and
+        `stepwire.errors.CursorExpired` where the request id is that of an execution that was purged: it never runs
+        again.
         """
 
     @abstractmethod
@@ -271,6 +228,30 @@ class Journal(ABC):
         Raises Conflict unless `epoch` is above the record's, and where there is no record.
         """
 
+    # -- the end of records
+
+    @abstractmethod
+    async def tombstone(self, execution_id: str) -> Tombstone | None:
+        """Returns what is left of an execution that was purged."""
+
+    @abstractmethod
+    async def purge(self, retention: Retention) -> Purged:
+        """Removes the ended executions that are not to be kept, those first that ended first, and old tombstones.
+
+        Done in small bites when nothing waits to be appended; returns when nothing is left to remove. Whoever reads a
+        purged execution gets CursorExpired, and never a part of what follows its cursor. When the call is cancelled it
+        ends after the present bite, and the next call goes on. Raises JournalDamaged where the storage is.
+        """
+
+    @abstractmethod
+    async def compact(self) -> int:
+        """Joins the chunks of ended executions into large ones, and returns how many chunks fewer there are.
+
+        Bytes, sequences and each execution's highest position stay; a joined chunk has the position of its last part.
+        In small bites, when nothing waits, as `purge`; readers notice nothing. A chunk that is damaged stays as it is,
+        and so does the rest of its execution.
+        """
+
     # -- events
 
     @abstractmethod
@@ -290,13 +271,12 @@ class Journal(ABC):
     async def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
         """Returns durable events that follow `after` (exclusive), in order, up to the bounds but at least one, or none.
 
-        The first returned event has the sequence `after + 1`.
+        The first returned event has the sequence `after + 1`. Raises `stepwire.errors.CursorExpired` where the
+        execution was purged, also between two reads.
         """
-        tail = self._tails.get(execution_id)
-        if tail is not None:
-            chunks = tail.read(after, max_events, max_bytes)
-            if chunks is not None:
-                return chunks
+        chunks = self._tails.read(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
+        if chunks is not None:
+            return chunks
         return await self._load(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
 
     @abstractmethod
@@ -318,14 +298,13 @@ class Journal(ABC):
 
     def _committed(self, execution_id: str, chunk: Chunk) -> None:
         """Called by implementations, in the event loop, when a chunk is durable: keeps the tail, wakes followers."""
-        tail = self._tails.get(execution_id)
-        if tail is None:
-            tail = self._tails[execution_id] = _Tail()
-        self._tails.move_to_end(execution_id)
-        self._tails_size += tail.add(chunk, self._tail_bytes)
-        while self._tails_size > self._tails_bytes or len(self._tails) > _MOST_TAILS:
-            _, dropped = self._tails.popitem(last=False)
-            self._tails_size -= dropped.size
+        self._tails.add(execution_id, chunk)
+        for follower in self._followers.get(execution_id, ()):
+            follower.wake()
+
+    def _purged(self, execution_id: str) -> None:
+        """Called by implementations, in the event loop, when an execution is gone: nothing of it comes from memory."""
+        self._tails.drop(execution_id)
         for follower in self._followers.get(execution_id, ()):
             follower.wake()
 
@@ -335,7 +314,6 @@ class Journal(ABC):
         Drops the tails, so that every read reaches `_load`, which raises; and wakes every follower, so that it reads.
         """
         self._tails.clear()
-        self._tails_size = 0
         for followers in self._followers.values():
             for follower in followers:
                 follower.wake()

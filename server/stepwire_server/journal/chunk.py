@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-__all__ = ["TERMINAL_KINDS", "Chunk"]
+__all__ = ["MOST_BYTES", "MOST_EVENTS", "TERMINAL_KINDS", "Chunk", "join", "joined", "runs"]
 
 TERMINAL_KINDS = frozenset({26, 27, 28})
 """The kinds after which nothing follows: plan_completed, plan_failed, plan_cancelled (numbers of Event.kind's arms)."""
+
+
+MOST_EVENTS = 512
+"""Events of a chunk that was joined from others: what one message of a stream carries."""
+
+MOST_BYTES = 256 * 1024
+"""Bytes of such a chunk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,3 +89,40 @@ class Chunk:
             ends=[end - base for end in self.ends[start:stop]],
             kinds=self.kinds[start:stop],
         )
+
+
+def join(chunks: Sequence[Chunk]) -> Chunk:
+    """Returns chunks that follow each other as one, at the last one's position. Raises ValueError where they do not."""
+    if any(chunk.first != before.last + 1 for before, chunk in pairwise(chunks)):
+        raise ValueError(f"no run of chunks: {[(chunk.first, chunk.last) for chunk in chunks[:20]]}")
+    ends: list[int] = []
+    for chunk in chunks:
+        base = ends[-1] if ends else 0
+        ends += [base + end for end in chunk.ends]
+    return Chunk(
+        first=chunks[0].first,
+        data=b"".join([chunk.data for chunk in chunks]),
+        ends=ends,
+        kinds=b"".join([chunk.kinds for chunk in chunks]),
+        position=chunks[-1].position,
+    )
+
+
+def joined(chunks: Iterable[Chunk]) -> list[Chunk]:
+    """Returns an execution's chunks as few large ones, filled from the beginning: the same however often it is done."""
+    return [join(run) for run in runs(chunks)]
+
+
+def runs(chunks: Iterable[Chunk]) -> Iterator[list[Chunk]]:
+    """Yields the runs of chunks that become one chunk each, as many as fit into MOST_EVENTS and MOST_BYTES."""
+    run: list[Chunk] = []
+    events = size = 0
+    for chunk in chunks:
+        if run and (events + len(chunk) > MOST_EVENTS or size + len(chunk.data) > MOST_BYTES):
+            yield run
+            run, events, size = [], 0, 0
+        run.append(chunk)
+        events += len(chunk)
+        size += len(chunk.data)
+    if run:
+        yield run

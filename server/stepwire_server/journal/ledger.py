@@ -9,18 +9,22 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from stepwire.errors import JournalDamaged
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord
 from stepwire_server.journal.chunk import Chunk
-from stepwire_server.journal.schema import checksum, encode_ends
+from stepwire_server.journal.retention import Tombstone
+from stepwire_server.journal.schema import ChunkRow, encode_row
 
-__all__ = ["COLUMNS", "WITH_REQUEST", "Ledger", "Taken", "labels_of", "record_of"]
+__all__ = ["COLUMNS", "WITH_REQUEST", "Ledger", "Taken", "labels_of", "record_of", "tombstone_of"]
 
-COLUMNS = "ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence, snapshot"
+COLUMNS = (
+    "ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence, snapshot, "
+    "end_time_ns"
+)
 """A record's columns in the table executions."""
 
 WITH_REQUEST = f"SELECT {COLUMNS}, request FROM executions JOIN requests ON execution = ordinal"
@@ -30,10 +34,17 @@ _MOST_HEADS = 10_000
 _INSERT = "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _UPDATE = "UPDATE executions SET last_sequence = ?, snapshot = ? WHERE ordinal = ?"
 _UPDATE_STATE = "UPDATE executions SET last_sequence = ?, snapshot = ?, state = ? WHERE ordinal = ?"
+_UPDATE_END = """
+UPDATE executions SET last_sequence = ?, snapshot = ?, state = ?, end_time_ns = ?, scattered = ? WHERE ordinal = ?
+"""
+_TAKEN = """
+SELECT 1 FROM executions WHERE execution_id = :id UNION ALL SELECT 1 FROM tombstones WHERE execution_id = :id
+"""
+_TOMBSTONE = "SELECT execution_id, tenant, request_id, state, last_sequence, purge_time_ns FROM tombstones WHERE "
 
 
 class Taken(ValueError):
-    """Another record has the execution id."""
+    """Another record has, or had, the execution id."""
 
 
 @dataclass(slots=True)
@@ -47,6 +58,10 @@ class _Head:
     snapshot: bytes | None = None
     """What is to be written. None: nothing."""
     state_changed: bool = False
+    end_changed: bool = False
+    """Whether it has ended, or goes on after an end."""
+    one_chunk: bool = False
+    """Whether what it has is in one chunk."""
 
 
 class Ledger:
@@ -55,14 +70,20 @@ class Ledger:
     Keeps in memory where each live execution stands, which nobody else changes: an append needs no query.
     """
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, *, now_ns: Callable[[], int]) -> None:
         self._connection = connection
+        self._now_ns = now_ns
         self._heads: OrderedDict[str, _Head] = OrderedDict()
         self._changed: dict[str, _Head] = {}
-        self._rows: list[tuple[int, int, int, int, bytes, bytes, int, bytes]] = []
+        self._rows: list[ChunkRow] = []
         found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
         self._position: int = found[0] if found else 0
         self._next = self._position + 1
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The connection, for what is done in a transaction of its own: purging and compacting."""
+        return self._connection
 
     # -- one transaction
 
@@ -101,12 +122,19 @@ class Ledger:
             found = self._record("tenant = ? AND request_id = ? AND request_id <> ''", record.tenant, record.request_id)
             if found is not None:
                 return found, False
-        if self._connection.execute(
-            "SELECT 1 FROM executions WHERE execution_id = ?", (record.execution_id,)
-        ).fetchone():
+            stone = tombstone_of(
+                self._connection,
+                "tenant = ? AND request_id = ? AND request_id <> ''",
+                record.tenant,
+                record.request_id,
+            )
+            if stone is not None:
+                raise stone.expired()
+        if self._connection.execute(_TAKEN, {"id": record.execution_id}).fetchone():
             raise Taken(f"execution {record.execution_id} exists")
+        end_time_ns = max(1, self._now_ns()) if record.state in ENDED else 0
         cursor = self._connection.execute(
-            "INSERT INTO executions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO executions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
             (
                 record.execution_id,
                 record.tenant,
@@ -117,6 +145,7 @@ class Ledger:
                 record.state,
                 record.last_sequence,
                 record.snapshot,
+                end_time_ns,
             ),
         )
         ordinal = cursor.lastrowid
@@ -127,7 +156,7 @@ class Ledger:
                 "INSERT INTO labels VALUES (?, ?, ?)", [(name, value, ordinal) for name, value in record.labels.items()]
             )
         self._changed[record.execution_id] = _Head(ordinal, record.epoch, record.state, record.last_sequence)
-        return replace(record, ordinal=ordinal, labels=dict(record.labels)), True
+        return replace(record, ordinal=ordinal, labels=dict(record.labels), end_time_ns=end_time_ns), True
 
     def claim(self, execution_id: str, epoch: int) -> ExecutionRecord:
         """Does what `Journal.claim` promises."""
@@ -150,20 +179,17 @@ class Ledger:
             raise Conflict(
                 f"append to {execution_id} of {chunk.first} with epoch {epoch}, where the record is {_where(head)}"
             )
-        position, execution, first, last = self._next, head.ordinal, chunk.first, chunk.last
-        data, kinds = chunk.data, chunk.kinds
-        ends = encode_ends(chunk.ends, len(data))
-        check = checksum(
-            position=position, execution=execution, first=first, last=last, ends=ends, kinds=kinds, data=data
-        )
-        self._rows.append((position, execution, first, last, ends, kinds, check, data))
+        chunk = chunk.at(self._next)
+        self._rows.append(encode_row(chunk, head.ordinal))
         self._next += 1
-        head.last_sequence = last
+        head.last_sequence = chunk.last
         head.snapshot = snapshot
-        if state != head.state:
+        if state != head.state or state in ENDED:
+            head.end_changed = head.end_changed or state in ENDED or head.state in ENDED
+            head.one_chunk = chunk.first == 1
             head.state = state
             head.state_changed = True
-        return chunk.at(position)
+        return chunk
 
     # -- underneath
 
@@ -175,19 +201,26 @@ class Ledger:
         self._rows = []
         plain: list[tuple[int, bytes, int]] = []
         states: list[tuple[int, bytes, int, int]] = []
+        ends: list[tuple[int, bytes, int, int, int, int]] = []
         for head in self._changed.values():
             if head.snapshot is None:
                 continue
-            if head.state_changed:  # Apart, because the partial index is written whenever the statement names `state`.
+            if head.end_changed:
+                ended = head.state in ENDED
+                end_time_ns, scattered = (max(1, self._now_ns()), int(not head.one_chunk)) if ended else (0, 0)
+                ends.append((head.last_sequence, head.snapshot, head.state, end_time_ns, scattered, head.ordinal))
+            elif head.state_changed:  # Apart, because naming `state` writes the partial index, whatever its value.
                 states.append((head.last_sequence, head.snapshot, head.state, head.ordinal))
             else:
                 plain.append((head.last_sequence, head.snapshot, head.ordinal))
             head.snapshot = None
-            head.state_changed = False
+            head.state_changed = head.end_changed = False
         if plain:
             self._connection.executemany(_UPDATE, plain)
         if states:
             self._connection.executemany(_UPDATE_STATE, states)
+        if ends:
+            self._connection.executemany(_UPDATE_END, ends)
 
     def _head(self, execution_id: str) -> _Head | None:
         """Returns where the execution stands, for this transaction to change."""
@@ -231,13 +264,13 @@ def labels_of(connection: sqlite3.Connection, ordinal: int) -> Mapping[str, str]
 
 
 def record_of(
-    row: tuple[int, str, str, str, str, int, int, ExecutionState.ValueType, int, bytes],
+    row: tuple[int, str, str, str, str, int, int, ExecutionState.ValueType, int, bytes, int],
     labels: Mapping[str, str],
     *,
     request: bytes,
 ) -> ExecutionRecord:
     """Returns a row of COLUMNS as a record."""
-    ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence, snapshot = row
+    ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence = row[:9]
     return ExecutionRecord(
         execution_id=execution_id,
         request=request,
@@ -249,8 +282,25 @@ def record_of(
         epoch=epoch,
         state=state,
         last_sequence=last_sequence,
-        snapshot=snapshot,
+        snapshot=row[9],
         ordinal=ordinal,
+        end_time_ns=row[10],
+    )
+
+
+def tombstone_of(connection: sqlite3.Connection, condition: str, *parameters: str) -> Tombstone | None:
+    """Returns the tombstone that the condition chooses."""
+    row = connection.execute(_TOMBSTONE + condition, parameters).fetchone()
+    if row is None:
+        return None
+    execution_id, tenant, request_id, state, last_sequence, purge_time_ns = row
+    return Tombstone(
+        execution_id=execution_id,
+        tenant=tenant,
+        request_id=request_id,
+        state=state,
+        last_sequence=last_sequence,
+        purge_time_ns=purge_time_ns,
     )
 
 

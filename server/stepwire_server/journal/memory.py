@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from stepwire.errors import JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
-from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord, Journal, Page, bounded
-from stepwire_server.journal.chunk import Chunk
+from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord, Journal, Page
+from stepwire_server.journal.chunk import Chunk, joined
+from stepwire_server.journal.retention import Purged, Retention, Tombstone
+from stepwire_server.journal.tail import bounded
 
 __all__ = ["MemoryJournal"]
 
 
 class MemoryJournal(Journal):
-    """Keeps all in memory, without a bound. "Durable" means here: until `close`.
+    """Keeps all in memory, without a bound but the retention. "Durable" means here: until `close`.
 
     Whatever writes yields to the event loop once before it takes effect, so that nobody comes to rely on an order that
     a journal on a disk does not have.
@@ -23,12 +26,20 @@ class MemoryJournal(Journal):
 
     kind = "memory"
 
-    def __init__(self, *, tail_bytes: int = 1 << 20, tails_bytes: int = 64 << 20) -> None:
-        super().__init__(tail_bytes=tail_bytes, tails_bytes=tails_bytes)
+    def __init__(
+        self,
+        *,
+        tail_bytes: int = 1 << 20,
+        tails_bytes: int = 64 << 20,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        super().__init__(tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns)
         self._open = False
         self._records: dict[str, ExecutionRecord] = {}
         self._by_request_id: dict[tuple[str, str], str] = {}
         self._chunks: dict[str, list[Chunk]] = {}
+        self._tombstones: dict[str, Tombstone] = {}
+        self._buried: dict[tuple[str, str], Tombstone] = {}
         self._ordinal = 0
         self._position = 0
 
@@ -44,10 +55,13 @@ class MemoryJournal(Journal):
         key = (record.tenant, record.request_id)
         if record.request_id and key in self._by_request_id:
             return self._records[self._by_request_id[key]], False
-        if record.execution_id in self._records:
+        if record.request_id and key in self._buried:
+            raise self._buried[key].expired()
+        if record.execution_id in self._records or record.execution_id in self._tombstones:
             raise ValueError(f"execution {record.execution_id} exists")
         self._ordinal += 1
-        record = replace(record, ordinal=self._ordinal, labels=dict(record.labels))
+        ended = self._end(record.state)
+        record = replace(record, ordinal=self._ordinal, labels=dict(record.labels), end_time_ns=ended)
         self._records[record.execution_id] = record
         self._chunks[record.execution_id] = []
         if record.request_id:
@@ -95,14 +109,73 @@ class MemoryJournal(Journal):
         self._position += 1
         chunk = chunk.at(self._position)
         self._chunks[execution_id].append(chunk)
-        self._records[execution_id] = replace(record, last_sequence=chunk.last, state=state, snapshot=snapshot)
+        ended = self._end(state)
+        self._records[execution_id] = replace(
+            record, last_sequence=chunk.last, state=state, snapshot=snapshot, end_time_ns=ended
+        )
         self._committed(execution_id, chunk)
         return self._position
 
+    async def tombstone(self, execution_id: str) -> Tombstone | None:
+        self._check()
+        return self._tombstones.get(execution_id)
+
+    async def purge(self, retention: Retention) -> Purged:
+        await self._turn()
+        now = self._now_ns()
+        ended = sorted((record for record in self._records.values() if record.end_time_ns), key=_by_end)
+        too_many = len(ended) - retention.keep_executions if retention.keep_executions else 0
+        before = retention.ended_before_ns(now)
+        gone = [
+            record
+            for index, record in enumerate(ended)
+            if index < too_many or (before is not None and record.end_time_ns < before)
+        ]
+        old = [stone for stone in self._tombstones.values() if stone.purge_time_ns < retention.purged_before_ns(now)]
+        for stone in old:
+            del self._tombstones[stone.execution_id]
+            self._buried.pop((stone.tenant, stone.request_id), None)
+        events = executions = 0
+        for record in gone:
+            if self._records.get(record.execution_id) is record:  # Else another purge took it, or it has changed.
+                self._bury(record, now)
+                executions, events = executions + 1, events + record.last_sequence
+            await self._turn()
+        return Purged(executions=executions, events=events, tombstones=len(old))
+
+    async def compact(self) -> int:
+        await self._turn()
+        before = sum(map(len, self._chunks.values()))
+        for execution_id, chunks in self._chunks.items():
+            if self._records[execution_id].end_time_ns:
+                chunks[:] = joined(chunks)
+        return before - sum(map(len, self._chunks.values()))
+
     async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
         self._check()
+        if execution_id in self._tombstones:
+            raise self._tombstones[execution_id].expired()
         chunks = [chunk.after(after) for chunk in self._chunks.get(execution_id, ()) if chunk.last > after]
         return bounded(chunks, max_events=max_events, max_bytes=max_bytes)
+
+    def _bury(self, record: ExecutionRecord, now_ns: int) -> None:
+        key = (record.tenant, record.request_id)
+        stone = self._tombstones[record.execution_id] = Tombstone(
+            execution_id=record.execution_id,
+            tenant=record.tenant,
+            request_id=record.request_id,
+            state=record.state,
+            last_sequence=record.last_sequence,
+            purge_time_ns=now_ns,
+        )
+        if record.request_id:
+            del self._by_request_id[key]
+            self._buried[key] = stone
+        del self._records[record.execution_id], self._chunks[record.execution_id]
+        self._purged(record.execution_id)
+
+    def _end(self, state: ExecutionState.ValueType) -> int:
+        return max(1, self._now_ns()) if state in ENDED else 0
 
     async def _turn(self) -> None:
         self._check()
@@ -116,6 +189,10 @@ class MemoryJournal(Journal):
 
 def _where(record: ExecutionRecord | None) -> str:
     return "absent" if record is None else f"at {record.last_sequence} with epoch {record.epoch}"
+
+
+def _by_end(record: ExecutionRecord) -> tuple[int, int]:
+    return record.end_time_ns, record.ordinal
 
 
 def _matcher(chosen: ExecutionFilter) -> Callable[[ExecutionRecord], bool]:

@@ -26,7 +26,9 @@ class Readers:
         self._running: set[Future[object]] = set()
 
     async def run(self, read: Callable[[sqlite3.Connection], T]) -> T:
-        """Returns what `read` returns. It has a connection to itself, and leaves no cursor open."""
+        """Returns what `read` returns. It has a connection to itself, sees one state of the journal however many
+        statements it runs, and leaves no cursor open.
+        """
         future = self._pool.submit(self._read, read)
         self._running.add(future)  # type: ignore[arg-type]  # Future is invariant; nothing is ever put into it here.
         future.add_done_callback(self._running.discard)
@@ -45,13 +47,19 @@ class Readers:
         except IndexError:
             connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
         try:
+            connection.execute("BEGIN")
             return read(connection)
         except sqlite3.DatabaseError as error:
             if is_damage(error):
                 raise JournalDamaged("The journal's file is damaged.") from error
             raise JournalUnavailable("The journal can't be read now.") from error
         finally:
-            self._idle.append(connection)
+            try:
+                connection.rollback()
+            except sqlite3.Error:  # Of a damaged file. The next read has a connection that knows nothing of it.
+                connection.close()
+            else:
+                self._idle.append(connection)
 
 
 def is_damage(error: sqlite3.Error) -> bool:

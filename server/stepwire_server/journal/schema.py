@@ -3,7 +3,9 @@
     executions   one row an execution, changed by each append: small, so that a change writes one page
     requests     what never changes and may be large, apart from it
     labels       one row a label, to select by
-    chunks       one row an append
+    chunks       one row an append; of an ended execution, after compaction, one row for many
+    tombstones   what is left of executions that were purged
+    remains      whose chunks are still to be removed: the record goes at once, a long history in bites
 
 The design would have tenant, execution id and first sequence in the chunks' index. Chunks refer to their execution by
 its ordinal instead: an integer of a few bytes where the names take up to 130, in each row and again in its index entry.
@@ -15,21 +17,66 @@ import sqlite3
 import sys
 from array import array
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
 
-from stepwire_server.journal.base import ENDED, JournalRefused
+from google.protobuf.message import DecodeError
 
-__all__ = ["APPLICATION_ID", "MIGRATIONS", "UNFINISHED", "VERSION", "checksum", "decode_ends", "encode_ends", "prepare"]
+from stepwire.v1 import Execution
+from stepwire_server.journal.base import ENDED, JournalRefused
+from stepwire_server.journal.chunk import Chunk
+
+__all__ = [
+    "APPLICATION_ID",
+    "MIGRATIONS",
+    "UNFINISHED",
+    "VERSION",
+    "ChunkRow",
+    "checksum",
+    "decode_ends",
+    "decode_row",
+    "encode_ends",
+    "encode_row",
+    "prepare",
+    "refuse_foreign",
+]
+
+ChunkRow = tuple[int, int, int, int, bytes, bytes, int, bytes]
+"""A row of the table chunks: position, execution, first, last, ends, kinds, checksum, data."""
 
 APPLICATION_ID = int.from_bytes(b"Step", "big")
 """Marks the file as ours: what `file` and `PRAGMA application_id` show."""
 
-MIGRATIONS: Sequence[str] = ()
+_VERSION_2 = f"""
+ALTER TABLE executions ADD COLUMN end_time_ns INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE executions ADD COLUMN scattered INTEGER NOT NULL DEFAULT 0;
+UPDATE executions SET end_time_ns = end_time_of(snapshot, create_time_ns), scattered = 1
+    WHERE state IN ({", ".join(str(state) for state in sorted(ENDED))});
+CREATE INDEX executions_ended ON executions (end_time_ns) WHERE end_time_ns > 0;
+CREATE INDEX executions_scattered ON executions (ordinal) WHERE scattered = 1;
+CREATE TABLE tombstones (
+    execution_id TEXT PRIMARY KEY,
+    tenant TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    last_sequence INTEGER NOT NULL,
+    purge_time_ns INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX tombstones_by_request_id ON tombstones (tenant, request_id) WHERE request_id <> '';
+CREATE INDEX tombstones_by_time ON tombstones (purge_time_ns);
+CREATE TABLE remains (
+    execution INTEGER PRIMARY KEY
+);
+"""
+"""Retention and compaction: when an execution ended, whether its chunks are worth joining, what is left of it."""
+
+MIGRATIONS: Sequence[str] = (_VERSION_2,)
 """Scripts that lead from version 1 to 2, from 2 to 3, and so on. All that apply run in one transaction, at open.
 
-A semicolon ends a statement and stands nowhere else: not in a text, not in a trigger.
+A semicolon ends a statement and stands nowhere else: not in a text, not in a trigger. A new file takes the same way
+from version 1 on, so that there is one description of each version.
 """
 
 VERSION = 1 + len(MIGRATIONS)
@@ -38,7 +85,7 @@ VERSION = 1 + len(MIGRATIONS)
 UNFINISHED = f"state NOT IN ({', '.join(str(state) for state in sorted(ENDED))})"
 """The partial index' condition. A query has to repeat it word for word."""
 
-_SCHEMA = f"""
+_VERSION_1 = f"""
 CREATE TABLE executions (
     ordinal INTEGER PRIMARY KEY AUTOINCREMENT,
     execution_id TEXT NOT NULL UNIQUE,
@@ -78,34 +125,71 @@ CREATE TABLE chunks (
 );
 CREATE UNIQUE INDEX chunks_by_first ON chunks (execution, first);
 PRAGMA application_id = {APPLICATION_ID};
-PRAGMA user_version = {VERSION};
 """
 
 _PLACE = Struct("<qqqq")
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Makes the tables in an empty file, or leads older ones to this version. Raises JournalRefused otherwise."""
-    try:
-        application = connection.execute("PRAGMA application_id").fetchone()[0]
-        version = connection.execute("PRAGMA user_version").fetchone()[0]
-        empty = not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
-            raise
-        raise JournalRefused(f"{path} is not a Stepwire journal, nor any SQLite database. Name another file.") from None
-    if empty:
-        _run(connection, _SCHEMA)
-        return
-    if application != APPLICATION_ID:
+    """Makes the tables in an empty file, or leads older ones to this version, and sees that all are there. Raises
+    JournalRefused otherwise.
+
+    The events are not looked at: `PRAGMA quick_check` reads the whole file, which takes seconds a gigabyte. Each chunk
+    has its checksum, which every read verifies, and `stepwire-server journal check` verifies all.
+    """
+    version = 0 if _empty(connection, path) else refuse_foreign(connection, path)
+    if version < VERSION:
+        _lead(connection, version)
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as model:
+        _lead(model, 0)
+        missing = _definitions(model) - _definitions(connection)
+    if missing:
+        names = ", ".join(sorted(name for name, _ in missing))
+        raise JournalRefused(
+            f"{path} is damaged: {names} is missing or is not as Stepwire made it. Put a backup in its place."
+        )
+
+
+def refuse_foreign(connection: sqlite3.Connection, path: Path) -> int:
+    """Returns the version of a journal. Raises JournalRefused for what is none, and for one of a newer release."""
+    if _empty(connection, path) or connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
         raise JournalRefused(f"{path} is a database, but not a Stepwire journal. Name another file.")
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     if version > VERSION:
         raise JournalRefused(
             f"{path} was written by a newer Stepwire: its version is {version}, this release knows up to {VERSION}. "
             "Start the newer release."
         )
-    if version < VERSION:
-        _run(connection, "".join(MIGRATIONS[version - 1 :]) + f"PRAGMA user_version = {VERSION};")
+    return version
+
+
+def _empty(connection: sqlite3.Connection, path: Path) -> bool:
+    try:
+        return not connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
+            raise
+        raise JournalRefused(f"{path} is not a Stepwire journal, nor any SQLite database. Name another file.") from None
+
+
+def _lead(connection: sqlite3.Connection, version: int) -> None:
+    """Leads a file of this version (0: an empty one) to the present one."""
+    connection.create_function("end_time_of", 2, _end_time_of, deterministic=True)
+    _run(connection, "".join((_VERSION_1, *MIGRATIONS)[version:]) + f"PRAGMA user_version = {VERSION};")
+
+
+def _end_time_of(snapshot: bytes, create_time_ns: int) -> int:
+    """Returns when an execution ended, as its snapshot says; version 1 did not say so in its records."""
+    try:
+        found = Execution.FromString(snapshot).end_time.ToNanoseconds()
+    except (DecodeError, TypeError):
+        found = 0
+    return max(1, found, create_time_ns)
+
+
+def _definitions(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    found = connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {(name, " ".join(sql.split())) for name, sql in found}
 
 
 def encode_ends(ends: Sequence[int], size: int) -> bytes:
@@ -128,6 +212,30 @@ def decode_ends(stored: bytes, size: int) -> list[int]:
 def checksum(*, position: int, execution: int, first: int, last: int, ends: bytes, kinds: bytes, data: bytes) -> int:
     """Returns the CRC-32 over the data and everything else in the row, which gives it its meaning."""
     return crc32(data, crc32(kinds, crc32(ends, crc32(_PLACE.pack(position, execution, first, last)))))
+
+
+def encode_row(chunk: Chunk, execution: int) -> ChunkRow:
+    """Returns a chunk that has its position as a row of the table chunks."""
+    ends = encode_ends(chunk.ends, len(chunk.data))
+    first, last, kinds, data = chunk.first, chunk.last, chunk.kinds, chunk.data
+    check = checksum(
+        position=chunk.position, execution=execution, first=first, last=last, ends=ends, kinds=kinds, data=data
+    )
+    return (chunk.position, execution, first, last, ends, kinds, check, data)
+
+
+def decode_row(row: ChunkRow) -> Chunk | None:
+    """Returns a row as a chunk; None where it is not what was written."""
+    position, execution, first, last, ends, kinds, check, data = row
+    try:
+        found = checksum(
+            position=position, execution=execution, first=first, last=last, ends=ends, kinds=kinds, data=data
+        )
+        if found != check:
+            return None
+        return Chunk(first=first, data=data, ends=decode_ends(ends, len(data)), kinds=kinds, position=position)
+    except (TypeError, ValueError, OverflowError):  # A column of another type, or numbers that do not fit together.
+        return None
 
 
 def _code(size: int) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from functools import partial
@@ -15,24 +17,33 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepwire.errors import JournalDamaged, JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
-from stepwire_server.journal.base import ExecutionRecord, Journal, Page, bounded
+from stepwire_server.journal.base import ExecutionRecord, Journal, Page
 from stepwire_server.journal.chunk import Chunk
-from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, labels_of, record_of
+from stepwire_server.journal.compaction import CompactBite, compact_bite
+from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, Ledger, labels_of, record_of, tombstone_of
 from stepwire_server.journal.place import Lock, make_place
+from stepwire_server.journal.purging import PurgeBite, cutoff, purge_bite
 from stepwire_server.journal.reader import Readers, is_damage
-from stepwire_server.journal.schema import UNFINISHED, checksum, decode_ends
+from stepwire_server.journal.retention import Purged, Retention, Tombstone
+from stepwire_server.journal.schema import UNFINISHED, decode_row
+from stepwire_server.journal.tail import bounded
 from stepwire_server.journal.writer import BROKEN, Writer
 
 __all__ = ["SqliteJournal"]
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+
 _SYNCHRONOUS = {"machine": "FULL", "process": "NORMAL"}
+
+_BITE_BYTES = 1 << 20
+"""About what a bite of purging or compacting adds to the WAL, at most."""
 
 _NOT_OPEN = "The journal is not open."
 
 _CHUNKS = """
-SELECT position, first, last, ends, kinds, checksum, data FROM chunks
+SELECT position, execution, first, last, ends, kinds, checksum, data FROM chunks
 WHERE execution = :execution
 AND first >= (SELECT max(first) FROM chunks WHERE execution = :execution AND first <= :wanted)
 ORDER BY first
@@ -57,13 +68,14 @@ class SqliteJournal(Journal):
         readers: int = 4,
         tail_bytes: int = 1 << 20,
         tails_bytes: int = 64 << 20,
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         """`durability`: whether what is durable survives a power cut ("machine"), or a killed process only ("process").
 
         `on_fatal` is called in the event loop when a write has failed in such a way that nobody knows what is stored.
         Everything raises JournalUnavailable from then on. The process should stop: a restart reads what there is.
         """
-        super().__init__(tail_bytes=tail_bytes, tails_bytes=tails_bytes)
+        super().__init__(tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns)
         self._path = path
         self._synchronous = _SYNCHRONOUS[durability]
         self._on_fatal = on_fatal
@@ -78,7 +90,7 @@ class SqliteJournal(Journal):
         make_place(self._path)
         self._lock = Lock(self._path)
         try:
-            writer = Writer(self._path, synchronous=self._synchronous, on_broken=self._break)
+            writer = Writer(self._path, synchronous=self._synchronous, on_broken=self._break, now_ns=self._now_ns)
             try:
                 await writer.open()
             except sqlite3.Error as error:
@@ -135,6 +147,42 @@ class SqliteJournal(Journal):
         record: ExecutionRecord = await self._write.submit(lambda ledger: ledger.claim(execution_id, epoch), size=0)
         return record
 
+    async def tombstone(self, execution_id: str) -> Tombstone | None:
+        return await self._read(lambda connection: tombstone_of(connection, "execution_id = ?", execution_id))
+
+    async def purge(self, retention: Retention) -> Purged:
+        now_ns = self._now_ns()
+        until = await self._read(partial(cutoff, retention=retention, now_ns=now_ns))
+        executions = events = tombstones = 0
+        more = True
+        while more:
+            bite: PurgeBite = await self._write.submit_bite(
+                lambda ledger: purge_bite(ledger.connection, until),
+                size=_BITE_BYTES,
+                committed=self._purged_all,
+            )
+            executions += bite.purged.executions
+            events += bite.purged.events
+            tombstones += bite.purged.tombstones
+            more = bite.more
+        return Purged(executions=executions, events=events, tombstones=tombstones)
+
+    async def compact(self) -> int:
+        fewer = 0
+        reached = (0, 0)
+        more = True
+        while more:
+            bite: CompactBite = await self._write.submit_bite(partial(_compact, reached=reached), size=_BITE_BYTES)
+            if bite.damaged:
+                _log.error("execution %s has a damaged chunk; it is not compacted", bite.damaged)
+            fewer += bite.fewer
+            reached, more = bite.reached, bite.more
+        return fewer
+
+    def _purged_all(self, bite: PurgeBite) -> None:
+        for execution_id in bite.execution_ids:
+            self._purged(execution_id)
+
     async def append(
         self, execution_id: str, *, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
     ) -> int:
@@ -170,20 +218,28 @@ class SqliteJournal(Journal):
             self._on_fatal()
 
 
+def _compact(ledger: Ledger, *, reached: tuple[int, int]) -> CompactBite:
+    return compact_bite(ledger.connection, reached)
+
+
 def _chunks(connection: sqlite3.Connection, execution_id: str, after: int) -> Generator[Chunk, None, None]:
     """Yields the execution's stored chunks from `after` (exclusive) on, one row at a time.
 
-    Raises JournalDamaged before the first chunk where that is damaged or missing, and ends before a later one that is:
-    whoever comes back for it learns why.
+    Raises CursorExpired where the execution was purged. Raises JournalDamaged before the first chunk where that is
+    damaged or missing, and ends before a later one that is: whoever comes back for it learns why.
     """
     found = connection.execute(
         "SELECT ordinal, last_sequence FROM executions WHERE execution_id = ?", (execution_id,)
     ).fetchone()
-    if found is None or after >= found[1]:
+    if found is None:
+        stone = tombstone_of(connection, "execution_id = ?", execution_id)
+        if stone is not None:
+            raise stone.expired()
+        return
+    if after >= found[1]:
         return
     execution, last_sequence = found
     reached = after
-    # The chunks are read after the record, perhaps from a later state, which has all that the earlier one had.
     with closing(_rows(connection, execution, after + 1)) as chunks:
         for chunk in chunks:
             if chunk is None or not chunk.first <= reached + 1 <= chunk.last:
@@ -205,25 +261,11 @@ def _rows(connection: sqlite3.Connection, execution: int, wanted: int) -> Genera
     try:
         with closing(connection.execute(_CHUNKS, {"execution": execution, "wanted": wanted})) as rows:
             for row in rows:
-                yield _decode(execution, row)
+                yield decode_row(row)
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
         yield None
-
-
-def _decode(execution: int, row: tuple[int, int, int, bytes, bytes, int, bytes]) -> Chunk | None:
-    """Returns a row as a chunk; None where it is not what was written."""
-    position, first, last, ends, kinds, check, data = row
-    try:
-        found = checksum(
-            position=position, execution=execution, first=first, last=last, ends=ends, kinds=kinds, data=data
-        )
-        if found != check:
-            return None
-        return Chunk(first=first, data=data, ends=decode_ends(ends, len(data)), kinds=kinds, position=position)
-    except (TypeError, ValueError, OverflowError):  # A column of another type, or numbers that do not fit together.
-        return None
 
 
 def _one(condition: str, parameters: Sequence[str], connection: sqlite3.Connection) -> ExecutionRecord | None:

@@ -1,6 +1,7 @@
 """The one thread that writes and checkpoints the SQLite journal.
 
     submit -> queue -> everything that waits -> one transaction -> COMMIT -> one call into the event loop
+    submit_bite -> when nothing waits, one, as a transaction of its own -> COMMIT -> the same call, and a rest
 
 What can go wrong with a transaction, and what follows:
 
@@ -17,15 +18,18 @@ import errno
 import logging
 import sqlite3
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from enum import Enum, auto
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
-from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
+from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable, StorageFull
 from stepwire_server.journal.base import Conflict, JournalRefused
 from stepwire_server.journal.ledger import Ledger, Taken
+from stepwire_server.journal.reader import is_damage
 from stepwire_server.journal.schema import prepare
 
 __all__ = ["BROKEN", "Writer"]
@@ -42,6 +46,9 @@ throughput flat out.
 _IDLE_SECONDS = 0.25
 """How long nothing must have come before the writer checkpoints."""
 
+_REST = 3
+"""How many times as long as a bite of purging or compacting took the writer then leaves to appends alone."""
+
 _PAGE = 4096
 _PAGES_A_COMMIT = 5
 _PAGES_AN_ENTRY = 1
@@ -52,6 +59,7 @@ _BUSY_SECONDS = 5.0
 
 
 BROKEN = "The journal has failed and is stopped: the server has to be restarted."
+_CLOSED = "The journal is being closed."
 _FULL = "The journal's disk is full. Nothing was stored; try again when there is room."
 _BUSY = "Another process writes to the journal's file. Nothing was stored; try again."
 
@@ -70,6 +78,7 @@ class _Entry(NamedTuple):
     size: int
     committed: Callable[[Any], None] | None
     done: asyncio.Future[Any]
+    bite: bool = False
 
 
 class _Outcome(NamedTuple):
@@ -87,12 +96,16 @@ class Writer:
         *,
         synchronous: str,
         on_broken: Callable[[], None],
+        now_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self._path = path
+        self._now_ns = now_ns
         self._synchronous = synchronous
         self._on_broken = on_broken
         self._loop = asyncio.get_running_loop()
         self._queue: SimpleQueue[_Entry | None] = SimpleQueue()
+        self._bites: deque[_Entry] = deque()
+        self._rest_until = 0.0
         self._broken = False
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._ended: asyncio.Future[None] = self._loop.create_future()
@@ -125,6 +138,18 @@ class Writer:
         self._queue.put(_Entry(apply, size, committed, done))
         return done
 
+    def submit_bite(
+        self, apply: Callable[[Ledger], Any], *, size: int, committed: Callable[[Any], None] | None = None
+    ) -> asyncio.Future[Any]:
+        """Has `apply` done as `submit` does, but alone in a transaction, when nothing else waits. It takes a few
+        milliseconds at most: that is how long an append may have to wait for it. Where it raises, nothing of it stays.
+        """
+        if self._broken:
+            raise JournalUnavailable(BROKEN)
+        done: asyncio.Future[Any] = self._loop.create_future()
+        self._queue.put(_Entry(apply, size, committed, done, True))
+        return done
+
     async def close(self) -> None:
         """Returns when everything in the queue is settled, the WAL is checkpointed and the thread is gone."""
         self._queue.put(None)
@@ -138,7 +163,7 @@ class Writer:
         try:
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
             self._set_up(connection)
-            ledger = Ledger(connection)
+            ledger = Ledger(connection, now_ns=self._now_ns)
             self._call(_finish, self._opened)
             self._serve(connection, ledger)
         except BaseException as error:
@@ -156,6 +181,9 @@ class Writer:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute("PRAGMA fullfsync = ON")  # Counts on macOS only, where fsync alone promises nothing.
         connection.execute("PRAGMA wal_autocheckpoint = 0")
+        # What was purged is overwritten where its page is written anyway. ON, which some builds of SQLite have by
+        # default, would write each page that becomes free: as much again as was purged.
+        connection.execute("PRAGMA secure_delete = FAST")
         left = self._path.with_name(self._path.name + "-wal")
         self._wal_bytes = left.stat().st_size if left.exists() else 0
 
@@ -170,7 +198,10 @@ class Writer:
                     batch = []
                     if self._wal_bytes > self._wal_limit:
                         self._checkpoint(connection, "PASSIVE")
+                elif more and self._bites:
+                    self._bite(connection, ledger)
                 elif not more:
+                    self._call(_settle, [_Outcome(bite, None, JournalUnavailable(_CLOSED)) for bite in self._bites])
                     self._checkpoint(connection, "TRUNCATE")
                 elif self._wal_bytes:
                     self._checkpoint(connection, "PASSIVE")
@@ -178,12 +209,15 @@ class Writer:
             self._break(error, batch)
 
     def _next(self) -> tuple[list[_Entry], bool]:
-        """Returns everything that waits, at least one entry; none after a quiet moment; and whether more may come."""
+        """Returns what waits, at least one entry; none after a quiet moment; and whether more may come.
+
+        Bites are laid aside; where there is one, the moment is over when the rest after the last one is.
+        """
         batch: list[_Entry] = []
         try:
-            entry = self._queue.get(timeout=_IDLE_SECONDS if self._wal_bytes else None)
+            entry = self._queue.get(timeout=self._patience())
             while entry is not None:
-                batch.append(entry)
+                (self._bites if entry.bite else batch).append(entry)
                 entry = self._queue.get_nowait()
         except Empty:
             return batch, True
@@ -191,6 +225,28 @@ class Writer:
             self._queue.put(None)  # The end comes after what was before it.
             return batch, True
         return batch, False
+
+    def _patience(self) -> float | None:
+        if self._bites:
+            return max(0.0, self._rest_until - time.monotonic())
+        return _IDLE_SECONDS if self._wal_bytes else None
+
+    def _bite(self, connection: sqlite3.Connection, ledger: Ledger) -> None:
+        if not self._queue.empty():
+            return
+        start = time.monotonic()
+        if start < self._rest_until:
+            return
+        batch = [self._bites.popleft()]
+        try:
+            self._process(ledger, batch)
+        except BaseException:
+            self._bites.appendleft(batch[0])  # To be told with all others that wait.
+            raise
+        if self._wal_bytes > self._wal_limit:
+            self._checkpoint(connection, "PASSIVE")
+        end = time.monotonic()
+        self._rest_until = end + _REST * (end - start)
 
     def _process(self, ledger: Ledger, batch: Sequence[_Entry]) -> None:
         """Runs a batch in one transaction and settles it. Raises only what leaves the outcome unknown."""
@@ -241,7 +297,8 @@ class Writer:
 
     def _stop_for_good(self, batch: Sequence[_Entry]) -> None:
         self._broken = True
-        waiting = list(batch)
+        waiting = [*batch, *self._bites]
+        self._bites.clear()
         while True:
             try:
                 entry = self._queue.get_nowait()
@@ -262,8 +319,14 @@ class Writer:
 def _apply(ledger: Ledger, entry: _Entry) -> _Outcome:
     try:
         return _Outcome(entry, entry.apply(ledger), None)
-    except (Conflict, JournalDamaged, Taken) as error:  # Raised before anything was written.
+    except (Conflict, CursorExpired, JournalDamaged, Taken) as error:  # Raised before anything was written.
+        if entry.bite:
+            raise
         return _Outcome(entry, None, error)
+    except sqlite3.DatabaseError as error:
+        if entry.bite and is_damage(error):
+            raise JournalDamaged("The journal's file is damaged.") from error
+        raise
 
 
 def _cause(error: Exception) -> _Cause:

@@ -430,9 +430,9 @@ async def test_tails_are_bounded(new_journal, new_record, new_chunk, append):
         await journal.create(new_record(f"e{number}"))
         for first in range(1, 30):
             await append(journal, f"e{number}", new_chunk(first))
-    held = sum(len(chunk.data) for tail in journal._tails.values() for chunk in tail.chunks)
+    held = sum(len(chunk.data) for tail in journal._tails.held.values() for chunk in tail.chunks)
     assert 0 < held <= 300
-    assert held == journal._tails_size
+    assert held == journal._tails.size
     for number in range(20):
         events = split(await journal.read(f"e{number}", after=0, **PLENTY))
         assert [sequence for sequence, _, _ in events] == list(range(1, 30))

@@ -1,0 +1,97 @@
+"""How the chunks of ended executions become few large ones in the SQLite journal, in bites of a few milliseconds.
+
+An execution of thousands of steps has thousands of rows of an event or two, spread over the file among those of others.
+Each run of rows that fits into one message of a stream becomes one row, at the highest position of the run; checksums
+are verified before and made anew after. Readers see the rows before or the row after, never both.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+
+from stepwire.errors import JournalDamaged
+from stepwire_server.journal.chunk import Chunk, join, runs
+from stepwire_server.journal.purging import BITE_SECONDS
+from stepwire_server.journal.schema import decode_row, encode_row
+
+__all__ = ["CompactBite", "compact_bite"]
+
+_ROWS = """
+SELECT position, execution, first, last, ends, kinds, checksum, data FROM chunks
+WHERE execution = ? AND first > ? ORDER BY first
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompactBite:
+    """What one bite did."""
+
+    fewer: int
+    """How many rows fewer there are."""
+    reached: tuple[int, int]
+    """The execution's ordinal and sequence from which the next bite goes on. Only to save work: (0, 0) is right too."""
+    damaged: str
+    """The id of an execution of which a chunk can't be read, and which stays as it is from there on."""
+    more: bool
+    """Whether something is left to do."""
+
+
+def compact_bite(
+    connection: sqlite3.Connection, reached: tuple[int, int], *, seconds: float = BITE_SECONDS
+) -> CompactBite:
+    """Joins some rows in the transaction that is open: those of one execution, at least one run where there is one."""
+    deadline = time.monotonic() + seconds
+    found = connection.execute(
+        "SELECT ordinal, execution_id FROM executions WHERE scattered = 1 ORDER BY ordinal LIMIT 1"
+    ).fetchone()
+    if found is None:
+        return CompactBite(fewer=0, reached=(0, 0), damaged="", more=False)
+    execution, execution_id = found
+    after = reached[1] if reached[0] == execution else 0
+    fewer = 0
+    try:
+        for run in _next_runs(connection, execution, after):
+            if len(run) > 1:
+                _replace(connection, execution, run)
+                fewer += len(run) - 1
+            after = run[-1].last
+            if time.monotonic() >= deadline:
+                return CompactBite(fewer=fewer, reached=(execution, after), damaged="", more=True)
+    except JournalDamaged:
+        damaged = execution_id
+    else:
+        damaged = ""
+    connection.execute("UPDATE executions SET scattered = 0 WHERE ordinal = ?", (execution,))
+    return CompactBite(fewer=fewer, reached=(0, 0), damaged=damaged, more=True)
+
+
+def _next_runs(connection: sqlite3.Connection, execution: int, after: int) -> Iterator[list[Chunk]]:
+    """Yields the runs that follow a sequence, each read anew, since what was joined has changed the table."""
+    while True:
+        with closing(_chunks(connection, execution, after)) as chunks:
+            run = next(runs(chunks), None)
+        if run is None:
+            return
+        yield run
+        after = run[-1].last
+
+
+def _chunks(connection: sqlite3.Connection, execution: int, after: int) -> Generator[Chunk, None, None]:
+    with closing(connection.execute(_ROWS, (execution, after))) as rows:
+        for row in rows:
+            chunk = decode_row(row)
+            if chunk is None or chunk.first != after + 1:
+                raise JournalDamaged("A chunk is not what was written, or is missing.")
+            yield chunk
+            after = chunk.last
+
+
+def _replace(connection: sqlite3.Connection, execution: int, run: list[Chunk]) -> None:
+    connection.execute(
+        "DELETE FROM chunks WHERE execution = ? AND first BETWEEN ? AND ?", (execution, run[0].first, run[-1].first)
+    )
+    connection.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", encode_row(join(run), execution))

@@ -1,0 +1,149 @@
+"""How executions that are not kept leave the SQLite journal, in bites of a few milliseconds.
+
+    the record goes, a tombstone and a note in `remains` come     one transaction: from now on the cursor has expired
+    the chunks go, some at a time                                 nobody sees them any more
+    the note in `remains` goes
+
+A crash in between loses nothing: the notes say what is left to do. Free pages stay in the file and are used again:
+giving them back at once would need a map of all pages, which each append would have to keep, and moves pages about.
+`stepwire-server journal purge --shrink` gives them back.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from stepwire_server.journal.retention import Purged, Retention
+
+__all__ = ["BITE_SECONDS", "Cutoff", "PurgeBite", "cutoff", "due", "purge_bite"]
+
+BITE_SECONDS = 0.002
+"""How long a bite goes on, before its commit. An append may have to wait for it."""
+
+_ROWS = 64
+_BYTES = 1 << 20
+"""What is removed before the clock is looked at again."""
+
+_RECORD = """
+SELECT ordinal, execution_id, last_sequence FROM executions
+WHERE end_time_ns > 0 AND (end_time_ns, ordinal) <= (?, ?) ORDER BY end_time_ns, ordinal LIMIT 1
+"""
+_DUE = "FROM executions WHERE end_time_ns > 0 AND (end_time_ns, ordinal) <= (?, ?)"
+_BURY = """
+INSERT OR REPLACE INTO tombstones
+SELECT execution_id, tenant, request_id, state, last_sequence, ? FROM executions WHERE ordinal = ?
+"""
+_FORGET = """
+DELETE FROM tombstones WHERE execution_id IN (SELECT execution_id FROM tombstones WHERE purge_time_ns < ? LIMIT ?)
+"""
+_LAST_TO_GO = """
+SELECT end_time_ns, ordinal FROM executions WHERE end_time_ns > 0
+ORDER BY end_time_ns DESC, ordinal DESC LIMIT 1 OFFSET ?
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cutoff:
+    """What one pass removes: fixed at its beginning, so that the pass has an end."""
+
+    end_time_ns: int
+    """With `ordinal`: the last execution, in the order of their ends, that goes."""
+    ordinal: int
+    """See `end_time_ns`."""
+    purged_before_ns: int
+    """Tombstones from before this time go."""
+    now_ns: int
+    """The time of the purge."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PurgeBite:
+    """What one bite did."""
+
+    purged: Purged
+    """What it removed."""
+    execution_ids: Sequence[str]
+    """The executions that are gone since."""
+    more: bool
+    """Whether something is left to do."""
+
+
+def cutoff(connection: sqlite3.Connection, retention: Retention, *, now_ns: int) -> Cutoff:
+    """Returns where a pass ends that begins now."""
+    last = (0, 0)
+    before = retention.ended_before_ns(now_ns)
+    if before is not None:
+        last = (before, 0)  # Ordinals begin at 1, so that what ended just then stays.
+    if retention.keep_executions:
+        found = connection.execute(_LAST_TO_GO, (retention.keep_executions,)).fetchone()
+        last = max(last, found or (0, 0))
+    return Cutoff(
+        end_time_ns=last[0], ordinal=last[1], purged_before_ns=retention.purged_before_ns(now_ns), now_ns=now_ns
+    )
+
+
+def due(connection: sqlite3.Connection, until: Cutoff) -> Purged:
+    """Returns what a pass would remove."""
+    executions, events = connection.execute(
+        f"SELECT count(*), coalesce(sum(last_sequence), 0) {_DUE}", (until.end_time_ns, until.ordinal)
+    ).fetchone()
+    (tombstones,) = connection.execute(
+        "SELECT count(*) FROM tombstones WHERE purge_time_ns < ?", (until.purged_before_ns,)
+    ).fetchone()
+    return Purged(executions=executions, events=events, tombstones=tombstones)
+
+
+def purge_bite(connection: sqlite3.Connection, until: Cutoff, *, seconds: float = BITE_SECONDS) -> PurgeBite:
+    """Removes something in the transaction that is open. Removes at least one thing where there is one."""
+    deadline = time.monotonic() + seconds
+    gone: list[str] = []
+    events = 0
+    tombstones = connection.execute(_FORGET, (until.purged_before_ns, _ROWS)).rowcount
+    more = tombstones == _ROWS
+    while True:
+        if not _sweep(connection):
+            found = connection.execute(_RECORD, (until.end_time_ns, until.ordinal)).fetchone()
+            if found is None:
+                break
+            ordinal, execution_id, last_sequence = found
+            _bury(connection, ordinal, now_ns=until.now_ns)
+            gone.append(execution_id)
+            events += last_sequence
+        if time.monotonic() >= deadline:
+            more = True
+            break
+    return PurgeBite(
+        purged=Purged(executions=len(gone), events=events, tombstones=tombstones), execution_ids=gone, more=more
+    )
+
+
+def _bury(connection: sqlite3.Connection, ordinal: int, *, now_ns: int) -> None:
+    connection.execute(_BURY, (now_ns, ordinal))
+    connection.execute("INSERT INTO remains VALUES (?)", (ordinal,))
+    connection.execute("DELETE FROM labels WHERE execution = ?", (ordinal,))
+    connection.execute("DELETE FROM requests WHERE execution = ?", (ordinal,))
+    connection.execute("DELETE FROM executions WHERE ordinal = ?", (ordinal,))
+
+
+def _sweep(connection: sqlite3.Connection) -> bool:
+    """Removes some chunks of an execution that is gone. Returns False where there are none."""
+    found = connection.execute("SELECT execution FROM remains LIMIT 1").fetchone()
+    if found is None:
+        return False
+    (execution,) = found
+    rows = connection.execute(
+        "SELECT first, length(data) FROM chunks WHERE execution = ? ORDER BY first LIMIT ?", (execution, _ROWS)
+    ).fetchall()
+    size = 0
+    for first, length in rows:
+        size += length
+        if size >= _BYTES:
+            connection.execute("DELETE FROM chunks WHERE execution = ? AND first <= ?", (execution, first))
+            return True
+    connection.execute("DELETE FROM chunks WHERE execution = ? AND first <= ?", (execution, rows[-1][0] if rows else 0))
+    if len(rows) < _ROWS:
+        connection.execute("DELETE FROM remains WHERE execution = ?", (execution,))
+    return True

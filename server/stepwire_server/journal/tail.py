@@ -1,0 +1,101 @@
+"""What of an execution stays in memory, so that whoever keeps up needs no storage."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Iterable
+
+from stepwire_server.journal.chunk import Chunk
+
+__all__ = ["Tails", "bounded"]
+
+_MOST_TAILS = 100_000
+"""Bounds the tails by number too: a tail costs some 500 bytes besides its data."""
+
+
+class _Tail:
+    """The newest durable chunks of one execution, so that followers who keep up need no storage. Bounded by bytes."""
+
+    __slots__ = ("chunks", "size")
+
+    def __init__(self) -> None:
+        self.chunks: deque[Chunk] = deque()
+        self.size = 0
+
+    def add(self, chunk: Chunk, limit: int) -> int:
+        """Adds a chunk, drops the oldest ones above `limit` bytes, and returns by how much the tail grew."""
+        before = self.size
+        self.chunks.append(chunk)
+        self.size += len(chunk.data)
+        while self.size > limit:
+            self.size -= len(self.chunks.popleft().data)
+        return self.size - before
+
+    def read(self, after: int, max_events: int, max_bytes: int) -> list[Chunk] | None:
+        """Returns what follows `after`; None where the tail does not reach back so far."""
+        if not self.chunks or after < self.chunks[0].first - 1:
+            return None
+        if after >= self.chunks[-1].last:
+            return []
+        found: deque[Chunk] = deque()
+        for chunk in reversed(self.chunks):
+            if chunk.last <= after:
+                break
+            found.appendleft(chunk)
+        found[0] = found[0].after(after)
+        return bounded(found, max_events=max_events, max_bytes=max_bytes)
+
+
+def bounded(chunks: Iterable[Chunk], *, max_events: int, max_bytes: int) -> list[Chunk]:
+    """Returns the beginning of a run of chunks: at most `max_events` and `max_bytes` in all, but at least one event.
+
+    Takes no more chunks than it needs to know that.
+    """
+    taken: list[Chunk] = []
+    for chunk in chunks:
+        if taken and chunk.ends[0] > max_bytes:
+            break
+        piece = chunk.head(max_events=max_events, max_bytes=max_bytes)
+        taken.append(piece)
+        max_events -= len(piece)
+        max_bytes -= len(piece.data)
+        if len(piece) < len(chunk) or max_events <= 0 or max_bytes <= 0:
+            break
+    return taken
+
+
+class Tails:
+    """The tails of all executions, bounded together: the one that was written to longest ago goes first."""
+
+    def __init__(self, *, each_bytes: int, all_bytes: int) -> None:
+        self._each = each_bytes
+        self._all = all_bytes
+        self.held: OrderedDict[str, _Tail] = OrderedDict()
+        self.size = 0
+
+    def add(self, execution_id: str, chunk: Chunk) -> None:
+        """Keeps a chunk that is durable now."""
+        tail = self.held.get(execution_id)
+        if tail is None:
+            tail = self.held[execution_id] = _Tail()
+        self.held.move_to_end(execution_id)
+        self.size += tail.add(chunk, self._each)
+        while self.size > self._all or len(self.held) > _MOST_TAILS:
+            _, dropped = self.held.popitem(last=False)
+            self.size -= dropped.size
+
+    def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> list[Chunk] | None:
+        """Returns what follows `after`, up to the bounds; None where only the storage knows."""
+        tail = self.held.get(execution_id)
+        return None if tail is None else tail.read(after, max_events, max_bytes)
+
+    def drop(self, execution_id: str) -> None:
+        """Lets go of an execution's tail, if there is one."""
+        tail = self.held.pop(execution_id, None)
+        if tail is not None:
+            self.size -= tail.size
+
+    def clear(self) -> None:
+        """Lets go of all."""
+        self.held.clear()
+        self.size = 0
