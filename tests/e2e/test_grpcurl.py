@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 from collections.abc import Iterator
 from typing import Any
@@ -35,12 +36,19 @@ def of_readme(server: ServerProcess, last: str, *, execution_id: str = "") -> st
 
 
 def messages(printed: str) -> Iterator[dict[str, Any]]:
-    """Gives the JSON objects that grpcurl printed one after another."""
-    decoder = json.JSONDecoder()
+    """Gives the JSON objects that grpcurl printed one after another, with names as the contract has them.
+
+    Its releases differ in whether they print `execution_id` or `executionId`.
+    """
+    decoder = json.JSONDecoder(object_pairs_hook=lambda pairs: {_snake(key): value for key, value in pairs})
     while printed := printed.lstrip():
         message, end = decoder.raw_decode(printed)
         yield message
         printed = printed[end:]
+
+
+def _snake(name: str) -> str:
+    return re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name)
 
 
 def events(printed: str) -> list[dict[str, Any]]:
@@ -72,7 +80,8 @@ def test_execute_then_watch_from_the_middle(assistant: ServerProcess) -> None:
     """Execute prints the events from the first to the terminal one; WatchExecution prints those after its cursor."""
     printed = of_readme(assistant, f"{SERVICE}/Execute")
     execution_id = next(messages(printed))["execution"]["execution_id"]
-    assert "`execution_id`" in readme(), "README.md must name the field as grpcurl prints it"
+    named = "execution_id" if '"execution_id"' in printed else "executionId"
+    assert f"`{named}`" in readme(), f"README.md must name the field as grpcurl prints it: `{named}`"
     executed = events(printed)
     assert [int(event["sequence"]) for event in executed] == list(range(1, 15))
     assert "plan_completed" in executed[-1]
@@ -86,7 +95,7 @@ def test_cancel(sample: ServerProcess, gate: Gate) -> None:
     with Client(sample.address) as client:
         run = client.execute(plan=paced(gate, [1]))
         gate.arrived("a")
-        answer = json.loads(of_readme(sample, f"{SERVICE}/CancelExecution", execution_id=run.execution_id))
+        (answer,) = messages(of_readme(sample, f"{SERVICE}/CancelExecution", execution_id=run.execution_id))
         assert answer["execution"]["state"] in ("EXECUTION_STATE_CANCELLING", "EXECUTION_STATE_CANCELLED")
         last = list(run)[-1]
         assert last.WhichOneof("kind") == "plan_cancelled"
