@@ -13,7 +13,7 @@ from google.protobuf.duration_pb2 import Duration
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stepwire.errors import QueryNotUnderstood, StorageFull
+from stepwire.errors import ExecutionEnded, QueryNotUnderstood, StorageFull
 from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan, Retry, StepSkipped
 from stepwire_server import App, Result, output_of
 from stepwire_server.engine.fold import Fold
@@ -225,7 +225,7 @@ def test_a_plan_goes_on_after_a_stop_in_the_middle(case):
             fold = first.engine._live[execution_id].fold
             await until(lambda: fold.sequence >= case["park_after"] or fold.ended)
             await first.engine.drain(0)
-            await until(lambda: not any(task.get_name().startswith("step ") for task in asyncio.all_tasks()))
+            await no_step_runs()
             await turns()
             middle = view(fold)
             assert middle == view(await first.fold(execution_id))
@@ -239,6 +239,53 @@ def test_a_plan_goes_on_after_a_stop_in_the_middle(case):
                 check(case, record, events, recovered=True)
                 assert view(live) == view(folded(record, events))
                 assert record.epoch == (1 if live is fold else 2)
+
+    asyncio.run(go())
+
+
+async def no_step_runs() -> None:
+    await until(lambda: not any(task.get_name().startswith("step ") for task in asyncio.all_tasks()))
+
+
+@settings(max_examples=60, deadline=None)
+@given(graphs(), st.booleans())
+def test_a_cancel_at_any_moment_is_the_end(case, restart):
+    """A cancel at any event, with a restart after it or without: no step starts any more, every step has one end, and
+    the execution is cancelled, unless it had ended.
+    """
+
+    async def go() -> None:
+        work = Work(case["fails"])
+        async with Rig(work.app, clock=VirtualClock(skip=True), leaves_tasks=restart) as rig:
+            execution_id = await rig.start(ExecuteRequest(plan=case["plan"], options=case["options"]))
+            fold = rig.engine._live[execution_id].fold
+            await until(lambda: fold.sequence >= case["park_after"] or fold.ended)
+            had_ended = fold.ended
+            try:
+                await rig.engine.cancel(execution_id, actor="me", reason="")
+            except ExecutionEnded:
+                assert had_ended
+            else:
+                assert not had_ended
+            if restart:
+                await rig.engine.drain(0)
+                await no_step_runs()
+                await turns()
+                async with Rig(work.app, journal=rig.journal, clock=rig.clock, recover=True) as second:
+                    events = await second.ended(execution_id)
+            else:
+                events = await rig.ended(execution_id)
+        well_formed(events)
+        seen = kinds(events)
+        if had_ended:
+            assert "plan_cancelling" not in seen
+            return
+        assert seen.count("plan_cancelling") == 1
+        assert seen[-1] == "plan_cancelled"
+        assert "step_started" not in seen[seen.index("plan_cancelling") :]
+        ends = {"step_completed", "step_failed", "step_skipped", "step_cancelled"}
+        for item in case["plan"].steps:
+            assert [kind for kind in about(events, item.id) if kind in ends] == about(events, item.id)[-1:]
 
     asyncio.run(go())
 

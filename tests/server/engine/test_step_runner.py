@@ -364,6 +364,33 @@ async def test_a_timeout_fails_the_attempt():
     assert failed.step_failed.execution_time.ToNanoseconds() == pytest.approx(2.6e9)
 
 
+async def test_a_timeout_is_of_its_attempt_alone():
+    """The time of an attempt that has ended runs out neither in the wait after it nor in the next attempt."""
+    app = App("flaky")
+    second = asyncio.Event()
+    free = asyncio.Event()
+
+    @app.operation(timeout=5, retry=Retry(attempts=2, initial_delay=Duration(seconds=4)))
+    async def flaky(step):
+        if step.attempt == 1:
+            raise ValueError("no")
+        second.set()
+        await free.wait()
+        return step.attempt
+
+    async with Rig(app) as rig:
+        execution_id = await rig.start(request(step("a", "flaky")))
+        await rig.durable(execution_id, "step_retrying")
+        assert rig.clock.pending == [4]
+        rig.clock.advance(4)
+        await second.wait()
+        rig.clock.advance(4)
+        await turns()
+        free.set()
+        events = await rig.ended(execution_id)
+    assert output(events) == 2
+
+
 async def test_a_timeout_holds_although_the_operation_returns_after_it():
     """An operation that swallows its timeout and returns all the same has failed."""
 
