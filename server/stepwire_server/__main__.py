@@ -31,7 +31,7 @@ from stepwire_server.config import (
     read_file,
 )
 from stepwire_server.engine.executor import Settings
-from stepwire_server.journal import Journal, JournalRefused, MemoryJournal, SqliteJournal
+from stepwire_server.journal import Journal, JournalRefused, MemoryJournal, Retention, SqliteJournal
 
 __all__ = ["main"]
 
@@ -101,6 +101,18 @@ def _serve_options(command: F) -> F:
                 default=defaults.drain_grace,
                 type=click.FloatRange(0, 3600),
                 help="Seconds running steps have to end when the server stops.",
+            ),
+            _option(
+                "--keep-days",
+                default=defaults.keep_days,
+                type=click.IntRange(0),
+                help="Days that an execution is kept after its end. 0: no limit.",
+            ),
+            _option(
+                "--keep-executions",
+                default=defaults.keep_executions,
+                type=click.IntRange(0),
+                help="Ended executions that are kept at most, the newest. 0: no limit.",
             ),
             _option(
                 "--log-level",
@@ -212,6 +224,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
         max_executions=config.max_executions,
         max_watchers=config.max_watchers,
         drain_grace=config.drain_grace,
+        retention=Retention(keep_days=config.keep_days, keep_executions=config.keep_executions),
         version=installed_version("stepwire"),
     )
     server = Server(app.catalog(), _journal(config), options)

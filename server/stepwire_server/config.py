@@ -17,6 +17,7 @@ from typing import Any, Literal
 import platformdirs
 
 from stepwire_server.app import App
+from stepwire_server.journal.retention import KEEP_DAYS, KEEP_EXECUTIONS
 
 __all__ = ["DEFAULT_APP", "ConfigError", "ServeConfig", "check_settings", "default_journal", "load_app", "read_file"]
 
@@ -42,6 +43,8 @@ class ServeConfig:
     max_parallel_steps: int = 32
     cancel_grace: float = 10.0
     drain_grace: float = 10.0
+    keep_days: int = KEEP_DAYS
+    keep_executions: int = KEEP_EXECUTIONS
     log_level: str = "INFO"
 
 

@@ -9,16 +9,17 @@ from dataclasses import dataclass, field
 
 import grpc
 from grpc import aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from stepwire_server.api.envelope import BODY_SECONDS, MAX_REQUEST_BYTES
+from stepwire_server.api.health import HEALTH, Health
 from stepwire_server.api.service import SERVICE, Service
 from stepwire_server.api.streams import Streams
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Settings
 from stepwire_server.engine.operation import Catalog
-from stepwire_server.journal import Journal
+from stepwire_server.journal import Journal, Retention
+from stepwire_server.journal.upkeep import keep_up
 
 __all__ = ["ListenError", "Options", "Server"]
 
@@ -63,6 +64,8 @@ class Options:
     """Streams and waits that are open at once."""
     drain_grace: float = 10.0
     """Seconds that running steps have to end when the server stops."""
+    retention: Retention = field(default_factory=Retention)
+    """Which ended executions are kept."""
     body_seconds: float = BODY_SECONDS
     """How long a request's body may take to come."""
     version: str = ""
@@ -93,8 +96,9 @@ class Server:
             started_ns=time.time_ns(),
             body_seconds=self.options.body_seconds,
         )
-        self._health = health.aio.HealthServicer()
+        self._health = Health(("", SERVICE))
         self._grpc: aio.Server | None = None
+        self._upkeep: asyncio.Task[None] | None = None
         self.address = ""
         """HOST:PORT, once it is known."""
 
@@ -108,22 +112,25 @@ class Server:
             if self._grpc is not None:
                 await self._grpc.stop(grace=None)
                 self._grpc = None
+            await self._end_upkeep()
             await self._journal.close()
             raise
 
     async def _serve(self) -> None:
         server = self._grpc = aio.server(options=_ARGUMENTS)
-        handlers = {name: method.handler() for name, method in self._service.methods.items()}
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        for service, methods in ((SERVICE, self._service.methods), (HEALTH, self._health.methods)):
+            handlers = {name: method.handler() for name, method in methods.items()}
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
+        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
         self.address = _listen(server, self.options.listen)
         recovered = await self.engine.recover()
         if recovered:
             _log.info("took over %d executions that had not ended", recovered)
         await server.start()
-        for name in ("", SERVICE):
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self._upkeep = asyncio.create_task(
+            keep_up(self._journal, self.options.retention, sleep=asyncio.sleep), name="upkeep of the journal"
+        )
+        self._health.set(serving=True)
 
     async def stop(self) -> None:
         """Drains: says NOT_SERVING, refuses new work, ends every stream with DRAINING, lets running steps end, closes
@@ -132,13 +139,20 @@ class Server:
         if self._grpc is None:
             return
         server, self._grpc = self._grpc, None
-        await self._health.enter_graceful_shutdown()
+        self._health.set(serving=False)
+        await self._end_upkeep()
         self.streams.drain()
         await self.engine.drain(self.options.drain_grace)
         # `stop` may return before the handlers have; ours are waited for.
         await server.stop(grace=1.0)
         await self._service.settle()
         await self._journal.close()
+
+    async def _end_upkeep(self) -> None:
+        if self._upkeep is not None:
+            self._upkeep.cancel()
+            await asyncio.wait({self._upkeep})
+            self._upkeep = None
 
     async def __aenter__(self) -> Server:
         await self.start()

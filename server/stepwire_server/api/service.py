@@ -14,6 +14,8 @@ from google.protobuf.message import Message
 
 from stepwire.errors import (
     CursorAhead,
+    CursorExpired,
+    ExecutionNotFound,
     NotBuiltYet,
     PlanInvalid,
     RequestMalformed,
@@ -152,7 +154,7 @@ class Service:
         sieve = EventSieve(request.filter)
         heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
         with self._streams.admit():
-            record = await self._record(request.execution_id)
+            record = await self._record_to_read(request.execution_id)
             _check_cursor(request.after_sequence, record)
             await self._streams.stream(call, record, after=request.after_sequence, sieve=sieve, heartbeat=heartbeat)
 
@@ -170,7 +172,7 @@ class Service:
 
     async def _list_events(self, request: ListEventsRequest, call: Call) -> None:
         sieve = EventSieve(request.filter)
-        record = await self._record(request.execution_id)
+        record = await self._record_to_read(request.execution_id)
         _check_cursor(request.after_sequence, record)
         count = _page_size(request.page_size, default=BATCH_EVENTS, most=BATCH_EVENTS)
         chunks = await self._journal.read(
@@ -197,8 +199,11 @@ class Service:
         size = 0
         for index, listed in enumerate(page.records):
             # A listed record has no request, and without events no snapshot either: the query is in the whole record.
-            record = listed if listed.snapshot else await self._engine.get(listed.execution_id)
-            execution = await self._execution(record, request.view)
+            try:
+                record = listed if listed.snapshot else await self._engine.get(listed.execution_id)
+                execution = await self._execution(record, request.view)
+            except ExecutionNotFound:  # It was purged since the page was read.
+                continue
             if request.view != ExecutionView.EXECUTION_VIEW_FULL:
                 execution.ClearField("output")
             size += execution.ByteSize()
@@ -273,10 +278,17 @@ class Service:
         _check_id(execution_id)
         return await self._engine.get(execution_id)
 
+    async def _record_to_read(self, execution_id: str) -> ExecutionRecord:
+        _check_id(execution_id)
+        return await self._engine.get_to_read(execution_id)
+
     async def _execution(self, record: ExecutionRecord, view: ExecutionView.ValueType) -> Execution:
         execution = snapshot_of(record)
         if view == ExecutionView.EXECUTION_VIEW_FULL:
-            plan = await plan_of(self._journal, record)
+            try:
+                plan = await plan_of(self._journal, record)
+            except CursorExpired:
+                raise ExecutionNotFound(f"execution {record.execution_id} was purged just now") from None
             if plan is not None:
                 execution.plan.CopyFrom(plan)
         return execution

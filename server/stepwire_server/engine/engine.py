@@ -147,6 +147,18 @@ class Engine:
             raise ExecutionNotFound(f"there is no execution {execution_id[:80]!r}")
         return record
 
+    async def get_to_read(self, execution_id: str) -> ExecutionRecord:
+        """Returns the record, whose events are to be read. Raises CursorExpired where they were purged, and
+        ExecutionNotFound.
+        """
+        try:
+            return await self.get(execution_id)
+        except ExecutionNotFound:
+            stone = await self.journal.tombstone(execution_id)
+            if stone is None:
+                raise
+        raise stone.expired()
+
     @contextmanager
     def watched(self, execution_id: str) -> Iterator[None]:
         """Counts a watcher while it lasts: an execution may ask to be cancelled when it has none for some time."""

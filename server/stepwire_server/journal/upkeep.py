@@ -33,4 +33,6 @@ async def keep_up(
             await journal.compact()
         except StepwireError as error:
             _log.error("the journal could not be kept up: %s", error)
+        except Exception:
+            _log.exception("a bug in the upkeep of the journal")
         await sleep(every)
