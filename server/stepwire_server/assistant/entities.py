@@ -9,12 +9,14 @@ from __future__ import annotations
 __all__ = ["COMPANY_FORM", "Entity", "EntityType", "Vocabulary", "find_entities", "is_company_form"]
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
+from .concepts import concept_of
 from .fees import parse_number
-from .lexicon import Language, Token, concept_of, fold, is_function_word, word_set
+from .lexicon import Language, Token, fold, is_function_word, word_set
 from .nouns import NounKind, is_building, kind_of_noun
 from .places import Gazetteer
 
@@ -52,10 +54,13 @@ _LAW = re.compile(
     r"(?:§§?\s*\d+[a-z]?|(?i:\b(?:Art(?:\.|ikel|icle)|Paragraf|Paragraph|section))\s*\d+[a-z]?)\b"
     rf"{_PARAGRAPH}(?:\s+(?:of\s+the\s+|des\s+|der\s+|im\s+)?{_LAW_NAME})?"
 )
+# An English name of a law: "Building Code", "Trade Regulation Act".
+_LAW_ENGLISH = re.compile(r"\b(?:[A-Z][a-z]+\s+(?:of\s+)?){1,4}(?:Act|Code|Law|Regulation|Ordinance)\b")
 # An abbreviation of a law: capitals within the word and the ending of Gesetz, Gesetzbuch, Ordnung or Verordnung.
 _LAW_SHORT = re.compile(r"\b(?:[A-ZÄÖÜ][a-zäöüß]*){1,5}[a-zäöüß]*(?:G|GB|GO|O|VO|V)\b")
 _LAW_CAPITALS = re.compile(
-    r"\b(?:BGB|HGB|GG|StGB|ZPO|StPO|AO|BMG|LBO|HBO|MBO|AGG|DSGVO|GDPR|EStG|UStG|InsO|BauO|SGB(?:\s[IVX]+)?|VOB|HOAI)\b(?:\s(?:NRW|Bln|LSA))?"
+    r"\b(?:BGB|HGB|GG|StGB|ZPO|StPO|AO|BMG|LBO|HBO|MBO|AGG|DSGVO|GDPR|BDSG|EStG|UStG|InsO|BauO|FZV|BVFG|IFG|WEG|FGO|SGG"
+    r"|SGB(?:\s[IVX]+)?|VOB|HOAI)\b(?:\s(?:NRW|Bln|LSA))?"
 )
 _FORM = (
     r"(?:GmbH\s*&\s*Co\.?\s*KG(?:aA)?|gGmbH|GmbH|KGaA|UG(?:\s*\(haftungsbeschränkt\))?|PartG\s?mbB|PartG|GbR|eGbR|OHG|EWIV|VVaG"
@@ -76,20 +81,24 @@ _NAME = r"(?:[A-ZÄÖÜ][\wäöüß&.-]*\s+)"
 
 _NUMBER = r"\d{1,3}(?:[.,\u00a0 ]\d{3})+(?:[.,]\d{1,2})?|\d+(?:[.,]\d+)?"
 _AMOUNT = re.compile(
-    rf"(?:(?P<sign>€|EUR)\s?)?(?<![\w.,])(?P<sum>{_NUMBER})\s?(?P<scale>(?:Mio\.?|Millionen|Million|million|Tsd\.?|Tausend|tausend|k)(?=[\s€]))?\s?"
+    rf"(?:(?P<sign>€|EUR)\s?)?(?<![\w.,])(?P<sum>{_NUMBER})\s?(?P<scale>(?:Mio\.?|Mrd\.?|Millionen|Million|million|Tsd\.?|Tausend|tausend|k)(?=[\s€]))?\s?"
     r"(?P<unit>Euro(?:s)?\b|EUR\b|€)?",
     re.IGNORECASE,
 )
 
 _NUMBER_WORD = (
-    r"(?:zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|zwanzig|dreißig|hundert|tausend"
-    r"|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|twenty|thirty|hundred|thousand)"
+    r"(?:zwei|drei|vier|fünf|sechs|sieben|acht|neun|zehn|elf|zwölf|dreizehn|vierzehn|fünfzehn|sechzehn|siebzehn|achtzehn"
+    r"|neunzehn|zwanzig|dreißig|vierzig|fünfzig|sechzig|siebzig|achtzig|neunzig|hundert|tausend|anderthalb|eineinhalb"
+    r"|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|thirteen|fourteen|fifteen|sixteen|seventeen|eighteen"
+    r"|nineteen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|thousand)"
 )
 _UNIT = (
-    r"(?:m²|m³|m2|m3|qm|cbm|km|cm|mm|kg|kw|kwh|kwp|ha|ar|ps|ml|g|m|t|l|%|‰|Prozent|Promille|percent|per cent"
-    r"|(?:Quadrat|Kubik|Kilo|Zenti)?[Mm]eter[ns]?|(?:square|cubic)\s+(?:metres?|meters?|feet)|Liter|Gramm|Kilogramm|Tonnen|Hektar"
-    r"|Stunden?|Tag(?:e|en)?|Wochen?|Monat(?:e|en)?|Jahr(?:e|en)?|Arbeitstagen?|Werktagen?"
-    r"|hours?|days?|weeks?|months?|years?|litres?|kilos?|grams?|tons?)"
+    r"(?:m²|m³|m2|m3|km²|cm²|qm|qkm|cbm|ccm|km|cm|mm|kg|kw|kwh|kwp|ha|ar|ps|hp|db|ml|g|m|t|l|°C|%|‰|Prozent|Promille|percent"
+    r"|per cent"
+    r"|(?:Quadrat|Kubik|Kilo|Zenti)?[Mm]eter[ns]?|(?:square|cubic)\s+(?:metres?|meters?|feet)|metres?|meters?|feet|kilomet(?:re|er)s?|hectares?|acres?"
+    r"|Liter|Gramm|Kilogramm|Tonnen|Hektar"
+    r"|Minuten?|Stunden?|Tag(?:e|en)?|Wochen?|Monat(?:e|en)?|Jahr(?:e|en)?|(?:Arbeits|Werk|Kalender)tag(?:e|en)?"
+    r"|minutes?|hours?|days?|weeks?|months?|years?|litres?|kilos?|grams?|tons?)"
 )
 # A number with its unit, or with the noun that it counts.
 _COUNT = re.compile(
@@ -174,6 +183,8 @@ def find_entities(
 
 def _patterns(claims: _Claims, query: str) -> None:
     for found in _LAW.finditer(query):
+        claims.add("law", *found.span())
+    for found in _LAW_ENGLISH.finditer(query):
         claims.add("law", *found.span())
     for pattern in (_LAW_CAPITALS, _LAW_SHORT):
         for found in pattern.finditer(query):
@@ -310,7 +321,7 @@ def _german_kind(token: Token) -> EntityType | None:
 
 
 def _english_chain(claims: _Claims, tokens: tuple[Token, ...], index: int) -> tuple[int, int]:
-    """Returns the span of the head at the index and the nouns before it: "building permit", "change of address"."""
+    """Returns the span of the head at the index and what belongs to its name: "building permit", "change of use"."""
     start = index
     while start > 0:
         before = tokens[start - 1]
@@ -328,7 +339,17 @@ def _english_chain(claims: _Claims, tokens: tuple[Token, ...], index: int) -> tu
     end = index
     while end + 1 < len(tokens) and kind_of_noun(tokens[end + 1].folded, language="en"):
         end += 1
+    if kind_of_noun(tokens[end].folded, language="en") != "organisation" and _is_named_by(tokens[end + 1 : end + 3]):
+        end += 2
     return start, end
+
+
+def _is_named_by(following: Sequence[Token]) -> bool:
+    """Whether "of" and a bare noun follow, which belong to the name."""
+    if len(following) < 2 or following[0].folded != "of":
+        return False
+    noun = following[1]
+    return noun.word and not noun.capital and not is_function_word(noun)
 
 
 _ENGLISH_ADJECTIVES = word_set("valid local nearest responsible german new old cheap next first second")

@@ -15,15 +15,18 @@ from decimal import Decimal
 from itertools import pairwise
 from typing import Any, Literal
 
+from .concepts import concept_of, phrases_in
 from .entities import Entity, Vocabulary, find_entities, is_company_form
-from .lexicon import FUNCTION_WORDS, Language, Token, concept_of, is_function_word, tokenize, word_set
+from .lexicon import FUNCTION_WORDS, Language, Token, is_function_word, tokenize, word_set
 from .nouns import is_building, kind_of_noun
 from .places import Gazetteer
 
 Intent = Literal[
     "fact", "procedure", "comparison", "timeline", "calculation", "definition", "location", "contact", "unknown"
 ]
-QuestionType = Literal["what", "how", "how_much", "how_long", "where", "when", "who", "which", "yes_no", "statement"]
+QuestionType = Literal[
+    "what", "how", "how_much", "how_long", "where", "when", "who", "which", "why", "yes_no", "statement"
+]
 
 _LONGEST = 2000
 _LARGEST = 10**12
@@ -36,8 +39,9 @@ _AUXILIARY = word_set(
 )
 _PEOPLE = word_set("ich man wir i we one you jemand")
 _QUESTION_WORDS: Mapping[str, QuestionType] = {
-    **dict.fromkeys(word_set("was womit worin woran wofur what"), "what"),
-    **dict.fromkeys(word_set("wie how"), "how"),
+    **dict.fromkeys(word_set("was womit worin woran wofur wovon worum worauf what"), "what"),
+    **dict.fromkeys(word_set("wie inwiefern inwieweit wodurch how"), "how"),
+    **dict.fromkeys(word_set("warum wieso weshalb weswegen wozu why"), "why"),
     **dict.fromkeys(word_set("wieviel wieviele"), "how_much"),
     **dict.fromkeys(word_set("wo wohin woher where"), "where"),
     **dict.fromkeys(word_set("wann when"), "when"),
@@ -46,8 +50,12 @@ _QUESTION_WORDS: Mapping[str, QuestionType] = {
 }
 _SECOND_WORDS: Mapping[str, QuestionType] = {
     **dict.fromkeys(word_set("viel viele much many teuer expensive"), "how_much"),
-    **dict.fromkeys(word_set("lange lang long"), "how_long"),
+    **dict.fromkeys(
+        word_set("lange lang long schnell bald zeitnah fruh spat quickly fast soon early late"), "how_long"
+    ),
 }
+_SPANS = word_set("zeit tage wochen monate jahre arbeitstage werktage time days weeks months years")
+"""What is counted where "how many" asks for a time."""
 _SPLIT_PREFIXES = word_set("um an ab ein aus zu vor auf nach mit")
 
 
@@ -167,8 +175,14 @@ def _asking_sentence(query: str, words: tuple[Token, ...], *, entities: Sequence
 
 
 def _concepts(words: Sequence[Token], entities: Sequence[Entity]) -> frozenset[str]:
-    outside = [token for token in words if not any(e.start <= token.start < e.end for e in entities)]
-    return frozenset(name for token in outside for name in concept_of(token.stem)) - {"greet"}
+    """Returns what the words mean outside of entities. A phrase has its meaning in place of its words' own."""
+    names, used = phrases_in(words)
+    outside = [
+        token
+        for index, token in enumerate(words)
+        if index not in used and not any(e.start <= token.start < e.end for e in entities)
+    ]
+    return (names | {name for token in outside for name in concept_of(token.stem)}) - {"greet"}
 
 
 def _language(words: Sequence[Token]) -> Language:
@@ -198,7 +212,14 @@ def _question(words: Sequence[Token], *, text: str, offset: int) -> tuple[Questi
             continue
         following = words[index + 1].folded if index + 1 < len(words) else ""
         if kind == "how" and following in _SECOND_WORDS:
-            return _SECOND_WORDS[following], index
+            kind, following = _SECOND_WORDS[following], words[index + 2].folded if index + 2 < len(words) else ""
+            if following == "uhr":
+                return "when", index
+            return ("how_long" if kind == "how_much" and following in _SPANS else kind), index
+        if kind == "how_much":
+            return ("how_long" if following in _SPANS else kind), index
+        if kind == "what" and following == "time":
+            return "when", index
         if kind in ("what", "how") and any("cost" in concept_of(other.stem) for other in words[index + 1 : index + 3]):
             return "how_much", index
         return kind, index
@@ -224,7 +245,7 @@ _SENTENCE_END = re.compile(r"(?<=[a-zäöüß)]{3})\.\s+(?=[A-ZÄÖÜ])|(?<=[a-z
 
 
 def _is_verb_first(words: Sequence[Token]) -> bool:
-    return words[1].folded in (*_PEOPLE, "es", "der", "die", "das", "ein", "eine", "sich", "they", "it")
+    return words[1].folded in _PEOPLE | _DETERMINERS | {"es", "sich", "they", "it"}
 
 
 def _items(*, words: Sequence[Token], entities: Sequence[Entity], sentence: _Sentence) -> tuple[str, ...]:
@@ -274,8 +295,8 @@ def _intent(
             return "calculation" if means("cost") or _names_tax(sentence.words) or _has_no_noun(sentence) else "fact"
         case "yes_no" if not means("cost", "time", "contact"):
             return "fact"
-        case "who":
-            return "contact" if means("contact") else "fact"
+        case "who" | "why":
+            return "contact" if kind == "who" and means("contact") else "fact"
         case _:
             pass
     if means("contact"):
@@ -286,7 +307,9 @@ def _intent(
         return "timeline"
     if kind == "where" or (means("place") and not means("act")) or _asks_for_a_building(sentence):
         return "location"
-    if means("responsible"):
+    if means("way") and "organisation" in kinds:
+        return "location"
+    if means("responsible") or _asks_for_a_law(sentence):
         return "fact"
     if (means("define") and kind != "how") or (kind == "what" and _asks_what_it_is(sentence)):
         return "definition"
@@ -345,6 +368,16 @@ def _names_tax(words: Sequence[Token]) -> bool:
 def _asks_for_a_building(sentence: _Sentence) -> bool:
     """Whether a building is what is asked for, as in "in which building"."""
     return sentence.kind == "which" and any(is_building(token.folded) for token in sentence.after[:1])
+
+
+def _asks_for_a_law(sentence: _Sentence) -> bool:
+    return sentence.kind == "which" and any(token.folded in _LAWS for token in sentence.after[:1])
+
+
+_LAWS = word_set(
+    "Gesetz Gesetze Paragraf Paragraph Paragrafen Vorschrift Vorschriften Rechtsgrundlage Regelung Norm Verordnung"
+    " law laws act statute regulation provision rule"
+)
 
 
 def _asks_what_it_is(sentence: _Sentence) -> bool:

@@ -1,16 +1,11 @@
-"""Words by what they mean: tokens and their stems, concepts in German and English, the heads of compound nouns.
-
-Nothing here is a question: a word list says what a word means, wherever it stands.
-"""
+"""Words: tokens, their stems, and the words that carry grammar only, in German and English."""
 
 from __future__ import annotations
 
 __all__ = [
-    "CONCEPTS",
     "FUNCTION_WORDS",
     "Language",
     "Token",
-    "concept_of",
     "fold",
     "is_function_word",
     "stem",
@@ -97,85 +92,6 @@ def tokenize(text: str) -> tuple[Token, ...]:
     )
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(map(stem, text.split()))
-
-
-CONCEPTS: Mapping[str, frozenset[str]] = {
-    "compare": _words(
-        "Unterschied unterscheiden unterscheidet Vergleich vergleichen vergleiche versus vs vs. gegenüberstellen"
-        " Gegenüberstellung difference different differ compare compared comparison comparing"
-    ),
-    "prefer": _words(
-        "besser bessere günstiger billiger schneller einfacher lieber sinnvoller vorteilhafter leichter teurer"
-        " eher better cheaper faster easier best"
-    ),
-    "cost": _words(
-        "kosten kostet koste Gebühr Gebühren Preis Preise Entgelt teuer bezahlen zahlen zahle zahlt Honorar"
-        " Notarkosten Gesamtkosten Verwaltungsgebühr Baugebühren Gründungskosten gebührenfrei kostenlos"
-        " kostenpflichtig Geld Euro berechnen berechne ausrechnen cost costs fee fees price prices charge charges"
-        " pay paying expensive calculate"
-    ),
-    "time": _words(
-        "Frist Fristen dauern dauert Dauer Bearbeitungszeit Bearbeitungsdauer Wartezeit Zeitraum Zeitplan"
-        " Stichtag fristgerecht spätestens rechtzeitig gültig Gültigkeit Gültigkeitsdauer ablaufen Verfallsdatum"
-        " Laufzeit deadline deadlines duration timeline period valid expire expires validity waiting"
-    ),
-    "contact": _words(
-        "Kontakt Kontaktdaten kontaktieren Telefon Telefonnummer Rufnummer Durchwahl Mail E-Mail Mailadresse"
-        " E-Mail-Adresse Ansprechpartner Ansprechpartnerin Ansprechperson anrufen erreichen erreiche erreichbar"
-        " Sprechzeiten Sprechstunde Öffnungszeiten Öffnungszeit geöffnet Hotline Fax contact contacts phone"
-        " telephone email e-mail call reach"
-    ),
-    "responsible": _words("zuständig Zuständigkeit zuständige verantwortlich responsible"),
-    "place": _words(
-        "Adresse Anschrift Standort Wegbeschreibung Straße Stockwerk Etage Zimmer befinden"
-        " befindet address located location nearest directions building street floor room situated"
-    ),
-    "define": _words(
-        "Definition definieren definiere bedeuten bedeutet Bedeutung Begriff erklären erkläre Erklärung"
-        " Fachbegriff Fachwort define meaning mean means explain stand stands"
-        " abbreviation acronym"
-    ),
-    "need": _words(
-        "brauchen brauche braucht benötigen benötige benötigt erforderlich notwendig nötig mitbringen vorlegen"
-        " einreichen Unterlage Unterlagen Dokument Dokumente Nachweise Voraussetzung Voraussetzungen Anforderung"
-        " Anforderungen Formular Formulare Vordruck Checkliste Schritt Schritte Vorgehen Vorgehensweise Anleitung"
-        " Ablauf beachten vorgehen need needed required require requirement requirements document documents form"
-        " forms step steps procedure process paperwork checklist bring"
-    ),
-    "act": _words(
-        "beantragen beantrage beantragt anmelden anmelde ummelden abmelden gründen gründe eröffnen eröffne"
-        " verlängern verlängere ausstellen eintragen heiraten heirate bauen baue errichten umziehen kündigen"
-        " kündige ändern ändere zulassen umschreiben registrieren einbürgern abreißen umbauen ausbauen erneuern"
-        " anzeigen umtauschen umnutzen löschen übertragen adoptieren wechseln wechsle melden melde anbauen"
-        " apply applying register registering unregister founding renew renewing"
-        " marry build demolish file submit incorporate naturalise naturalize"
-    ),
-    "do": _words(
-        "machen mache tun bekommen bekomme erhalten erhalte stellen stelle kommen komme gehen vorgehen"
-        " anfangen lassen lasse do get obtain start starting set open make go change"
-    ),
-    "duty": _words(
-        "erlaubt verboten zulässig genehmigungsfrei genehmigungspflichtig verfahrensfrei meldepflichtig Pflicht"
-        " Meldepflicht allowed forbidden mandatory permitted"
-    ),
-    "consequence": _words("passieren passiert geschehen geschieht drohen droht folgt happen happens"),
-    "company": _words(
-        "Hauptsitz Firmensitz Sitz Firma Unternehmen Konzern Vorstand Geschäftsführer Chef Gründungsjahr Filiale"
-        " Niederlassung headquarters headquarter company founder ceo branch subsidiary"
-    ),
-    "greet": _words("hallo hi hey guten danke servus moin tschüss hello thanks thank bye"),
-}
-"""Stems by what their words mean."""
-
-
-@lru_cache(maxsize=100_000)
-def concept_of(word_stem: str) -> frozenset[str]:
-    """Returns the names of the concepts that a stem belongs to."""
-    return frozenset(name for name, stems in CONCEPTS.items() if word_stem in stems)
-
-
 FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
     "de": word_set(
         "der die das den dem des ein eine einen einem einer eines kein keine keinen und oder aber sowie bzw als"
@@ -188,6 +104,13 @@ FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
         " sehr so dann denn da hier dort wenn ob dass weil damit etwas alle alles bitte gibt gilt gelten gehört"
         " gehören denn eigentlich genau neu neue neuen neuer neues dieser diese dieses jetzt mal verpflichtet"
         " erlaubt wofür selbst gerne gern worin woran darüber dazu dafür etwa zwei drei vier jemand zuerst mehr"
+        " jedoch doch eben immer wieder während wegen trotz innerhalb außerhalb neben hinter statt anstatt sondern"
+        " sonst also etc außerdem vielleicht ungefähr circa ca überhaupt wirklich normalerweise momentan aktuell"
+        " derzeit heute morgen gestern bald zurzeit deren dessen dieses diesen diesem jener jede jeder jedes jeden"
+        " jedem manche einige mehrere unseren unserem unserer eure euer eurem ihrem ihrer ihres seinen seinem seiner"
+        " deinen deinem deiner könnte könnten könntest würden würdest hätte hätten hatten wäre wären wurden worden"
+        " geworden gewesen seid hattest kannst musst willst sollst darfst müsst könnt wollen wollte weswegen inwiefern"
+        " inwieweit wozu worum wovon wodurch wohl zusammen insgesamt eins"
     ),
     "en": word_set(
         "the a an and or but of in on at to for from by with about between into through i you he she it we they"
@@ -195,6 +118,11 @@ FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
         " might shall should will would not no what which who whom whose when where why how much many long there"
         " this that these those if than s re ll please allowed permitted any some as also new one two"
         " three need want"
+        " because since after before under over without during within until till while still already just only also"
+        " too very than then so such each every both either or other another our yours ours himself herself itself"
+        " themselves myself yourself something anything nothing someone anyone somebody anybody ve let lets"
+        " us him them here now today tomorrow yesterday soon currently exactly actually really maybe perhaps usually"
+        " normally about around approximately per via out up off again"
     ),
 }
 """Words that carry grammar, not content, folded."""

@@ -30,9 +30,10 @@ _DOCUMENT = re.compile(
     "(?P<front>.*)"
     + _heads(
         "antrag ausweis schein brief bescheid vertrag nachweis auszug gutachten attest protokoll bogen patent"
-        " testament",
+        " testament zertifikat diplom dokument beleg fuhrerschein",
         weak="urkunde bescheinigung vollmacht genehmigung lizenz konzession plakette bestatigung rechnung abschrift"
-        " apostille bewilligung voranfrage erklarung gestattung berechtigung",
+        " apostille bewilligung voranfrage erklarung gestattung berechtigung duldung zweitschrift niederschrift"
+        " ausfertigung verfugung quittung zusicherung",
         forms="zeugnis(?:se|ses|sen)? erlaubnis(?:se|sen)? titel[sn]? pass(?:e|es)? visum visa visums",
     )
 )
@@ -44,10 +45,11 @@ _VERB_FRONTS = word_set("be er ver ent zer ge an auf um ab aus ein zu uber unter
 _ACT = re.compile(
     ".*"
     + _heads(
-        "umzug zuzug wegzug abbruch abriss wechsel umtausch einspruch widerspruch austritt beitritt hauskauf verkauf",
+        "umzug zuzug wegzug abbruch abriss wechsel umtausch einspruch widerspruch austritt beitritt hauskauf verkauf"
+        " ankauf erwerb eintrag widerruf verzicht import export",
         weak="heirat anzeige adoption registration immatrikulation exmatrikulation legalisation insolvenz liquidation"
-        " fusion ubernahme aufnahme aufgabe akteneinsicht",
-        forms="(?:um|aus|ruck|haus)bau(?:s|es|ten)? (?<=.)verfahrens?",
+        " fusion ubernahme aufnahme akteneinsicht ruckgabe einreise ausreise",
+        forms="(?:um|aus|ruck|haus)bau(?:s|es|ten)? (?<=.)verfahrens? aufgabe",
     )
 )
 _UNG = re.compile(r".{3,}ung(?:en|s)?")
@@ -68,9 +70,11 @@ _NO_ACT = re.compile(
 _ORGANISATION = re.compile(
     ".*"
     + _heads(
-        "notariat konsulat register verein konzern",
-        weak="gesellschaft genossenschaft stiftung unternehmen",
-        forms="polizei jobcenters? tuv botschaft(?:en)?",
+        # Authorities, registers, and bodies.
+        "notariat konsulat register verein konzern prasidium dezernat magistrat kataster grundbuch",
+        weak="gesellschaft genossenschaft stiftung unternehmen handwerksrolle rentenversicherung aufsicht",
+        forms="polizei jobcenters? tuv botschaft(?:en)? gemeinderats? stadtrats? feuerwehr rathaus(?:es)?"
+        " (?:bezirks|landes|kreis)regierung (?:burger|kunden)(?:service|zentrum|center|dienst)s?",
     )
 )
 _ORGANISATION_COMPOUND = re.compile(
@@ -78,11 +82,12 @@ _ORGANISATION_COMPOUND = re.compile(
     + _heads(
         "gericht",
         weak="behorde kasse kammer agentur stelle verwaltung zentrale anstalt",
-        forms="amt amtes amts amter amtern buro buros ministerium ministeriums",
+        forms="amt amtes amts amter amtern buro buros ministerium ministeriums verzeichnis(?:ses)?",
     )
 )
 _NO_ORGANISATION = re.compile(
-    "gesamt|insgesamt|ehrenamt|register|unternehmen|hausverwaltung"
+    "gesamt|insgesamt|ehrenamt|register|unternehmen|hausverwaltung|(?:inhalts|stich).*verzeichnis(?:ses)?"
+    "|.*dienstaufsicht"
     "|(?:bau|halte|unfall|arbeits|lehr|tank|fest|her|ab|um|ein|zu|vor|dar|bereit|an|aus)stellen?"
 )
 _LAW = re.compile(
@@ -101,16 +106,19 @@ _BUILDING = re.compile(
 _ENGLISH: Mapping[NounKind, frozenset[str]] = {
     "document": word_set(
         "permit permits licence licences license licenses passport passports certificate certificates visa visas"
-        " card cards application applications deed deeds contract contracts statement id extract permission"
+        " card cards application applications deed deeds contract contracts statement id extract permission approval"
+        " confirmation proof authorisation authorization consent agreement diploma"
     ),
     "procedure": word_set(
         "registration registrations deregistration reregistration re-registration renewal formation incorporation"
         " naturalisation naturalization demolition notification adoption liquidation relocation conversion"
-        " marriage divorce termination  amendment replacement"
+        " marriage divorce termination amendment replacement change extension conversion transfer dissolution"
+        " establishment relocation cancellation"
     ),
     "organisation": word_set(
         "office offices authority authorities chamber court ministry agency department association partnership"
-        " corporation proprietorship foundation cooperative consulate embassy police"
+        " corporation proprietorship foundation cooperative consulate embassy police registry bureau council"
+        " municipality tribunal administration"
     ),
 }
 
@@ -118,7 +126,7 @@ _ENGLISH: Mapping[NounKind, frozenset[str]] = {
 @lru_cache(maxsize=100_000)
 def is_building(folded: str) -> bool:
     """Whether a word names a building or a part of one. The word is folded."""
-    return _BUILDING.fullmatch(folded) is not None
+    return _BUILDING.fullmatch(folded) is not None and not _ORGANISATION.fullmatch(folded)
 
 
 @lru_cache(maxsize=100_000)

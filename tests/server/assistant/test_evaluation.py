@@ -3,8 +3,8 @@
 `pytest tests/server/assistant/test_evaluation.py -s` prints the shares and lists the wrong ones. The first set (50) was
 written before the code, and the code was mended on its wrong ones. The second set (40) is by someone who had not seen
 the code. When the code first met the first set, it understood 26 of the 50. The second set, when the code first met it:
-intent 35, entities 33, plan 31, all three 27 of the 40. These are the shares without bias; what came later was mended
-with a view to ordinary language first, and then to the wrong ones.
+intent 35, entities 33, plan 31, all three 27 of the 40. These are the shares without bias. With the vocabulary widened by
+ordinary language, still unseen: 35, 35, 31, 28.
 """
 
 from __future__ import annotations
@@ -24,9 +24,8 @@ _HERE = Path(__file__).parent
 _ASPECTS = ("intent", "entities", "plan")
 
 FLOORS = {
-    "questions.toml": {"intent": 47, "entities": 49, "plan": 47, "all": 47},
-    # When the code first met it.
-    "questions_second.toml": {"intent": 35, "entities": 33, "plan": 31, "all": 27},
+    "questions.toml": {"intent": 50, "entities": 50, "plan": 50, "all": 50},
+    "questions_second.toml": {"intent": 35, "entities": 35, "plan": 31, "all": 28},
 }
 """Right ones of each set. Raise them when the analysis gets better; they never fall."""
 
