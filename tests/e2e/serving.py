@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
+import pytest
+
 __all__ = [
     "APPS",
     "PATIENCE",
@@ -45,9 +47,12 @@ def command(name: str) -> str:
 
 
 def find_grpcurl() -> str:
-    """Returns the path of grpcurl. Where there is none, that is a failure and says what to do."""
+    """Returns the path of grpcurl. Where there is none, the test is reported as not run, and as failed in CI."""
     found = shutil.which("grpcurl") or shutil.which("grpcurl", path=str(REPOSITORY / "build" / "tools" / "bin"))
-    assert found, "grpcurl is missing: run `make tools`, which puts it into build/tools/bin"
+    if not found:
+        missing = "grpcurl is missing: run `make tools`, which needs Go and puts it into build/tools/bin"
+        assert "STEPWIRE_REQUIRE_TOOLS" not in os.environ, missing
+        pytest.skip(f"NOT RUN: {missing}")
     return found
 
 
