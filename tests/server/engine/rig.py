@@ -101,8 +101,8 @@ class HeldJournal(MemoryJournal):
         super().__init__()
         self.open_gate = asyncio.Event()
         self.open_gate.set()
-        self.fails: list[BaseException] = []
-        """Raised by the next appends, one each."""
+        self.fails: list[BaseException | None] = []
+        """Raised by the next appends, one each; None lets one through."""
         self.full = False
         """Whether every append raises StorageFull."""
         self.appends: list[Chunk] = []
@@ -129,8 +129,9 @@ class HeldJournal(MemoryJournal):
         self.most_together[execution_id] = max(self.most_together.get(execution_id, 0), self.together)
         try:
             await self.open_gate.wait()
-            if self.fails:
-                raise self.fails.pop(0)
+            error = self.fails.pop(0) if self.fails else None
+            if error is not None:
+                raise error
             if self.full:
                 raise StorageFull("the disk is full")
             return await super().append(execution_id, epoch=epoch, chunk=chunk, state=state, snapshot=snapshot)

@@ -127,7 +127,12 @@ async def test_durable_returns_when_the_sequence_is_on_disk():
     waits = [asyncio.create_task(writer.recorder.durable(sequence)) for sequence in (second, first, second)]
     await turns()
     assert not any(wait.done() for wait in waits)
+    writer.journal.fails = [None, StorageFull("full")]
     writer.journal.release()
+    await until(lambda: writer.clock.pending)
+    await turns()
+    assert [wait.done() for wait in waits] == [False, True, False]
+    writer.clock.advance(1)
     await asyncio.gather(*waits)
     await writer.recorder.durable(second)
     assert len(await writer.events()) == 2

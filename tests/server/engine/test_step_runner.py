@@ -277,6 +277,26 @@ async def test_only_errors_that_are_named_are_tried_again(errors, attempts):
     assert about(events, "a").count("step_started") == attempts
 
 
+async def test_what_fails_while_it_is_cancelled_is_not_tried_again():
+    """An operation that answers its cancel with an error has failed, however many attempts it has left."""
+    begun = asyncio.Event()
+
+    async def sulk():
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError("in the middle of it") from None
+
+    async with Rig(app_of(sulk, retry=Retry(attempts=5))) as rig:
+        execution_id = await rig.start(request(step("a", "sulk")))
+        await begun.wait()
+        await rig.engine.cancel(execution_id, actor="", reason="")
+        events = await rig.ended(execution_id)
+    assert about(events, "a") == ["step_started", "step_failed"]
+    assert state_of(events) == "CANCELLED"
+
+
 async def test_a_timeout_may_be_tried_again():
     """A timeout counts as TimeoutError for `errors`."""
     app = App("slow")
