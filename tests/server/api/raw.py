@@ -74,7 +74,12 @@ class RawCaller:
         """Begins a call: headers, then the body as it is, then the end of the stream where asked for."""
         number = self._h2.get_next_available_stream_id()
         stream = self._streams[number] = RawStream()
-        fields = {":method": "POST", ":scheme": "http", ":path": SERVICE + method, ":authority": "test"}
+        fields = {
+            ":method": "POST",
+            ":scheme": "http",
+            ":path": method if method.startswith("/") else SERVICE + method,
+            ":authority": "test",
+        }
         fields |= {"content-type": "application/grpc", "te": "trailers"}
         fields |= {name.replace("_", "-"): value for name, value in headers.items()}
         self._h2.send_headers(number, list(fields.items()), end_stream=end and not body)

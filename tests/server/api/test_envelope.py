@@ -36,7 +36,18 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
 
 
-@pytest.mark.parametrize("method", ["GetServerInfo", "Execute", "WatchExecution", "StartExecution"])
+@pytest.mark.parametrize(
+    "method",
+    [
+        "GetServerInfo",
+        "Execute",
+        "WatchExecution",
+        "StartExecution",
+        "GetStatistics",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/Watch",
+    ],
+)
 async def test_a_call_without_a_message(method: str, server: Server) -> None:
     """Headers and the end of the stream, but no message, is INVALID_ARGUMENT, for streams and unary calls alike."""
     async with RawCaller(server.address) as caller:

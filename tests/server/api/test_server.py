@@ -42,6 +42,18 @@ async def test_health(service: str, caller: Caller) -> None:
     assert answer.status == SERVING
 
 
+async def test_health_of_what_is_not_there(caller: Caller) -> None:
+    """An unknown service is NOT_FOUND to Check, and SERVICE_UNKNOWN to Watch."""
+    stub = health_pb2_grpc.HealthStub(caller.channel)
+    request = health_pb2.HealthCheckRequest(service="nobody")
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.Check(request, timeout=10)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    states = stub.Watch(request)
+    assert (await states.read()).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    states.cancel()
+
+
 async def test_reflection(caller: Caller) -> None:
     """Reflection names the service, and gives its file with what that imports."""
     stub = reflection_pb2_grpc.ServerReflectionStub(caller.channel)
