@@ -197,10 +197,8 @@ class Service:
         page = await self._journal.list(request.filter, tenant="", before=before, limit=count)
         response = ListExecutionsResponse(total_size=page.total)
         size = 0
-        for index, listed in enumerate(page.records):
-            # A listed record has no request, and without events no snapshot either: the query is in the whole record.
+        for index, record in enumerate(page.records):
             try:
-                record = listed if listed.snapshot else await self._engine.get(listed.execution_id)
                 execution = await self._execution(record, request.view)
             except ExecutionNotFound:  # It was purged since the page was read.
                 continue

@@ -21,6 +21,7 @@ from stepwire.v1 import (
     ExecutionFilter,
     ExecutionState,
     ExecutionView,
+    GetExecutionRequest,
     GetServerInfoRequest,
     GetServerInfoResponse,
     ListEventsRequest,
@@ -37,7 +38,7 @@ from stepwire.v1 import (
 from stepwire.v1.execution_service_pb2 import DESCRIPTOR
 from stepwire_server import plan_step
 from stepwire_server.api.server import Server
-from stepwire_server.journal import Journal
+from stepwire_server.journal import Journal, Retention
 
 from .conftest import Call, Serve, eventually
 from .shop import BLOCKED, QUICK, Caller, Gate, plan, receive
@@ -363,6 +364,39 @@ async def test_cancel(serve: Serve, call_with: Call, journal: Journal, gate: Gat
     refused = await caller.refused("CancelExecution", request)
     assert refused.error.reason == "EXECUTION_ENDED"
     assert refused.error.metadata["state"] == "CANCELLED"
+
+
+# -- what was purged
+
+
+async def test_a_purged_execution(serve: Serve, call_with: Call, journal: Journal) -> None:
+    """Watching what was purged, or starting it again by its request id, is CURSOR_EXPIRED; else it is not there."""
+    server = await serve(journal)
+    caller = call_with(server)
+    gone = await caller.run(QUICK, request_id="gone")
+    kept = await caller.run(QUICK, request_id="kept")
+    await journal.purge(Retention(keep_executions=1))
+    for method, request in (
+        ("WatchExecution", WatchExecutionRequest(execution_id=gone.execution_id)),
+        ("WatchExecution", WatchExecutionRequest(execution_id=gone.execution_id, after_sequence=3)),
+        ("ListEvents", ListEventsRequest(execution_id=gone.execution_id)),
+        ("Execute", ExecuteRequest(plan=QUICK, request_id="gone")),
+        ("StartExecution", StartExecutionRequest(plan=QUICK, request_id="gone")),
+        ("Execute", ExecuteRequest(query="hello", request_id="gone")),
+    ):
+        refused = await caller.refused(method, request)
+        assert (refused.code, refused.error.reason) == (grpc.StatusCode.OUT_OF_RANGE, "CURSOR_EXPIRED"), method
+        assert refused.error.metadata["last_sequence"] == str(gone.as_of_sequence)
+        assert refused.error.metadata["first_sequence"] == str(gone.as_of_sequence + 1)
+    for method, request in (
+        ("GetExecution", GetExecutionRequest(execution_id=gone.execution_id)),
+        ("WaitExecution", WaitExecutionRequest(execution_id=gone.execution_id)),
+        ("CancelExecution", CancelExecutionRequest(execution_id=gone.execution_id)),
+    ):
+        refused = await caller.refused(method, request)
+        assert (refused.code, refused.error.reason) == (grpc.StatusCode.NOT_FOUND, "EXECUTION_NOT_FOUND"), method
+    assert await listed(caller) == ([kept.execution_id], [1], [1])
+    assert server.engine.running == 0
 
 
 # -- limits
