@@ -32,8 +32,11 @@ from stepwire_server.config import (
 )
 from stepwire_server.engine.executor import Settings
 from stepwire_server.journal import Journal, JournalRefused, MemoryJournal, Retention, SqliteJournal
+from stepwire_server.journal_commands import journal
 
 __all__ = ["main"]
+
+_log = logging.getLogger("stepwire_server")
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -69,7 +72,13 @@ def _serve_options(command: F) -> F:
                 help="A TOML file with these settings, without the dashes: listen = '0.0.0.0:50051'.",
             ),
             _option("--listen", default=defaults.listen, help="HOST:PORT. Port 0 takes a free one."),
-            _option("--journal", default="", help=f"The journal's file, or 'memory'.  [default: {default_journal()}]"),
+            click.option(
+                "--journal",
+                default="",
+                envvar="STEPWIRE_JOURNAL",
+                show_envvar=True,
+                help=f"The journal's file, or 'memory'. Without it: {default_journal('APP')}, by the app's name.",
+            ),
             _option(
                 "--durability",
                 default=defaults.durability,
@@ -77,7 +86,12 @@ def _serve_options(command: F) -> F:
                 help="What an event that was shown survives: a crash of the machine, or of this process only.",
             ),
             _option("--documents", default="", metavar="DIR", help="Short for --set documents=DIR."),
-            _option("--set", multiple=True, metavar="NAME=VALUE", help="A setting of the app. May be given often."),
+            _option(
+                "--set",
+                multiple=True,
+                metavar="NAME=VALUE",
+                help="A setting of the app; check-config lists those it has. May be given often.",
+            ),
             _option(
                 "--max-executions", default=defaults.max_executions, type=click.IntRange(1), help="That run at once."
             ),
@@ -149,6 +163,9 @@ def main() -> None:
     """
 
 
+main.add_command(journal)
+
+
 @main.command()
 @_serve_options
 def serve(**values: Any) -> None:
@@ -168,7 +185,9 @@ def serve(**values: Any) -> None:
             level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         asyncio.run(_serve(load_app(config.app), config))
-    except (ConfigError, ListenError, JournalRefused, JournalUnavailable) as error:
+    except JournalRefused as error:
+        raise click.ClickException(f"{error} (--journal FILE names another)") from error
+    except (ConfigError, ListenError, JournalUnavailable) as error:
         raise click.ClickException(str(error)) from error
 
 
@@ -184,9 +203,11 @@ def check_config(**values: Any) -> None:
         raise click.ClickException(str(error)) from error
     for key in config.__slots__:
         value = getattr(config, key)
-        click.echo(f"{key.replace('_', '-')} = {value if value != '' else default_journal()}")
+        click.echo(f"{key.replace('_', '-')} = {value if value != '' else default_journal(app.name)}")
     catalog = app.catalog()
     click.echo(f"operations: {', '.join(sorted(catalog.operations)) or 'none'}")
+    for name, text in sorted(app.settings.items()):
+        click.echo(f"app setting {name}: {text}")
     click.echo(f"plans: {', '.join(sorted(catalog.plans)) or 'none'}")
     click.echo(f"planner: {'yes' if catalog.planner else 'no'}")
 
@@ -227,7 +248,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
         retention=Retention(keep_days=config.keep_days, keep_executions=config.keep_executions),
         version=installed_version("stepwire"),
     )
-    server = Server(app.catalog(), _journal(config), options)
+    server = Server(app.catalog(), _journal(app, config), options)
     try:
         await server.start()
     except OSError as error:
@@ -235,15 +256,20 @@ async def _serve(app: App, config: ServeConfig) -> None:
     try:
         print(f"listening on {server.address}", flush=True)
         await stop.wait()
-        logging.getLogger(__name__).info("draining")
+        _log.info(
+            "draining: %d executions have up to %g s to let their steps end; a second signal ends at once",
+            server.engine.running,
+            config.drain_grace,
+        )
     finally:
         await server.stop()
+        _log.info("stopped; what has not ended goes on at the next start")
 
 
-def _journal(config: ServeConfig) -> Journal:
+def _journal(app: App, config: ServeConfig) -> Journal:
     if config.journal == "memory":
         return MemoryJournal()
-    path = Path(config.journal) if config.journal else default_journal()
+    path = Path(config.journal) if config.journal else default_journal(app.name)
     if path.is_dir():
         raise ConfigError(f"journal {config.journal!r} is a folder; name a file in it")
     # After an I/O error nobody knows what is on the disk: a restart reads it again.

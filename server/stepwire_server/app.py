@@ -162,7 +162,7 @@ class App:
         if not ID.fullmatch(name):
             raise ValueError(f"{noun} name {name!r} does not match [A-Za-z0-9_-]{{1,64}}")
         if name in taken:
-            raise ValueError(f"app {self.name!r} has a {noun} {name!r} already")
+            raise ValueError(f"app {self.name!r} has its {noun} {name!r} already")
 
 
 def plan_step(

@@ -9,6 +9,7 @@ import importlib
 import os
 import sys
 import tomllib
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +49,12 @@ class ServeConfig:
     log_level: str = "INFO"
 
 
-def default_journal() -> Path:
-    """Returns where the journal is when nobody says otherwise: in the user's state folder."""
-    return Path(platformdirs.user_state_dir("stepwire")) / "journal.db"
+def default_journal(app: str) -> Path:
+    """Returns where an app's journal is when nobody says otherwise: in the user's state folder, one file for each app.
+
+    Two apps must not share one: an app can't go on with executions whose operations it does not have.
+    """
+    return Path(platformdirs.user_state_dir("stepwire")) / f"{app}.db"
 
 
 def read_file(path: Path, known: frozenset[str]) -> dict[str, Any]:
@@ -88,9 +92,21 @@ def load_app(name: str) -> App:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
             raise ConfigError(f"{module_name} can't be imported: it needs {error.name}") from error
         raise ConfigError(f"there is no module {error.name!r} in {here} or among the installed packages") from error
+    except Exception as error:
+        raise ConfigError(f"{module_name} can't be imported: {_place(error)}{type(error).__name__}: {error}") from error
     app = getattr(module, attribute, None)
     if app is None:
         raise ConfigError(f"module {module_name} has no {attribute!r}")
     if not isinstance(app, App):
         raise ConfigError(f"{name} is a {type(app).__name__}, not a stepwire_server.App")
     return app
+
+
+def _place(error: Exception) -> str:
+    """Returns the file and line that an import failed in, as the beginning of a message."""
+    if isinstance(error, SyntaxError):
+        # Its own text says where.
+        return ""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith((str(Path(__file__).parent), "<frozen"))]
+    return f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""

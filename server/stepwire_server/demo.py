@@ -21,7 +21,8 @@ That was a server on {address}, which has ended. Keep one running with
 
     make serve                       or: stepwire-server serve
 
-and call it from another terminal:
+and call it from another terminal (after `source .venv/bin/activate`; grpcurl comes with `make tools`, into
+build/tools/bin):
 
     stepwire run "Kontakt Bauamt München"
     grpcurl -plaintext localhost:50051 list
@@ -55,6 +56,8 @@ def run() -> int:
 
 
 def _query(address: str, query: str) -> bool:
-    print(f'\n$ stepwire --server {address} run "{query}"\n', flush=True)
-    client = subprocess.run([sys.executable, "-m", "stepwire", "--server", address, "run", query], check=False)
+    print(f'\n$ stepwire --server {address} run --plain "{query}"\n', flush=True)
+    client = subprocess.run(
+        [sys.executable, "-m", "stepwire", "--server", address, "run", "--plain", query], check=False
+    )
     return client.returncode != 0

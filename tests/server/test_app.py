@@ -59,8 +59,8 @@ def test_a_catalog_does_not_change():
 REFUSED = [
     (lambda app: App("a b"), ValueError, "app name 'a b' does not match"),
     (lambda app: app.operation("a/b")(op), ValueError, "operation name 'a/b' does not match"),
-    (lambda app: app.operation("taken")(op), ValueError, "has a operation 'taken' already|has an operation 'taken'"),
-    (lambda app: app.plan("p")(op), ValueError, "has a plan 'p' already"),
+    (lambda app: app.operation("taken")(op), ValueError, "has its operation 'taken' already"),
+    (lambda app: app.plan("p")(op), ValueError, "has its plan 'p' already"),
     (lambda app: app.planner(planner), ValueError, "has a planner already"),
     (lambda app: app.operation(timeout=0)(op), ValueError, "'op': timeout is 0; it must be above 0"),
     (lambda app: app.operation(timeout=float("nan"))(op), ValueError, "'op': timeout is nan; it must be above 0"),

@@ -183,7 +183,7 @@ def test_the_assistant_is_the_default(serve: Serve, place: Path) -> None:
     """Without an app the assistant is served; without a journal it is in the user's state folder, for nobody else."""
     server = serve(*FREE, app="")
     assert info(server).app == "assistant"
-    [journal] = (place / "state").rglob("journal.db")
+    [journal] = (place / "state").rglob("assistant.db")
     assert journal.stat().st_mode & 0o077 == 0
 
 

@@ -86,6 +86,8 @@ class Signature:
             if parameter.kind is inspect.Parameter.VAR_KEYWORD:
                 extra = True
                 continue
+            if _is_context(parameter):
+                raise TypeError(f"{name}: the step's context, {parameter.name!r}, must be the first parameter")
             if parameter.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.POSITIONAL_ONLY):
                 raise TypeError(f"{name}: parameter {parameter.name!r} can't be given by name")
             annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
