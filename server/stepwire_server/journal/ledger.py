@@ -93,7 +93,7 @@ class Ledger:
 
     def commit(self) -> None:
         """Writes what was noted, and makes the transaction durable."""
-        self._flush()
+        self.flush()
         self._connection.execute("COMMIT")
         self._position = self._next - 1
         for execution_id, head in self._changed.items():
@@ -163,7 +163,7 @@ class Ledger:
         head = self._head(execution_id)
         if head is None or epoch <= head.epoch:
             raise Conflict(f"claim of {execution_id} with epoch {epoch}, where the record is {_where(head)}")
-        self._flush()
+        self.flush()
         self._connection.execute("UPDATE executions SET epoch = ? WHERE ordinal = ?", (epoch, head.ordinal))
         head.epoch = epoch
         record = self._record("ordinal = ?", head.ordinal)
@@ -191,10 +191,8 @@ class Ledger:
             head.state_changed = True
         return chunk
 
-    # -- underneath
-
-    def _flush(self) -> None:
-        """Writes what was noted: a row for each append, and one change for each execution, the last."""
+    def flush(self) -> None:
+        """Writes what was noted, as `commit` does: a row for each append, and each execution's last change."""
         if not self._rows:
             return
         self._connection.executemany(_INSERT, self._rows)
@@ -221,6 +219,8 @@ class Ledger:
             self._connection.executemany(_UPDATE_STATE, states)
         if ends:
             self._connection.executemany(_UPDATE_END, ends)
+
+    # -- underneath
 
     def _head(self, execution_id: str) -> _Head | None:
         """Returns where the execution stands, for this transaction to change."""

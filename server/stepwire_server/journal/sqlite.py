@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
 from json import dumps
@@ -15,17 +15,18 @@ from typing import Literal, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stepwire.errors import JournalDamaged, JournalUnavailable
+from stepwire.errors import JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.base import ExecutionRecord, Journal, Page
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.compaction import CompactBite, compact_bite
+from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, Ledger, labels_of, record_of, tombstone_of
 from stepwire_server.journal.place import Lock, make_place
 from stepwire_server.journal.purging import PurgeBite, cutoff, purge_bite
-from stepwire_server.journal.reader import Readers, is_damage
+from stepwire_server.journal.reader import Readers
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
-from stepwire_server.journal.schema import UNFINISHED, decode_row
+from stepwire_server.journal.schema import UNFINISHED
 from stepwire_server.journal.tail import bounded
 from stepwire_server.journal.writer import BROKEN, Writer
 
@@ -41,13 +42,6 @@ _BITE_BYTES = 1 << 20
 """About what a bite of purging or compacting adds to the WAL, at most."""
 
 _NOT_OPEN = "The journal is not open."
-
-_CHUNKS = """
-SELECT position, execution, first, last, ends, kinds, checksum, data FROM chunks
-WHERE execution = :execution
-AND first >= (SELECT max(first) FROM chunks WHERE execution = :execution AND first <= :wanted)
-ORDER BY first
-"""
 
 
 class SqliteJournal(Journal):
@@ -195,7 +189,7 @@ class SqliteJournal(Journal):
 
     async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
         def load(connection: sqlite3.Connection) -> Sequence[Chunk]:
-            with closing(_chunks(connection, execution_id, after)) as chunks:
+            with closing(history(connection, execution_id, after=after)) as chunks:
                 return bounded(chunks, max_events=max_events, max_bytes=max_bytes)
 
         return await self._read(load)
@@ -220,52 +214,6 @@ class SqliteJournal(Journal):
 
 def _compact(ledger: Ledger, *, reached: tuple[int, int]) -> CompactBite:
     return compact_bite(ledger.connection, reached)
-
-
-def _chunks(connection: sqlite3.Connection, execution_id: str, after: int) -> Generator[Chunk, None, None]:
-    """Yields the execution's stored chunks from `after` (exclusive) on, one row at a time.
-
-    Raises CursorExpired where the execution was purged. Raises JournalDamaged before the first chunk where that is
-    damaged or missing, and ends before a later one that is: whoever comes back for it learns why.
-    """
-    found = connection.execute(
-        "SELECT ordinal, last_sequence FROM executions WHERE execution_id = ?", (execution_id,)
-    ).fetchone()
-    if found is None:
-        stone = tombstone_of(connection, "execution_id = ?", execution_id)
-        if stone is not None:
-            raise stone.expired()
-        return
-    if after >= found[1]:
-        return
-    execution, last_sequence = found
-    reached = after
-    with closing(_rows(connection, execution, after + 1)) as chunks:
-        for chunk in chunks:
-            if chunk is None or not chunk.first <= reached + 1 <= chunk.last:
-                break
-            yield chunk.after(reached)
-            reached = chunk.last
-        else:
-            if reached >= last_sequence:
-                return
-    if reached == after:
-        raise JournalDamaged(
-            f"The journal is damaged: execution {execution_id} can't be read from sequence {after + 1} on.",
-            metadata={"execution_id": execution_id, "sequence": str(after + 1)},
-        )
-
-
-def _rows(connection: sqlite3.Connection, execution: int, wanted: int) -> Generator[Chunk | None, None, None]:
-    """Yields the chunks from the one with the sequence `wanted` on; None for what can't be read."""
-    try:
-        with closing(connection.execute(_CHUNKS, {"execution": execution, "wanted": wanted})) as rows:
-            for row in rows:
-                yield decode_row(row)
-    except sqlite3.DatabaseError as error:
-        if not is_damage(error):
-            raise
-        yield None
 
 
 def _one(condition: str, parameters: Sequence[str], connection: sqlite3.Connection) -> ExecutionRecord | None:
