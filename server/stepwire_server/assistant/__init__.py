@@ -8,10 +8,9 @@ from __future__ import annotations
 __all__ = ["app", "create_app"]
 
 from stepwire_server import App, Plan
-
-from .language import analyze
-from .operations import Desk, register
-from .planner import build_plan
+from stepwire_server.assistant.language import analyze
+from stepwire_server.assistant.operations import Desk, register
+from stepwire_server.assistant.planner import build_plan
 
 
 def create_app(name: str = "assistant") -> App:

@@ -21,7 +21,7 @@ __all__ = [
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from .lexicon import Language, fold
+from stepwire_server.assistant.lexicon import Language, fold
 
 Kind = Literal["checklist", "comparison", "cost", "definition", "location", "contact", "timeline", "answer"]
 Wording = Mapping[str, str]

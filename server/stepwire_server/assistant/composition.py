@@ -8,12 +8,12 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from . import answers
-from .answers import JsonObject, Wording
-from .documents import Document
-from .glossary import german_for
-from .lexicon import fold
-from .search import stems_of
+from stepwire_server.assistant import answers
+from stepwire_server.assistant.answers import JsonObject, Wording
+from stepwire_server.assistant.documents import Document
+from stepwire_server.assistant.glossary import german_for
+from stepwire_server.assistant.lexicon import fold
+from stepwire_server.assistant.search import stems_of
 
 Passages = Sequence[Mapping[str, Any]]
 Kind = Literal["checklist", "definition", "location", "contact", "timeline", "answer"]

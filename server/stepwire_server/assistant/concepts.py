@@ -29,7 +29,8 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
     # One of two is chosen.
     "prefer": _words(
         "besser bessere günstiger billiger schneller einfacher lieber sinnvoller vorteilhafter leichter teurer"
-        " eher geeigneter passender empfehlenswerter sicherer better cheaper faster easier best simpler quicker"
+        " eher geeigneter passender empfehlenswerter sicherer klüger ratsamer vernünftiger schlauer besten better"
+        " smarter wiser cheaper faster easier best simpler quicker"
         " suitable preferable safer worse"
     ),
     # Money that is due, and its sum.
@@ -38,7 +39,8 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
         " zahlt Honorar Notarkosten Gesamtkosten Verwaltungsgebühr Baugebühren Gründungskosten gebührenfrei kostenlos"
         " kostenfrei kostenpflichtig gebührenpflichtig gratis umsonst unentgeltlich Geld Euro berechnen berechne"
         " ausrechnen Berechnung Gebührenhöhe Gebührensatz Gebührenordnung Gebührentabelle Tarif Ausgaben Auslagen"
-        " Kostenpunkt Kostenaufwand Kostenvoranschlag Gesamtbetrag Gesamtpreis überweisen Rechnungsbetrag"
+        " hinlegen blechen berappen ausgeben drauflegen Kostenpunkt Kostenaufwand Kostenvoranschlag Gesamtbetrag"
+        " Gesamtpreis überweisen Rechnungsbetrag"
         " cost costs fee fees price prices pricing charge charges charged pay pays paying paid payable payment"
         " expensive calculate costly surcharge tariff expense expenses money gratis"
     ),

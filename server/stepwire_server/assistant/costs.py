@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from .answers import Wording
-from .fees import Fee, FeeNotUnderstood, Money, money_text, parse_base, parse_fee
-from .lexicon import Language
-from .search import stems_of
+from stepwire_server.assistant.answers import Wording
+from stepwire_server.assistant.fees import Fee, FeeNotUnderstood, Money, money_text, parse_base, parse_fee
+from stepwire_server.assistant.lexicon import Language
+from stepwire_server.assistant.search import stems_of
 
 # A row that comes on top of another one.
 _EXTRA = re.compile(r"zuschlag|zusätzlich|weitere|surcharge", re.IGNORECASE)

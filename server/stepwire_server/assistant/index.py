@@ -14,11 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .documents import Document, Section
-from .entities import Vocabulary
-from .glossary import german_for
-from .lexicon import FUNCTION_WORDS, fold, stem
-from .places import Gazetteer
+from stepwire_server.assistant.documents import Document, Section
+from stepwire_server.assistant.entities import Vocabulary
+from stepwire_server.assistant.glossary import german_for
+from stepwire_server.assistant.lexicon import FUNCTION_WORDS, fold, stem
+from stepwire_server.assistant.places import Gazetteer
 
 # bm25 weights of title, topics, places, heading, body.
 _WEIGHTS = "8.0, 10.0, 4.0, 3.0, 1.0"

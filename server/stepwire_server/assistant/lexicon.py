@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 __all__ = [
+    "BEING",
+    "DETERMINERS",
     "FUNCTION_WORDS",
     "Language",
     "Token",
@@ -131,3 +133,12 @@ FUNCTION_WORDS: Mapping[Language, frozenset[str]] = {
 def is_function_word(token: Token) -> bool:
     """Whether the token carries grammar only, in either language."""
     return token.folded in FUNCTION_WORDS["de"] or token.folded in FUNCTION_WORDS["en"]
+
+
+DETERMINERS = word_set(
+    "a an the my your our his her their mein meine meinen meinem meiner ein eine einen einem einer die der das den dem"
+    " unser unsere unseren unserem ihr ihre ihren ihrem"
+)
+"""Articles and possessives, folded."""
+BEING = word_set("ist sind is are s heisst heissen bedeutet bedeuten")
+"""Forms of to be and to be called, folded."""

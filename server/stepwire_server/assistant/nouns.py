@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Literal
 
-from .lexicon import FUNCTION_WORDS, Language, word_set
+from stepwire_server.assistant.lexicon import FUNCTION_WORDS, Language, word_set
 
 NounKind = Literal["document", "procedure", "organisation", "law"]
 
@@ -72,8 +72,9 @@ _ORGANISATION = re.compile(
     + _heads(
         # Authorities, registers, and bodies.
         "notariat konsulat register verein konzern prasidium dezernat magistrat kataster grundbuch",
-        weak="gesellschaft genossenschaft stiftung unternehmen handwerksrolle rentenversicherung aufsicht",
-        forms="polizei jobcenters? tuv botschaft(?:en)? gemeinderats? stadtrats? feuerwehr rathaus(?:es)?"
+        weak="gesellschaft genossenschaft stiftung unternehmen kommission handwerksrolle rentenversicherung aufsicht",
+        forms="polizei jobcenters? tuv botschaft(?:en)? gemeinderats? stadtrats? ausschuss(?:es)? feuerwehr"
+        " rathaus(?:es)?"
         " (?:bezirks|landes|kreis)regierung (?:burger|kunden)(?:service|zentrum|center|dienst)s?",
     )
 )
@@ -107,7 +108,8 @@ _ENGLISH: Mapping[NounKind, frozenset[str]] = {
     "document": word_set(
         "permit permits licence licences license licenses passport passports certificate certificates visa visas"
         " card cards application applications deed deeds contract contracts statement id extract permission approval"
-        " confirmation proof authorisation authorization consent agreement diploma"
+        " confirmation proof authorisation authorization consent return returns plate plates record records bill slip"
+        " agreement diploma"
     ),
     "procedure": word_set(
         "registration registrations deregistration reregistration re-registration renewal formation incorporation"
@@ -117,7 +119,7 @@ _ENGLISH: Mapping[NounKind, frozenset[str]] = {
     ),
     "organisation": word_set(
         "office offices authority authorities chamber court ministry agency department association partnership"
-        " corporation proprietorship foundation cooperative consulate embassy police registry bureau council"
+        " corporation proprietorship foundation cooperative consulate embassy police registry bureau council register"
         " municipality tribunal administration"
     ),
 }

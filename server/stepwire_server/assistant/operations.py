@@ -18,13 +18,12 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from stepwire_server import App, StepContext
-
-from . import answers
-from .answers import wording
-from .composition import analyze_item, compose, notes_of, quotes_hold
-from .costs import calculate
-from .lexicon import Language
-from .search import Aspect, Shelf, load_shelf
+from stepwire_server.assistant import answers
+from stepwire_server.assistant.answers import wording
+from stepwire_server.assistant.composition import analyze_item, compose, notes_of, quotes_hold
+from stepwire_server.assistant.costs import calculate
+from stepwire_server.assistant.lexicon import Language
+from stepwire_server.assistant.search import Aspect, Shelf, load_shelf
 
 Operation = Callable[..., Awaitable[dict[str, Any]]]
 Text = Annotated[str, Field(max_length=2000)]

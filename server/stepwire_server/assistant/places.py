@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from .documents import DocumentError
-from .lexicon import Token, fold, tokenize, word_list, word_set
+from stepwire_server.assistant.documents import DocumentError
+from stepwire_server.assistant.lexicon import Token, fold, tokenize, word_list, word_set
 
 _EXONYMS: Mapping[str, str] = {
     "munich": "München",

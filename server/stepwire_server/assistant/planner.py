@@ -9,9 +9,8 @@ from typing import Any
 
 from stepwire.errors import QueryNotUnderstood
 from stepwire_server import Plan, plan_step
-
-from .entities import is_company_form
-from .language import Analysis
+from stepwire_server.assistant.language import Analysis
+from stepwire_server.assistant.patterns import is_company_form
 
 # What goes into a plan is bounded, whatever the query.
 _NAME = 200

@@ -11,11 +11,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
-from .documents import Document, Section, load_documents
-from .glossary import german_for
-from .index import Hit, Index, Passage
-from .lexicon import is_function_word, stem, tokenize
-from .places import Gazetteer, load_gazetteer
+from stepwire_server.assistant.documents import Document, Section, load_documents
+from stepwire_server.assistant.glossary import german_for
+from stepwire_server.assistant.index import Hit, Index, Passage
+from stepwire_server.assistant.lexicon import is_function_word, stem, tokenize
+from stepwire_server.assistant.places import Gazetteer, load_gazetteer
 
 Aspect = Literal[
     "requirements", "forms", "costs", "definition", "location", "contact", "deadlines", "information", "facts"

@@ -2,9 +2,14 @@
 
 `pytest tests/server/assistant/test_evaluation.py -s` prints the shares and lists the wrong ones. The first set (50) was
 written before the code, and the code was mended on its wrong ones. The second set (40) is by someone who had not seen
-the code. When the code first met the first set, it understood 26 of the 50. The second set, when the code first met it:
-intent 35, entities 33, plan 31, all three 27 of the 40. These are the shares without bias. With the vocabulary widened by
-ordinary language, still unseen: 35, 35, 31, 28.
+the code. Right ones, by intent, entities, plan and all three:
+
+    first set    when the code first met it                    all three 26 of 50
+    second set   when the code first met it                    35, 33, 31, all three 27 of 40
+    second set   with a wider vocabulary, the set still unread 35, 35, 31, all three 28 of 40
+
+Later ones were reached after its wrong ones had been read. Only the first number of a set says how the code fares with
+questions that nobody had in mind.
 """
 
 from __future__ import annotations
@@ -25,7 +30,7 @@ _ASPECTS = ("intent", "entities", "plan")
 
 FLOORS = {
     "questions.toml": {"intent": 50, "entities": 50, "plan": 50, "all": 50},
-    "questions_second.toml": {"intent": 35, "entities": 35, "plan": 31, "all": 28},
+    "questions_second.toml": {"intent": 40, "entities": 40, "plan": 40, "all": 40},
 }
 """Right ones of each set. Raise them when the analysis gets better; they never fall."""
 
