@@ -392,6 +392,17 @@ async def test_an_unwatched_execution_is_cancelled_if_it_asked_for_it():
     assert events[-1].plan_cancelled.reason == "nobody watched for 10 s"
 
 
+async def test_an_end_takes_the_count_back():
+    """An execution that ends unwatched leaves no timer."""
+    gated = Gated()
+    gated.gate.set()
+    async with Rig(gated.app) as rig:
+        await rig.run(
+            request(step("a", "wait"), options=ExecutionOptions(cancel_if_unwatched_for=Duration(seconds=10)))
+        )
+        rig.nothing_is_left()
+
+
 async def test_without_the_option_nobody_has_to_watch():
     """Losing the last watcher cancels nothing unless it was asked for."""
     gated = Gated()

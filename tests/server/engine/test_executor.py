@@ -654,6 +654,10 @@ async def test_the_time_limit_counts_what_passed_before_a_restart():
 # -- planning
 
 
+class Strange(BaseException):
+    """An exception that is no Exception."""
+
+
 async def planned(planner: Any, **more: Any) -> list[Any]:
     app = App("planned")
     app.planner(planner)
@@ -687,6 +691,7 @@ async def test_a_query_is_planned_inside_of_the_execution():
         (KeyError("x"), "PLANNER_FAILED", "KeyError: 'x'"),
         (StopIteration("x"), "PLANNER_FAILED", "StopIteration"),
         (SystemExit(3), "PLANNER_FAILED", "SystemExit"),
+        (Strange("odd"), "PLANNER_FAILED", "Strange: odd"),
         (asyncio.CancelledError(), "PLANNER_FAILED", "the planner raised CancelledError"),
         (ValueError("\udce9"), "PLANNER_FAILED", "ValueError: \\udce9"),
     ],

@@ -141,3 +141,10 @@ def test_a_step_reports_only_while_it_runs():
     """What an attempt says fits only while one runs."""
     for kind in ("step_progress", "content", "artifact", "agent", "supervisor", "stage", "error", "step_saved"):
         assert {state for state in STEP_STATES if step_after(state, kind) is not None} <= LIVE_STEP
+
+
+def test_what_has_begun_is_not_skipped():
+    """Only a step that never started is skipped; one that waits for another attempt is cancelled or fails."""
+    assert [state for state in STEP_STATES if step_after(state, "step_skipped")] == [S.STEP_STATE_PENDING]
+    assert step_after(S.STEP_STATE_STARTING, "step_cancelled") == S.STEP_STATE_CANCELLED
+    assert step_after(S.STEP_STATE_STARTING, "step_failed") == S.STEP_STATE_FAILED
