@@ -119,14 +119,16 @@ def test_what_is_sent_may_be_received():
     assert check(to_value({"x": value}, field="o").struct_value, "input") == []
 
 
+POINTED = {"a": [1, {"b/c": 2, "d~e": 3}], "": 4, "~1": 5}
+
+
 @pytest.mark.parametrize(
     ("pointer", "expected"),
-    [("", {"a": [1, {"b/c": 2, "d~e": 3}], "": 4, "~1": 5}), ("/a", [1, {"b/c": 2, "d~e": 3}]), ("/a/0", 1), ("/a/1/b~1c", 2),
-     ("/a/1/d~0e", 3), ("/", 4), ("/~01", 5)],
-)  # fmt: skip
+    [("", POINTED), ("/a", POINTED["a"]), ("/a/0", 1), ("/a/1/b~1c", 2), ("/a/1/d~0e", 3), ("/", 4), ("/~01", 5)],
+)
 def test_a_pointer_leads_to_its_place(pointer, expected):
     """A JSON pointer (RFC 6901) leads through objects and lists; ~1 is a slash and ~0 a tilde."""
-    value = to_value({"a": [1, {"b/c": 2, "d~e": 3}], "": 4, "~1": 5}, field="output")
+    value = to_value(POINTED, field="output")
     assert to_python(point(value, pointer)) == expected
 
 
