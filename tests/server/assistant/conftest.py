@@ -1,3 +1,5 @@
+"""The analysis by itself, and a real server with the assistant, asked through the client."""
+
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
@@ -5,14 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from google.protobuf.json_format import MessageToDict
 
-from stepwire.v1 import Event, EventBatch, ExecuteRequest, Plan
+from stepwire.aio import Client
+from stepwire.v1 import Event, Plan
+from stepwire_server.api.server import Options, Server
 from stepwire_server.assistant import create_app
 from stepwire_server.assistant.language import Analysis, analyze
 from stepwire_server.assistant.search import Shelf, load_shelf
-from stepwire_server.engine.engine import Engine
-from stepwire_server.journal.memory import MemoryJournal
+from stepwire_server.journal import MemoryJournal
 
 
 class Outcome(NamedTuple):
@@ -44,24 +46,17 @@ def understand(shelf: Shelf) -> Callable[[str], Analysis]:
 
 @pytest.fixture
 async def run() -> Run:
-    """Runs a query or a plan on an engine with the assistant, and returns its events and output."""
+    """Runs a query or a plan on a server with the assistant, and returns its events and output."""
 
-    async def execute(query: str = "", *, plan: Plan | None = None, documents: Path | None = None) -> Outcome:
+    async def execute(query: str | None = None, *, plan: Plan | None = None, documents: Path | None = None) -> Outcome:
         app = create_app()
         await app.start({} if documents is None else {"documents": str(documents)})
-        journal = MemoryJournal()
-        await journal.open()
-        engine = Engine(app.catalog(), journal)
-        record = await engine.accept(ExecuteRequest(plan=plan) if plan is not None else ExecuteRequest(query=query))
-        events: list[Event] = []
-        with journal.follow(record.execution_id, after=0) as follower:
-            while not follower.ended:
-                await follower.wait()
-                for chunk in await follower.read(max_events=1000, max_bytes=1 << 20):
-                    # Frames, joined, are a batch.
-                    events += EventBatch.FromString(chunk.data).events
-        await engine.drain(1.0)
-        await journal.close()
-        return Outcome(events, MessageToDict(events[-1].plan_completed.output))
+        async with (
+            Server(app.catalog(), MemoryJournal(), Options(drain_grace=0.0)) as server,
+            Client(server.address) as client,
+        ):
+            started = await client.execute(query, plan=plan)
+            events = [event async for event in started]
+            return Outcome(events, await started.result())
 
     return execute
