@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import subprocess
 import sys
 import zipfile
@@ -10,12 +11,17 @@ from pathlib import Path
 
 import pytest
 
-from .tree import MODULES, ROOT, module_name
+from .tree import MODULES, ROOT
+
+
+def _clean() -> dict[str, str]:
+    """Returns an environment in which nothing but what is installed can be imported."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
     done = subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=240, check=False
+        [str(part) for part in command], cwd=cwd, env=_clean(), capture_output=True, text=True, timeout=240
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -58,9 +64,13 @@ def test_the_wheel_installs_alone(wheel: Path, tmp_path: Path) -> None:
     assert str(tmp_path) in where
     for command in ("stepwire", "stepwire-server"):
         done = subprocess.run(
-            [tmp_path / "venv/bin" / command, "--help"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+            [tmp_path / "venv/bin" / command, "--help"],
+            cwd=tmp_path,
+            env=_clean(),
+            capture_output=True,
+            text=True,
+            timeout=60,
         )
         assert done.returncode == 1, command
         assert "pip install" in done.stderr, command
         assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert module_name(MODULES[0])
