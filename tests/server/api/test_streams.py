@@ -165,22 +165,26 @@ async def test_caught_up_once(caller: Caller, gate: Gate) -> None:
     execution = await caller.start(BLOCKED)
     await gate.waiting.wait()
     await eventually_at(caller, execution.execution_id, 3)
+    open_calls = []
     for after in (0, 1, 3):
-        request = WatchExecutionRequest(execution_id=execution.execution_id, after_sequence=after)
+        request = WatchExecutionRequest(
+            execution_id=execution.execution_id, after_sequence=after, heartbeat_interval=TENTH
+        )
         call = caller.open("WatchExecution", request)
         seen: list[EventBatch] = []
-        while not notices(seen):
+        while EventBatch.NOTICE_HEARTBEAT not in notices(seen):
             seen.append(EventBatch.FromString(await receive(call) or b""))
-        assert notices(seen) == [EventBatch.NOTICE_CAUGHT_UP]
-        assert seen[-1].sequence == 3
-        assert (len(seen) == 1) == (after == 3)
-        if after == 3:
-            gate.opened.set()
-            while (raw := await receive(call)) is not None:
-                seen.append(EventBatch.FromString(raw))
-            assert notices(seen) == [EventBatch.NOTICE_CAUGHT_UP]
-            assert kinds(seen)[-1] == "plan_completed"
-        call.cancel()
+        assert notices(seen) == [EventBatch.NOTICE_CAUGHT_UP, EventBatch.NOTICE_HEARTBEAT]
+        caught_up = next(batch for batch in seen if batch.notice == EventBatch.NOTICE_CAUGHT_UP)
+        assert caught_up.sequence == 3
+        assert (caught_up is seen[0]) == (after == 3)
+        open_calls.append((call, seen))
+    gate.opened.set()
+    for call, seen in open_calls:
+        while (raw := await receive(call)) is not None:
+            seen.append(EventBatch.FromString(raw))
+        assert notices(seen).count(EventBatch.NOTICE_CAUGHT_UP) == 1
+        assert kinds(seen)[-1] == "plan_completed"
 
 
 async def eventually_at(caller: Caller, execution_id: str, sequence: int) -> None:
