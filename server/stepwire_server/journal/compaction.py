@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 from stepwire.errors import JournalDamaged
 from stepwire_server.journal.chunk import Chunk, join, runs
-from stepwire_server.journal.purging import BITE_SECONDS
 from stepwire_server.journal.schema import decode_row, encode_row
 
 __all__ = ["CompactBite", "compact_bite"]
@@ -40,9 +39,7 @@ class CompactBite:
     """Whether something is left to do."""
 
 
-def compact_bite(
-    connection: sqlite3.Connection, reached: tuple[int, int], *, seconds: float = BITE_SECONDS
-) -> CompactBite:
+def compact_bite(connection: sqlite3.Connection, reached: tuple[int, int], *, seconds: float) -> CompactBite:
     """Joins some rows in the transaction that is open: those of one execution, at least one run where there is one."""
     deadline = time.monotonic() + seconds
     found = connection.execute(

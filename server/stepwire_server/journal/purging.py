@@ -96,7 +96,7 @@ def due(connection: sqlite3.Connection, until: Cutoff) -> Purged:
     return Purged(executions=executions, events=events, tombstones=tombstones)
 
 
-def purge_bite(connection: sqlite3.Connection, until: Cutoff, *, seconds: float = BITE_SECONDS) -> PurgeBite:
+def purge_bite(connection: sqlite3.Connection, until: Cutoff, *, seconds: float) -> PurgeBite:
     """Removes something in the transaction that is open. Removes at least one thing where there is one."""
     deadline = time.monotonic() + seconds
     gone: list[str] = []

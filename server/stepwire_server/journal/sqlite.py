@@ -23,7 +23,7 @@ from stepwire_server.journal.compaction import CompactBite, compact_bite
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, Ledger, labels_of, record_of, tombstone_of
 from stepwire_server.journal.place import Lock, make_place
-from stepwire_server.journal.purging import PurgeBite, cutoff, purge_bite
+from stepwire_server.journal.purging import BITE_SECONDS, PurgeBite, cutoff, purge_bite
 from stepwire_server.journal.reader import Readers
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.schema import UNFINISHED
@@ -63,13 +63,17 @@ class SqliteJournal(Journal):
         tail_bytes: int = 1 << 20,
         tails_bytes: int = 64 << 20,
         now_ns: Callable[[], int] = time.time_ns,
+        bite_seconds: float = BITE_SECONDS,
     ) -> None:
         """`durability`: whether what is durable survives a power cut ("machine"), or a killed process only ("process").
 
         `on_fatal` is called in the event loop when a write has failed in such a way that nobody knows what is stored.
         Everything raises JournalUnavailable from then on. The process should stop: a restart reads what there is.
+
+        `bite_seconds`: how long an append may have to wait for a bite of purging or compacting, besides its commit.
         """
         super().__init__(tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns)
+        self._bite_seconds = bite_seconds
         self._path = path
         self._synchronous = _SYNCHRONOUS[durability]
         self._on_fatal = on_fatal
@@ -151,7 +155,7 @@ class SqliteJournal(Journal):
         more = True
         while more:
             bite: PurgeBite = await self._write.submit_bite(
-                lambda ledger: purge_bite(ledger.connection, until),
+                lambda ledger: purge_bite(ledger.connection, until, seconds=self._bite_seconds),
                 size=_BITE_BYTES,
                 committed=self._purged_all,
             )
@@ -166,12 +170,15 @@ class SqliteJournal(Journal):
         reached = (0, 0)
         more = True
         while more:
-            bite: CompactBite = await self._write.submit_bite(partial(_compact, reached=reached), size=_BITE_BYTES)
+            bite: CompactBite = await self._write.submit_bite(partial(self._compact, reached), size=_BITE_BYTES)
             if bite.damaged:
                 _log.error("execution %s has a damaged chunk; it is not compacted", bite.damaged)
             fewer += bite.fewer
             reached, more = bite.reached, bite.more
         return fewer
+
+    def _compact(self, reached: tuple[int, int], ledger: Ledger) -> CompactBite:
+        return compact_bite(ledger.connection, reached, seconds=self._bite_seconds)
 
     def _purged_all(self, bite: PurgeBite) -> None:
         for execution_id in bite.execution_ids:
@@ -210,10 +217,6 @@ class SqliteJournal(Journal):
         self._stopped()
         if self._on_fatal is not None:
             self._on_fatal()
-
-
-def _compact(ledger: Ledger, *, reached: tuple[int, int]) -> CompactBite:
-    return compact_bite(ledger.connection, reached)
 
 
 def _one(condition: str, parameters: Sequence[str], connection: sqlite3.Connection) -> ExecutionRecord | None:

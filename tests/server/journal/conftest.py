@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Protocol
@@ -18,7 +19,9 @@ RUNNING = ExecutionState.EXECUTION_STATE_RUNNING
 class NewJournal(Protocol):
     """Opens a journal of the kind under test; the fixture closes it."""
 
-    def __call__(self, *, tail_bytes: int = 1 << 20, tails_bytes: int = 64 << 20) -> Awaitable[Journal]: ...
+    def __call__(
+        self, *, tail_bytes: int = 1 << 20, tails_bytes: int = 64 << 20, now_ns: Callable[[], int] = ...
+    ) -> Awaitable[Journal]: ...
 
 
 class NewChunk(Protocol):
@@ -105,13 +108,17 @@ def append() -> Append:
 async def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NewJournal]:
     opened: list[Journal] = []
 
-    async def make(*, tail_bytes: int = 1 << 20, tails_bytes: int = 64 << 20) -> Journal:
+    async def make(
+        *, tail_bytes: int = 1 << 20, tails_bytes: int = 64 << 20, now_ns: Callable[[], int] = time.time_ns
+    ) -> Journal:
         journal: Journal
         if request.param == "memory":
-            journal = MemoryJournal(tail_bytes=tail_bytes, tails_bytes=tails_bytes)
+            journal = MemoryJournal(tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns)
         else:
             path = tmp_path / f"{len(opened)}.db"
-            journal = SqliteJournal(path, tail_bytes=tail_bytes, tails_bytes=tails_bytes)
+            journal = SqliteJournal(
+                path, tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns, bite_seconds=0.0
+            )
         opened.append(journal)
         await journal.open()
         return journal
