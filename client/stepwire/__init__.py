@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from stepwire.client import Client, Run
     from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
-    from stepwire.events import event_type, is_completed, is_error, is_terminal, to_dict, to_json
+    from stepwire.events import event_type, is_completed, is_error, is_terminal, output_of, to_dict, to_json
     from stepwire.progress import ProgressCallback, ProgressTracker
     from stepwire.resume import Patience
 
@@ -40,6 +40,7 @@ __all__ = [
     "is_completed",
     "is_error",
     "is_terminal",
+    "output_of",
     "to_dict",
     "to_json",
 ]
@@ -58,6 +59,7 @@ _MODULES = {
     "is_completed": "events",
     "is_error": "events",
     "is_terminal": "events",
+    "output_of": "events",
     "to_dict": "events",
     "to_json": "events",
 }
@@ -81,4 +83,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

@@ -88,9 +88,9 @@ class Client:
         """Starts an execution and follows it. Returns once the server has accepted it.
 
         Give a query, or `plan`, or `call` with `input`; the other keywords are those of `stepwire.requests.Work`.
-        `kinds` and `step_ids` select events. `on_event` is called with each event that is read, and may be a coroutine
-        function. `history` is how many
-        events the tracker keeps. Losing the connection, or this process, does not end the execution.
+        `kinds` and `step_ids` select events; the terminal event comes whatever they are. `on_event` is called with each
+        event that is read, and may be a coroutine function. `history` is how many events the tracker keeps. Losing the
+        connection, or this process, does not end the execution.
 
         Raises InvalidRequest, NotFound, NoPlanner, RequestIdReused, LimitReached or CallFailed.
         """
@@ -111,6 +111,8 @@ class Client:
     ) -> Run:
         """Follows an execution that exists, ended or not, from what comes after `after_sequence` (exclusive).
 
+        `kinds` and `step_ids` select events; the terminal event comes whatever they are.
+
         Raises ExecutionNotFound, CursorExpired, CursorAhead, FilterInvalid, LimitWatchers or CallFailed.
         """
         source = Source(
@@ -123,12 +125,15 @@ class Client:
         return await self._follow(source, on_event=on_event, history=history)
 
     async def start(self, query: str | None = None, **work: Unpack[requests.Work]) -> Execution:
-        """Starts an execution and returns its snapshot at once. Raises as `execute`."""
+        """Starts an execution and returns its snapshot at once. `wait` has the end. Raises as `execute`."""
         request = requests.start(requests.execute(query, **work))
         return (await self._unary("StartExecution", request, service_pb2.StartExecutionResponse)).execution
 
     async def wait(self, execution_id: str, timeout: Span | None = None) -> Execution:  # noqa: ASYNC109 - the server waits
-        """Returns the snapshot of the ended execution, or the one after `timeout`: its state says which."""
+        """Returns the snapshot of the ended execution, or the one after `timeout`: its state says which.
+
+        `stepwire.output_of` gives an ended one's output in plain Python.
+        """
         for span in requests.waits(timeout, clock=time.monotonic):
             request = service_pb2.WaitExecutionRequest(execution_id=execution_id, timeout=requests.duration(span))
             response = await self._unary(

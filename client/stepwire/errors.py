@@ -134,7 +134,8 @@ class StepwireError(Exception):
         self.metadata = dict(metadata or {})
 
     def __str__(self) -> str:
-        if not self.violations:
+        if len(self.violations) == 1 and self.violations[0].description in self.message:
+            # The server's messages say the first violation.
             return self.message
         return self.message + "".join(f"\n  {field}: {text}" for field, text in self.violations)
 

@@ -145,9 +145,16 @@ def message_to_dict(message: Message) -> dict[str, Any]:
 def output_of(ending: Event | Execution) -> Any:
     """Returns the output that a terminal event or an ended execution's snapshot carries, in plain Python.
 
-    Raises ExecutionFailed or ExecutionCancelled where it did not complete.
+        execution = client.wait(client.start("...").execution_id)
+        print(output_of(execution)["markdown"])
+
+    Raises ExecutionFailed or ExecutionCancelled where it did not complete, ValueError where it has not ended. The
+    snapshots of `client.list` come without their outputs.
     """
     identity = ending.execution_id
+    if not (has_ended(ending) if isinstance(ending, Execution) else is_terminal(ending)):
+        what = "The execution" if isinstance(ending, Execution) else "With this event the execution"
+        raise ValueError(f"{what} has not ended: there is no output yet.")
     if isinstance(ending, Execution):
         if ending.state == EXECUTION_STATE_FAILED:
             raise _failed(ending.error, identity)

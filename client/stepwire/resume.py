@@ -47,7 +47,7 @@ from dataclasses import dataclass
 
 from google.rpc import code_pb2
 
-from stepwire.errors import CallFailed, LimitReached, StepwireError, StreamBroken, Unavailable
+from stepwire.errors import CallFailed, Draining, LimitReached, StepwireError, StreamBroken, Unavailable
 from stepwire.events import has_ended, is_terminal
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution
@@ -56,6 +56,7 @@ __all__ = [
     "DEFAULT_HEARTBEAT",
     "Finish",
     "Open",
+    "Outage",
     "Patience",
     "Read",
     "Refuse",
@@ -134,6 +135,16 @@ def pause_before(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Outage:
+    """A stream that has begun and is without its connection now. It is tried again until the patience is spent."""
+
+    since: float
+    """When it was lost, by `time.monotonic`."""
+    draining: bool
+    """True: the server said that it is going. False: the connection was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Open:
     """End the call that there may be, wait, and open another."""
 
@@ -204,6 +215,8 @@ class Resumption:
         """The newest snapshot that a stream began with."""
         self.terminal: Event | None = None
         """The event that ended the execution, once it has been received."""
+        self.outage: Outage | None = None
+        """Set from the loss of a connection to the first message over the next one. None before the first message."""
         self._filtered = filtered
         self._silence = 2.0 * heartbeat + 1.0
         self._opening = opening
@@ -286,6 +299,11 @@ class Resumption:
                 self._break(self._broken("The server sent an event after the terminal one"))
             return
         self._deadline = now + self._silence
+        self._take_in(batch, now)
+        if self._state is not _State.TO_OPEN:
+            self.outage = None
+
+    def _take_in(self, batch: EventBatch, now: float) -> None:
         if not self._welcome(batch, now):
             return
         hole = self._accept(batch)
@@ -311,6 +329,7 @@ class Resumption:
             self._again(error, now)
         elif self._has_nothing_left():
             self._state = _State.FINISHED
+            self.outage = None
         else:
             self._again(self._broken("The stream ended before the execution did"), now)
 
@@ -403,6 +422,8 @@ class Resumption:
             if self._failures >= failures or now + delay - self._failing_since > seconds:
                 self._give_up(error)
                 return
+        if self._welcomed and self.outage is None:
+            self.outage = Outage(since=now, draining=error is None or isinstance(error, Draining))
         self._state = _State.TO_OPEN
         self._open_at = now + delay
         self._fresh = self._fresh or fresh

@@ -11,7 +11,7 @@ from stepwire.errors import StepwireError, StreamBroken
 from stepwire.events import has_ended, output_of
 from stepwire.progress import Handler, ProgressCallback, ProgressTracker
 from stepwire.requests import METHODS, Method, Span, duration, seconds, selection
-from stepwire.resume import DEFAULT_HEARTBEAT, Open, Patience, Resumption, can_pass
+from stepwire.resume import DEFAULT_HEARTBEAT, Open, Outage, Patience, Resumption, can_pass
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventFilter, Execution
 from stepwire.v1.execution_service_pb2 import ExecuteRequest, WatchExecutionRequest
@@ -94,6 +94,18 @@ class BaseRun:
     def terminal(self) -> Event | None:
         """The event that ended the execution, once it has been received."""
         return self._resumption.terminal
+
+    @property
+    def outage(self) -> Outage | None:
+        """Since when the stream is without a connection, or None. Can be read from any thread, while the run is read.
+
+        Reading goes on by itself when the server is back: this is for those who show how a run is going.
+
+            lost = run.outage
+            if lost is not None and time.monotonic() - lost.since > 1:
+                print("the server is going" if lost.draining else "connection lost")
+        """
+        return self._resumption.outage
 
     def _call_for(self, step: Open) -> tuple[Method, Message]:
         """Returns the method to call, and its request."""

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import json_format, struct_pb2
+from google.protobuf.descriptor import Descriptor
 
 from stepwire.errors import InputInvalid, PlanInvalid, Violation
 from stepwire.v1.plan_pb2 import Plan
@@ -78,16 +79,47 @@ def to_plan(plan: Mapping[str, Any]) -> Plan:
     if not isinstance(steps, list) or not all(isinstance(step, Mapping) for step in steps):
         raise PlanInvalid("The plan can't be read.", violations=[Violation("steps", "must be a list of objects")])
     bare = [{key: value for key, value in step.items() if key != "input"} for step in steps]
+    violations: list[Violation] = []
+    _find_unknown({**plan, "steps": bare}, Plan.DESCRIPTOR, "plan", violations)
+    if violations:
+        first = f": {violations[0].field} {violations[0].description}" if len(violations) == 1 else "."
+        raise PlanInvalid(f"The plan can't be read{first}", violations=violations)
     try:
         message: Plan = json_format.ParseDict({**plan, "steps": bare}, Plan())
     except json_format.ParseError as error:
         raise PlanInvalid(f"The plan can't be read: {error}") from error
-    violations: list[Violation] = []
     for index, step in enumerate(steps):
         if step.get("input") is not None:
             _fill_struct(message.steps[index].input, step["input"], f"plan.steps[{index}].input", 1, violations)
     _refuse(violations)
     return message
+
+
+def _find_unknown(value: object, kind: Descriptor, path: str, violations: list[Violation]) -> None:
+    """Finds the keys that are no fields. Of what has another form than the message nothing is said here."""
+    if not isinstance(value, Mapping):
+        return
+    fields = {name: field for field in kind.fields for name in (field.name, field.json_name)}
+    for key, item in value.items():
+        field = fields.get(key)
+        if field is None:
+            known = ", ".join(field.name for field in kind.fields)
+            violations.append(Violation(path, f"has no field {key!r}; its fields are {known}"))
+            continue
+        below = field.message_type
+        if below is None or below.file.package != kind.file.package:
+            continue
+        place = f"{path}.{field.name}"
+        if below.GetOptions().map_entry:
+            below = below.fields_by_name["value"].message_type
+            entries = item.items() if isinstance(item, Mapping) and below is not None else ()
+            for name, entry in entries:
+                _find_unknown(entry, below, f"{place}.{name}", violations)
+        elif isinstance(item, list):
+            for index, entry in enumerate(item):
+                _find_unknown(entry, below, f"{place}[{index}]", violations)
+        else:
+            _find_unknown(item, below, place, violations)
 
 
 def _refuse(violations: list[Violation]) -> None:

@@ -69,6 +69,14 @@ def test_text() -> None:
     assert str(error) == "no\n  input.n: is too large"
 
 
+def test_text_once() -> None:
+    """A single violation that the message says already is not said again; several are listed."""
+    one, two = errors.Violation("input.n", "is too large"), errors.Violation("input.m", "is missing")
+    assert str(errors.InputInvalid("no: input.n is too large", violations=[one])) == "no: input.n is too large"
+    listed = str(errors.InputInvalid("no: input.n is too large (and 1 more)", violations=[one, two]))
+    assert listed.splitlines()[1:] == ["  input.n: is too large", "  input.m: is missing"]
+
+
 def test_foreign() -> None:
     """A status of another domain, or without a reason, is CallFailed with its code, and keeps when to try again."""
     status = status_pb2.Status(code=code_pb2.RESOURCE_EXHAUSTED)

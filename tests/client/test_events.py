@@ -148,6 +148,13 @@ def test_no_output() -> None:
         output_of(Execution(state=8))
 
 
+@pytest.mark.parametrize("what", [Execution(state=3), event(1, "step_completed")], ids=["snapshot", "event"])
+def test_output_before_the_end(what: Execution | Event) -> None:
+    """Where nothing has ended there is no output: that is an error, not None."""
+    with pytest.raises(ValueError, match="has not ended"):
+        output_of(what)
+
+
 def test_snapshot() -> None:
     """A snapshot has its id and state always, and what else is set."""
     assert execution_to_dict(Execution(execution_id="a", state=3, labels={"k": "v"})) == {

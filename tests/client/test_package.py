@@ -31,11 +31,12 @@ def test_names() -> None:
         "is_completed",
         "is_error",
         "is_terminal",
+        "output_of",
         "to_dict",
         "to_json",
     ]
     assert all(getattr(stepwire, name) for name in stepwire.__all__)
-    assert set(stepwire.__all__) <= set(dir(stepwire))
+    assert dir(stepwire) == sorted(stepwire.__all__)
 
 
 def test_unknown_name() -> None:

@@ -11,7 +11,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwire import errors
-from stepwire.resume import Finish, Open, Patience, Read, Refuse, Resumption, Step, backoff, can_pass, pause_before
+from stepwire.resume import (
+    Finish,
+    Open,
+    Outage,
+    Patience,
+    Read,
+    Refuse,
+    Resumption,
+    Step,
+    backoff,
+    can_pass,
+    pause_before,
+)
 from stepwire.v1 import Event, EventBatch
 
 from .scripted import EXECUTION, batch, completed, draining, event, heartbeat, numbers, welcome
@@ -225,6 +237,57 @@ class TestNotices:
     def test_silence_at_the_beginning(self) -> None:
         """A call that does not begin is dead after its own time."""
         assert opened(opening=3.0).step(1) == Read(seconds=2.0)
+
+
+class TestOutage:
+    def test_lost_and_back(self) -> None:
+        """An outage lasts from the loss of the connection to the first message over another, however often that takes."""
+        made = opened(welcome(), numbers(1))
+        assert made.outage is None
+        made.ended(AWAY, 5)
+        made.opened(6)
+        made.ended(AWAY, 7)
+        assert made.outage == Outage(since=5, draining=False)
+        made.opened(8)
+        assert made.outage is not None
+        made.received(welcome(1), 9)
+        assert made.outage is None
+
+    @pytest.mark.parametrize("end", [draining(1), errors.Draining("going")], ids=["notice", "status"])
+    def test_draining(self, end: EventBatch | errors.StepwireError) -> None:
+        """A server that goes says so, and what follows until another answers is the same outage."""
+        made = opened(welcome(), numbers(1))
+        made.received(end, 5) if isinstance(end, EventBatch) else made.ended(end, 5)
+        made.opened(5)
+        made.ended(AWAY, 6)
+        assert made.outage == Outage(since=5, draining=True)
+        made.opened(7)
+        made.received(draining(1), 7)
+        assert made.outage == Outage(since=5, draining=True)
+
+    def test_silence(self) -> None:
+        """A server that is silent for too long is lost."""
+        made = opened(welcome())
+        made.silent(31)
+        assert made.outage == Outage(since=31, draining=False)
+
+    def test_none_at_the_start(self) -> None:
+        """Before the first message nothing can be lost."""
+        made = machine()
+        made.opened(0)
+        made.ended(AWAY, 0)
+        assert made.outage is None
+
+    def test_none_when_left(self) -> None:
+        """A call that the caller ended is not lost, and neither is one whose execution has ended."""
+        made = opened(welcome(5, state=7, last=5), execution_id=EXECUTION, after_sequence=5)
+        made.suspend()
+        assert made.outage is None
+        made.opened(0)
+        made.ended(AWAY, 0)
+        made.opened(1)
+        made.ended(None, 1)
+        assert (made.step(1), made.outage) == (Finish(), None)
 
 
 class TestFailures:

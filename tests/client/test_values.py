@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -102,6 +103,32 @@ def test_plan_form(plan: dict[str, Any]) -> None:
     """A plan of the wrong form is refused."""
     with pytest.raises(PlanInvalid):
         to_plan(plan)
+
+
+@pytest.mark.parametrize(
+    ("plan", "place", "key"),
+    [
+        ({"stepz": []}, "plan", "stepz"),
+        ({"steps": [{"id": "a"}, {"id": "b", "depend_on": ["a"]}]}, "plan.steps[1]", "depend_on"),
+        ({"steps": [{"id": "a", "retry": {"tries": 2}}]}, "plan.steps[0].retry", "tries"),
+        ({"steps": [{"inputFrom": {"x": {"step": "a"}}}]}, "plan.steps[0].input_from.x", "step"),
+    ],
+)
+def test_unknown_field(plan: dict[str, Any], place: str, key: str) -> None:
+    """A field that does not exist is named with its place and with those that do, on one line, by the contract's names."""
+    with pytest.raises(PlanInvalid) as caught:
+        to_plan(plan)
+    text = str(caught.value)
+    assert text.startswith(f"The plan can't be read: {place} has no field {key!r}; its fields are ")
+    assert "\n" not in text
+    assert not re.search("[a-z][A-Z]", text.split("its fields are ")[1])
+
+
+def test_unknown_fields() -> None:
+    """Each of several fields that do not exist is named."""
+    with pytest.raises(PlanInvalid) as caught:
+        to_plan({"stepz": [], "steps": [{"inputs": {}}], "analysis": {"anything": 1}})
+    assert [field for field, _ in caught.value.violations] == ["plan", "plan.steps[0]"]
 
 
 def test_plan_input() -> None:
