@@ -241,7 +241,7 @@ class TestNotices:
 
 class TestOutage:
     def test_lost_and_back(self) -> None:
-        """An outage lasts from the loss of the connection to the first message over another, however often that takes."""
+        """An outage lasts from the loss of the connection to the first message over another."""
         made = opened(welcome(), numbers(1))
         assert made.outage is None
         made.ended(AWAY, 5)
