@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -185,6 +186,7 @@ def serve(**values: Any) -> None:
             level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         asyncio.run(_serve(load_app(config.app), config))
+        _leave()
     except JournalRefused as error:
         raise click.ClickException(f"{error} (--journal FILE names another)") from error
     except (ConfigError, ListenError, JournalUnavailable) as error:
@@ -264,6 +266,17 @@ async def _serve(app: App, config: ServeConfig) -> None:
     finally:
         await server.stop()
         _log.info("stopped; what has not ended goes on at the next start")
+
+
+def _leave() -> None:
+    """Ends the process where an operation hangs in a thread: a thread can't be ended, and Python would wait for it."""
+    for thread in threading.enumerate():
+        if thread.name.startswith("stepwire-operation"):
+            thread.join(0.5)
+            if thread.is_alive():
+                _log.warning("an operation still runs in a thread; the process ends without it")
+                logging.shutdown()
+                os._exit(0)
 
 
 def _journal(app: App, config: ServeConfig) -> Journal:

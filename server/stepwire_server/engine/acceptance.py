@@ -23,7 +23,7 @@ from stepwire_server.engine import values
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, violations
 from stepwire_server.engine.operation import Catalog
 
-__all__ = ["MAX_LABELS", "MAX_QUERY", "check_request", "normalised", "plan_problem", "query_violations"]
+__all__ = ["MAX_LABELS", "MAX_QUERY", "check_form", "check_work", "normalised", "plan_problem", "query_violations"]
 
 MAX_QUERY = 10_000
 """Characters of a query."""
@@ -48,11 +48,15 @@ def normalised(request: ExecuteRequest) -> ExecuteRequest:
     return same
 
 
-def check_request(request: ExecuteRequest, catalog: Catalog) -> None:
-    """Raises the error that names everything that is wrong with a request, of the first kind that there is."""
+def check_form(request: ExecuteRequest) -> None:
+    """Raises RequestMalformed, which names everything that is wrong with a request whatever the app can do."""
     found = _form(request)
     if found:
         raise RequestMalformed(_summary("the request is malformed", found), violations=found)
+
+
+def check_work(request: ExecuteRequest, catalog: Catalog) -> None:
+    """Raises the error that names everything in a request that the app can't do, of the first kind that there is."""
     match request.WhichOneof("work"):
         case "query":
             if catalog.planner is None:

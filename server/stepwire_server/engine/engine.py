@@ -25,7 +25,7 @@ from stepwire.errors import (
     StepwireError,
 )
 from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
-from stepwire_server.engine.acceptance import check_request, normalised, plan_problem, query_violations
+from stepwire_server.engine.acceptance import check_form, check_work, normalised, plan_problem, query_violations
 from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_execution_id
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.executor import Executor, Settings
@@ -81,16 +81,18 @@ class Engine:
         """Checks a request's form, stores it and begins; returns the durable record. With a request id that is known
         and the same request, returns the record that exists. Raises the errors that the Execute rpc lists.
         """
-        if len(request.plan.steps) > _LARGE_PLAN:
-            # A plan of 10,000 steps takes a while: not in the event loop, where all streams would wait.
-            await asyncio.to_thread(check_request, request, self.catalog)
-        else:
-            check_request(request, self.catalog)
+        check_form(request)
         same = normalised(request)
         if request.request_id:
+            # Before the app is asked: what was accepted stays accepted, also where the app has changed since.
             known = await self.journal.find(tenant=tenant, request_id=request.request_id)
             if known is not None:
                 return _attached(known, same)
+        if len(request.plan.steps) > _LARGE_PLAN:
+            # A plan of 10,000 steps takes a while: not in the event loop, where all streams would wait.
+            await asyncio.to_thread(check_work, request, self.catalog)
+        else:
+            check_work(request, self.catalog)
         if self._draining:
             raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
         if len(self._live) + len(self._accepting) >= self.max_executions:

@@ -10,7 +10,8 @@ from google.protobuf.duration_pb2 import Duration
 from stepwire.errors import InputInvalid, OperationNotFound, PlanNotFound, RequestMalformed
 from stepwire.v1 import EventFilter, ExecuteRequest, ExecutionOptions, Plan, Retry
 from stepwire_server import App, output_of
-from stepwire_server.engine.acceptance import check_request, normalised, plan_problem
+from stepwire_server.engine.acceptance import check_form, check_work, normalised, plan_problem
+from stepwire_server.engine.operation import Catalog
 
 from .rig import request, step
 
@@ -33,10 +34,16 @@ def catalog() -> Any:
     return app.catalog()
 
 
+def accept(asked: ExecuteRequest, known: Catalog) -> None:
+    """Makes both checks, in the order in which the engine makes them."""
+    check_form(asked)
+    check_work(asked, known)
+
+
 def wrong(asked: ExecuteRequest, error: type[Exception]) -> dict[str, str]:
     """Returns what the refusal names, by field."""
     with pytest.raises(error) as refused:
-        check_request(asked, catalog())
+        accept(asked, catalog())
     return {item.field: item.description for item in refused.value.violations}
 
 
@@ -74,7 +81,7 @@ def test_a_wrong_form_is_named_with_its_field(asked, field):
 def test_all_that_is_wrong_is_named_at_once():
     """A request with several faults is told of all of them, and its message of the first and their number."""
     with pytest.raises(RequestMalformed) as refused:
-        check_request(ExecuteRequest(request_id="/", session_id="/"), catalog())
+        accept(ExecuteRequest(request_id="/", session_id="/"), catalog())
     assert [item.field for item in refused.value.violations] == ["work", "request_id", "session_id"]
     assert (
         refused.value.message == "the request is malformed: work nothing to run: set query, plan or call (and 2 more)"
@@ -83,8 +90,8 @@ def test_all_that_is_wrong_is_named_at_once():
 
 def test_what_is_within_its_bounds_is_accepted():
     """Values at their bounds are accepted."""
-    check_request(ExecuteRequest(query="x" * 10_000), catalog())
-    check_request(
+    accept(ExecuteRequest(query="x" * 10_000), catalog())
+    accept(
         request(
             GOOD,
             request_id="x" * 64,
@@ -107,7 +114,7 @@ def test_operations_and_inputs_are_checked():
 
 def test_an_output_stands_for_its_parameter():
     """A parameter that is taken from another step is not missing; one that the operation lacks is named."""
-    check_request(request(GOOD, step("b", "charge", input={"order": output_of("a")})), catalog())
+    accept(request(GOOD, step("b", "charge", input={"order": output_of("a")})), catalog())
     found = wrong(request(GOOD, step("b", "charge", input={"order": "1", "x": output_of("a")})), InputInvalid)
     assert set(found) == {"plan.steps[1].input.x"}
 
@@ -116,7 +123,7 @@ def test_what_runs_at_most_once_is_not_tried_again():
     """A step of an at_most_once operation with more than one attempt is refused."""
     found = wrong(request(step("a", "once", retry=Retry(attempts=2))), InputInvalid)
     assert found == {"plan.steps[0].retry.attempts": "operation 'once' runs at most once"}
-    check_request(request(step("a", "once", retry=Retry(attempts=1))), catalog())
+    accept(request(step("a", "once", retry=Retry(attempts=1))), catalog())
 
 
 def test_calls_are_checked():
@@ -124,13 +131,13 @@ def test_calls_are_checked():
     asked = ExecuteRequest()
     asked.call.plan = "nobody"
     with pytest.raises(PlanNotFound, match="this server has named"):
-        check_request(asked, catalog())
+        accept(asked, catalog())
     asked.call.plan = "named"
     assert set(wrong(asked, InputInvalid)) == {"call.input.n"}
     asked.call.input["n"] = float("nan")
     assert set(wrong(asked, InputInvalid)) == {"call.input.n"}
     asked.call.input["n"] = 3
-    check_request(asked, catalog())
+    accept(asked, catalog())
 
 
 def test_an_empty_server_says_so():

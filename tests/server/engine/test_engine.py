@@ -27,7 +27,9 @@ from stepwire.errors import (
     RequestMalformed,
 )
 from stepwire.v1 import EventFilter, ExecuteRequest, Execution, ExecutionFilter, ExecutionOptions, ExecutionState, Plan
-from stepwire_server import App
+from stepwire_server import App, plan_step
+from stepwire_server.engine.engine import Engine
+from stepwire_server.journal import MemoryJournal
 
 from .rig import HeldJournal, Rig, kinds, of_kind, output, plan, request, state_of, step, turns, until, well_formed
 
@@ -581,3 +583,21 @@ async def test_tasks_do_not_pile_up():
             await rig.ended(execution_id)
         await turns()
         assert len(asyncio.all_tasks()) == before
+
+
+async def test_what_was_accepted_stays_accepted_when_the_app_has_changed():
+    """A request id that is known attaches, also where the app no longer has the plan's operation."""
+    journal = MemoryJournal()
+    await journal.open()
+    before, after = App("before"), App("after")
+
+    @before.operation()
+    async def gone() -> None: ...
+
+    asked = ExecuteRequest(plan=Plan(steps=[plan_step("a", "gone")]), request_id="once")
+    first = Engine(before.catalog(), journal)
+    accepted = await first.accept(asked)
+    second = Engine(after.catalog(), journal)
+    assert (await second.accept(asked)).execution_id == accepted.execution_id
+    await first.drain(0)
+    await second.drain(0)
