@@ -42,8 +42,10 @@ _GERMAN: Wording = {
     "place_unknown": "Zu welchem Land {place} gehört, ist nicht bekannt; die Angaben gelten allgemein.",
     "place_general": "Für {place} liegt kein eigenes Dokument vor; die Angaben gelten allgemein.",
     "holds_for": "Die Angaben gelten für {places}.",
+    "lacks": "Zu {lacks} nennen die Dokumente keine Kosten; die Summe enthält sie nicht.",
     "no_detail": "Eine genaue Antwort auf die Frage nennen die Dokumente nicht. Zum Thema steht dort:",
     "mentioned": "Kein Dokument handelt eigens davon; erwähnt wird es hier:",
+    "german": "",
     "sources": "Quellen",
     "as_of": "Stand {date}",
     "requirements": "Voraussetzungen",
@@ -84,8 +86,10 @@ _ENGLISH: Wording = {
     "place_unknown": "The state that {place} belongs to is not known; what follows holds in general.",
     "place_general": "There is no document for {place} itself; what follows holds in general.",
     "holds_for": "What follows holds for {places}.",
+    "lacks": "The documents name no costs of {lacks}; the total is without them.",
     "no_detail": "The documents do not answer exactly this. On the subject they say:",
     "mentioned": "No document is about this; it is mentioned here:",
+    "german": "The documents are in German; what is quoted from them is left as it is.",
     "sources": "Sources",
     "as_of": "as of {date}",
     "requirements": "Requirements",
@@ -279,6 +283,8 @@ def _answer(
     fields: Mapping[str, Any],
 ) -> JsonObject:
     documents = references(passages)
+    if documents and words["german"]:
+        lines += [f"*{words['german']}*", ""]
     if documents:
         lines += [f"## {words['sources']}", "", *(f"- {_source_line(document, words=words)}" for document in documents)]
     markdown = "\n".join(lines).strip() + "\n"

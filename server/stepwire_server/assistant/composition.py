@@ -102,6 +102,9 @@ def compose(
     if kind == "answer":
         # What it says of the subject is quoted; that nothing is about it, the answer says by itself.
         notes = [note for note in notes if note != words["mentioned"]]
+    # What it is about and where it holds is no part of what is asked.
+    given = stems_of(f"{title} {place}")
+    terms = [term for term in terms if not stems_of(term) <= given]
     aliases = [alias for finding in findings for alias in finding.get("aliases", ())]
     body, fields, used = build(passages, subject=subject, terms=aliases if build is _office else terms, words=words)
     return answers.overview(
@@ -120,7 +123,9 @@ def compose(
 def notes_of(findings: Iterable[Mapping[str, Any]], *, words: Wording) -> list[str]:
     """Returns what is to be said of the place, each once."""
     notes = [
-        words[note].format(place=finding["place"], places=", ".join(finding["holds_for"]))
+        words[note].format(
+            place=finding["place"], places=", ".join(finding["holds_for"]), lacks=", ".join(finding.get("lacks", ()))
+        )
         for finding in findings
         for note in finding["notes"]
     ]
@@ -252,12 +257,14 @@ def _facts(
 ) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
     """Returns the pieces that say most of what is asked, six at most; where none does, three and that none does."""
     names = _names(subject)
-    asked = stems_of(" ".join(terms)) - frozenset().union(*names)
+    german = (name for term in terms for name in german_for(term))
+    asked = stems_of(" ".join((*terms, *german))) - frozenset().union(*names)
     ranked = []
     for order, passage in enumerate(passages):
         for text in filter(None, map(_whole, _pieces(passage))):
             overlap = len(asked & stems_of(f"{passage['section']} {text}"))
-            ranked.append((-overlap, not _says(text, names), order, text, passage))
+            says = _says(text, names) or _says(passage["title"], names)
+            ranked.append((-overlap, not says, order, text, passage))
     ranked.sort(key=lambda entry: entry[:3])
     if not ranked:
         return [], {"items": []}, []
@@ -286,7 +293,9 @@ def _office(
         fitting = [(text, p) for text, p in lines if _says(text, names)] or [
             (text, p) for text, p in lines if _says(text, aliases)
         ]
-        responsible = stems_of(" ".join(text.rpartition(":")[2] for text, p in fitting if text in p["items"]))
+        # A town's name stands in the names of all its offices.
+        towns = stems_of(" ".join(place for p in own for place in p["places"]))
+        responsible = stems_of(" ".join(text.rpartition(":")[2] for text, p in fitting if text in p["items"])) - towns
         general = [text for text in lines if text[0] in text[1]["paragraphs"]]
         entries = [contact for p in own if p["part"] == "contact" for contact in _contacts(p)]
         called = [contact.get("name", "") for contact in entries]
@@ -298,8 +307,11 @@ def _office(
             if any(matches):
                 entries = [contact for contact, holds in zip(entries, matches, strict=True) if holds]
                 break
+        else:
+            # Where the document names an office that has no contact in it, the contacts of others are none of it.
+            entries = [] if responsible else entries
         quotes = [(_whole(text), p) for text, p in fitting or general[:1]]
-        if not contacts:
+        if not contacts and entries:
             quotes += [(text, p) for p in own if p["part"] == "contact" for text in p["paragraphs"]]
             contacts = entries
         items += [_quote(text, p) for text, p in quotes if text]

@@ -36,7 +36,7 @@ def calculate(
     language: Language,
     words: Wording,
 ) -> dict[str, Any]:
-    """Returns positions, base and total of the first passage that has fees.
+    """Returns positions, base and total: of each thing that is asked for together, the first passage that has fees.
 
     Rows without a case in brackets make the total. A row with a case counts where the query names the case; it then
     takes the place of the row of its label, or comes on top of it where it is a surcharge. Where every row has a case
@@ -44,6 +44,50 @@ def calculate(
 
     `amount`: the base value, in euros.
     """
+    names = list(dict.fromkeys(passage.get("about", subject) for passage in passages)) or [subject]
+    results = [
+        _of_one(
+            name,
+            passages=[passage for passage in passages if passage.get("about", subject) == name],
+            terms=terms,
+            amount=amount,
+            language=language,
+            words=words,
+        )
+        for name in names
+    ]
+    return results[0] if len(results) == 1 else _together(results, language=language, words=words)
+
+
+def _together(results: Sequence[Mapping[str, Any]], *, language: Language, words: Wording) -> dict[str, Any]:
+    """Returns several results as one. The total is the sum of theirs, where each has one."""
+    totals = [result["total"] for result in results if result["total"] is not None]
+    total = None
+    if len(totals) == len(results):
+        due = [
+            Money(low=Decimal(one["amount"]), high=None if one["amount_high"] is None else Decimal(one["amount_high"]))
+            for one in totals
+        ]
+        total = _money(sum(due[1:], due[0]), language=language, words=words)
+    return {
+        "positions": [position for result in results for position in result["positions"]],
+        "base": next((result["base"] for result in results if result["base"] is not None), None),
+        "base_notes": list(dict.fromkeys(note for result in results for note in result["base_notes"])),
+        "total": total,
+        "alternatives": any(result["alternatives"] for result in results),
+        "remarks": list(dict.fromkeys(remark for result in results for remark in result["remarks"])),
+    }
+
+
+def _of_one(
+    subject: str,
+    *,
+    passages: Sequence[Mapping[str, Any]],
+    terms: Sequence[str],
+    amount: Decimal | None,
+    language: Language,
+    words: Wording,
+) -> dict[str, Any]:
     for passage in passages:
         fees, unread = _fees(passage)
         texts = [*passage["paragraphs"], *passage["items"]]
@@ -95,6 +139,10 @@ def _about(fees: list[Fee], *, subject: str, title: str) -> list[Fee]:
     return [fee for fee in fees if wanted <= stems_of(fee.label)] or fees
 
 
+def _is_base(fee: Fee, base: _Base) -> bool:
+    return stems_of(fee.base) == stems_of(base.name)
+
+
 def _base(fees: Sequence[Fee], *, texts: Iterable[str], amount: Decimal | None) -> _Base | None:
     names = [fee.base for fee in fees if fee.kind == "rate"]
     if not names:
@@ -117,7 +165,8 @@ def _result(
 ) -> dict[str, Any]:
     counted, alternatives = _counted(fees, asked=asked)
     value = None if base is None else base.value
-    sums = {index: fee.amount(value) for index, fee in enumerate(fees)}
+    # A value of one base is none of another: costs of building are no value of the shell.
+    sums = {index: fee.amount(value if base is None or _is_base(fee, base) else None) for index, fee in enumerate(fees)}
     positions = [
         {
             "label": fee.label,
@@ -156,13 +205,25 @@ def _counted(fees: Sequence[Fee], *, asked: frozenset[str]) -> tuple[set[int], b
 
 
 def _is_named(case: str, asked: frozenset[str]) -> bool:
-    """Whether the query's words name a case: a word or the beginning of one, and its number where both have one."""
+    """Whether the query's words name a case: a word or the beginning of one, and its number where both have one.
+
+    An age below its limit names a case too, and so does a child.
+    """
+    if limit := _UNDER_AGE.search(case):
+        ages = [int(word) for word in asked if word.isdigit() and len(word) <= 2]
+        told = asked & _YEARS
+        return bool(asked & _CHILDREN) or (bool(told) and any(age < int(limit[1]) for age in ages))
     said = stems_of(case)
     numbers, wanted = ({word for word in words if word.isdigit()} for words in (said, asked))
     if numbers and wanted and not numbers & wanted:
         return False
     words = [word for word in said if not word.isdigit()]
     return any(word == other or (len(other) >= 5 and word.startswith(other)) for word in words for other in asked)
+
+
+_UNDER_AGE = re.compile(r"\bunter (\d+) Jahren\b")
+_YEARS = stems_of("Jahr Jahre jährig jährige jähriger jährigen years old")
+_CHILDREN = stems_of("Kind Kinder Kindes Kindern Baby Säugling minderjährig minderjährige child children kids")
 
 
 def _is_extra(fee: Fee) -> bool:
@@ -191,7 +252,7 @@ def _base_notes(fees: Sequence[Fee], *, base: _Base | None, language: Language, 
     names = list(dict.fromkeys(fee.base for fee in fees if fee.kind == "rate"))
     if not names:
         return []
-    if base is None:
-        return [words["base_missing"].format(base=name) for name in names]
-    key = "base_assumed" if base.assumed else "base_given"
-    return [words[key].format(base=base.name, value=money_text(base.value, language=language))]
+    key = "base_assumed" if base is not None and base.assumed else "base_given"
+    known = [] if base is None else [words[key].format(base=base.name, value=money_text(base.value, language=language))]
+    others = [name for name in names if base is None or stems_of(name) != stems_of(base.name)]
+    return [*known, *(words["base_missing"].format(base=name) for name in others)]

@@ -21,7 +21,7 @@ from stepwire_server.assistant.lexicon import FUNCTION_WORDS, Language, Token, i
 from stepwire_server.assistant.nouns import is_building, kind_of_noun
 from stepwire_server.assistant.places import Gazetteer
 from stepwire_server.assistant.questions import QuestionType, asking_sentence
-from stepwire_server.assistant.subjects import items_of, subject_of
+from stepwire_server.assistant.subjects import items_of, subject_of, together_with
 
 _LONGEST = 2000
 _LARGEST = 10**12
@@ -44,6 +44,8 @@ class Analysis:
     """What it names, in its order."""
     subject: str
     """What it is about: the first document, procedure or organisation, else the noun asked about, else the verb."""
+    also: tuple[str, ...]
+    """The papers that it asks for together with its subject."""
     items: tuple[str, ...]
     """Of a comparison: what is compared. Otherwise empty."""
     terms: tuple[str, ...]
@@ -61,6 +63,7 @@ class Analysis:
             "question_type": self.question_type,
             "language": self.language,
             "subject": self.subject,
+            "also": list(self.also),
             "items": list(self.items),
             "terms": list(self.terms),
             "entities": [{"type": entity.type, "text": entity.text} for entity in self.entities],
@@ -93,6 +96,7 @@ def analyze(query: str, *, gazetteer: Gazetteer, vocabulary: Vocabulary | None =
         question_type=sentence.kind,
         entities=entities,
         subject=subject,
+        also=together_with(subject, words=words, entities=entities),
         items=items,
         terms=tuple(token.text for token in tokens if token.text[0].isalnum() and not is_function_word(token)),
         parameters=_parameters(words, entities=entities, gazetteer=gazetteer),

@@ -73,17 +73,25 @@ def register(app: App, desk: Desk) -> None:
         aspect: Aspect = "facts",
         terms: Words | None = None,
         others: Words | None = None,
+        also: Words | None = None,
         place: Text = "",
         state: Text = "",
     ) -> dict[str, Any]:
         """Finds the passages of the documents on one aspect of a subject.
 
         `terms`: other words of the question, which order what is found. `others`: what else it names; documents on
-        these are taken where none is on the subject. `place`, `state`: documents for another place are left out.
+        these are taken where none is on the subject. `also`: what is asked for together with it.
+        `place`, `state`: documents for another place are left out.
         Gives `found`, `notes` and `passages`.
         """
         return desk.shelf.search(
-            subject, aspect=aspect, terms=terms or (), others=others or (), place=place, state=state
+            subject,
+            aspect=aspect,
+            terms=terms or (),
+            others=others or (),
+            also=also or (),
+            place=place,
+            state=state,
         )
 
     @app.operation("retrieval")

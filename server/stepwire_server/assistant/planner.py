@@ -95,7 +95,7 @@ def _comparison(analysis: Analysis) -> Plan:
             f"search_{number}",
             "search",
             name=_name("Search {subject} information", subject=item),
-            input={**search, "subject": item, "others": [], "terms": [], "aspect": "information"},
+            input={**search, "subject": item, "others": [], "also": [], "terms": [], "aspect": "information"},
         )
         for number, item in numbered
     ]
@@ -149,6 +149,7 @@ def _search_input(analysis: Analysis) -> dict[str, Any]:
     return {
         "subject": analysis.subject[:_SUBJECT],
         "others": _others(analysis),
+        "also": [name[:_SUBJECT] for name in analysis.also[:_OTHERS]],
         "terms": list(analysis.terms[:_TERMS]),
         "place": parameters.get("town") or parameters.get("location", ""),
         "state": parameters.get("state", ""),
@@ -165,6 +166,8 @@ def _compose_input(analysis: Analysis) -> dict[str, Any]:
     forms = [other for other in _others(analysis) if is_company_form(other)]
     subject = analysis.subject[:_SUBJECT]
     title = " ".join([subject, *([] if is_company_form(analysis.subject) else forms[:1])])
+    if analysis.also and analysis.intent == "calculation":
+        title = ", ".join([subject, *analysis.also[:_OTHERS]])[:_SUBJECT]
     return {
         "subject": subject,
         "title": title,

@@ -89,6 +89,7 @@ class Shelf:
         aspect: Aspect,
         terms: Sequence[str] = (),
         others: Sequence[str] = (),
+        also: Sequence[str] = (),
         place: str = "",
         state: str = "",
     ) -> dict[str, Any]:
@@ -97,20 +98,31 @@ class Shelf:
         `others`: what else the query names; a document on one of these is taken where none is on the subject itself, as
         with the founding (subject) of a company form (other).
 
+        `also`: what is asked for together with the subject; of costs, the passages of each of these follow.
+
         `aliases` are other names of an office. `notes` has what is to be said first: `place_unknown`, `place_general`,
-        `holds_for` (the places are in the field of that name), `mentioned` where no document is about the subject.
+        `holds_for` and `lacks` (places and names are in the fields of these names), `mentioned` where no
+        document is about the subject.
         """
         hits = self._hits(subject, aspect=aspect, terms=terms, others=others, place=place, state=state)
-        passages = list(self._passages(hits, subject=subject, aspect=aspect, terms=terms))
+        passages = [(subject, found) for found in self._passages(hits, subject=subject, aspect=aspect, terms=terms)]
+        lacks: list[str] = []
+        for name in also if aspect == "costs" else ():
+            more = self._hits(name, aspect=aspect, terms=terms, others=(), place=place, state=state)
+            found_more = list(self._passages(more, subject=name, aspect=aspect, terms=terms))
+            passages += [(name, found) for found in found_more]
+            lacks += [] if found_more else [name]
         notes = []
         if passages and place:
-            scopes = {passage.scope for passage in passages}
+            scopes = {passage.scope for _, passage in passages}
             if "town" not in scopes and "state" in scopes and place != state:
                 notes.append("holds_for")
             elif scopes == {"general"} and self.index.has_state_documents(subject):
                 notes.append("place_general" if state else "place_unknown")
-        if passages and not place and passages[0].scope == "other":
+        if passages and not place and passages[0][1].scope == "other":
             notes.append("holds_for")
+        if passages and lacks:
+            notes.append("lacks")
         if passages and not any(hit.level for hit in hits):
             notes.append("mentioned")
         return {
@@ -122,8 +134,12 @@ class Shelf:
             "about": any(hit.level for hit in hits),
             "aliases": self._aliases(hits) if aspect in ("location", "contact") else [],
             "notes": notes,
-            "holds_for": list(passages[0].document.places) if passages else [],
-            "passages": [{**passage.to_dict(), "part": part_of(passage.section)} for passage in _bounded(passages)],
+            "lacks": lacks,
+            "holds_for": list(passages[0][1].document.places) if passages else [],
+            "passages": [
+                {**passage.to_dict(), "part": part_of(passage.section), "about": name}
+                for name, passage in _bounded(passages)
+            ],
         }
 
     def _passages(
@@ -158,6 +174,12 @@ class Shelf:
             self.index.find, terms=terms, place=place, state=state, elsewhere=aspect == "definition"
         )
         hits = find(subject, mentions=aspect in _MENTIONS_COUNT)
+        if place and aspect in ("location", "contact") and not any(hit.scope == "town" and hit.level for hit in hits):
+            # The town's document may call the office by another of its names.
+            for name in self._aliases(hits):
+                town = tuple(hit for hit in find(name) if hit.scope == "town" and hit.level >= _ITS_TOPIC)
+                if town:
+                    return (*town, *(hit for hit in hits if hit.scope != "town"))
         if any(hit.level >= _ITS_TOPIC for hit in hits):
             return hits
         for other in others:
@@ -202,7 +224,8 @@ class Shelf:
     @staticmethod
     def _facts(hits: Sequence[Hit], *, subject: str, terms: Sequence[str]) -> Iterable[Passage]:
         about = frozenset().union(*(stems_of(name) for name in (subject, *german_for(subject))))
-        asked = stems_of(" ".join(terms)) - about
+        german = (name for term in terms for name in german_for(term))
+        asked = stems_of(" ".join((*terms, *german))) - about
         ranked = []
         for rank, hit in enumerate(hits[:3]):
             for position, section in enumerate(hit.document.sections):
@@ -228,8 +251,11 @@ class Shelf:
 
     @staticmethod
     def _information(hit: Hit, *, wanted: Sequence[str]) -> Iterable[Passage]:
+        parts = [part_of(section) for section in hit.document.sections]
+        if "features" not in parts:
+            wanted = (*wanted, "office", "requirements", "deadlines")
         for position, section in enumerate(hit.document.sections):
-            if position == 0 or part_of(section) in wanted:
+            if position == 0 or parts[position] in wanted:
                 yield Passage(document=hit.document, section=section, scope=hit.scope)
 
 
@@ -259,11 +285,11 @@ def _first_of(hits: Sequence[Hit], part: str) -> Iterable[Passage]:
                 return
 
 
-def _bounded(passages: Sequence[Passage]) -> Iterable[Passage]:
+def _bounded(passages: Sequence[tuple[str, Passage]]) -> Iterable[tuple[str, Passage]]:
     """Yields as many passages as an output should carry; at least one."""
     size = 0
-    for count, passage in enumerate(passages[:_MOST_PASSAGES]):
+    for count, (name, passage) in enumerate(passages[:_MOST_PASSAGES]):
         size += len(passage.section.text)
         if count and size > _MOST_CHARACTERS:
             return
-        yield passage
+        yield name, passage

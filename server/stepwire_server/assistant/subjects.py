@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SUBJECTS", "items_of", "subject_of"]
+__all__ = ["SUBJECTS", "items_of", "subject_of", "together_with"]
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -101,6 +101,22 @@ def subject_of(words: Sequence[Token], *, entities: Sequence[Entity], language: 
             return entity.text
     rest = plain or content
     return rest[-1].text if rest else (entities[0].text if entities else "")
+
+
+def together_with(subject: str, *, words: Sequence[Token], entities: Sequence[Entity]) -> tuple[str, ...]:
+    """Returns the papers that are asked for together with the subject: joined to it by "and", a comma, articles."""
+    papers = [entity for entity in entities if entity.type == "document"]
+    found: list[str] = []
+    for one, other in pairwise(papers):
+        between = [token.folded for token in words if one.end <= token.start < other.start]
+        joined = DETERMINERS.union(_AND).issuperset(between) and (found or one.text == subject)
+        if not joined:
+            break
+        found.append(other.text)
+    return tuple(name for name in dict.fromkeys(found) if name != subject)
+
+
+_AND = word_set("und and sowie plus")
 
 
 def _infinitive(acts: Sequence[Token], words: Sequence[Token]) -> str:
