@@ -82,9 +82,11 @@ def check_command(path: Path) -> None:
         click.echo(f"{where}: {finding.problem}")
     if len(report.findings) > _MOST_SHOWN:
         click.echo(f"... and {len(report.findings) - _MOST_SHOWN:,} more")
+    count = len(report.findings)
+    verdict = f"{count:,} finding{'s' if count > 1 else ''}" if count else "nothing is wrong"
     click.echo(
-        f"{report.executions:,} executions, {report.events:,} events in {report.chunks:,} chunks, {seconds:.1f} s: "
-        + (f"{len(report.findings):,} findings" if report.findings else "nothing is wrong")
+        f"{report.executions:,} executions, {report.events:,} events in {report.chunks:,} chunks, "
+        f"{seconds:.1f} s: {verdict}"
     )
     if report.findings:
         sys.exit(1)

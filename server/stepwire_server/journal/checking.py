@@ -78,9 +78,8 @@ def check(connection: sqlite3.Connection, *, progress: Callable[[int], None] = l
         if line != "ok":
             report.findings.append(Finding(execution_id="", problem=str(line)))
     for execution, count in _guarded(report, connection, _STRAYS):
-        report.findings.append(
-            Finding(execution_id="", problem=f"{count} chunks of {execution}, which is no execution")
-        )
+        problem = f"{count} chunks belong to number {execution}, which is no execution"
+        report.findings.append(Finding(execution_id="", problem=problem))
     view = _View(connection)
     ordinal = 0
     with closing(view):
