@@ -300,6 +300,10 @@ class Resumption:
             return
         self._deadline = now + self._silence
         self._take_in(batch, now)
+        self._note_contact()
+
+    def _note_contact(self) -> None:
+        """Ends the outage, unless the message itself is why another connection is needed."""
         if self._state is not _State.TO_OPEN:
             self.outage = None
 

@@ -111,10 +111,10 @@ def _find_unknown(value: object, kind: Descriptor, path: str, violations: list[V
             continue
         place = f"{path}.{field.name}"
         if below.GetOptions().map_entry:
-            below = below.fields_by_name["value"].message_type
-            entries = item.items() if isinstance(item, Mapping) and below is not None else ()
-            for name, entry in entries:
-                _find_unknown(entry, below, f"{place}.{name}", violations)
+            entry_kind = below.fields_by_name["value"].message_type
+            if entry_kind is not None and isinstance(item, Mapping):
+                for name, entry in item.items():
+                    _find_unknown(entry, entry_kind, f"{place}.{name}", violations)
         elif isinstance(item, list):
             for index, entry in enumerate(item):
                 _find_unknown(entry, below, f"{place}[{index}]", violations)

@@ -97,11 +97,11 @@ class TestRun:
             "Starting: 2 steps\n"
             "  Step 1/2: Search\n"
             "     12%: Using agents\n"
-            "  Step 1/2: Search (0.001s)\n"
+            "  Step 1/2: Search (done in 0.001s)\n"
             "  Step 2/2: Compile\n"
             "some text\n"
             "      of a newer server\n"
-            "  Step 2/2: Compile (0.000s)\n"
+            "  Step 2/2: Compile (done in 0.000s)\n"
             "Completed: 2/2 steps succeeded (0.002s)\n"
             '{\n  "pages": 3\n}\n'
         )

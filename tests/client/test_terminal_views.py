@@ -48,10 +48,10 @@ def test_more_steps_than_lines() -> None:
 @pytest.mark.parametrize(
     ("cause", "text"),
     [
-        (StepSkipped.CAUSE_DEPENDENCY, "skipped: s0 did not complete"),
-        (StepSkipped.CAUSE_CONDITION, "skipped: its condition does not hold"),
-        (StepSkipped.CAUSE_ENDED, "skipped: the execution ended before its turn"),
-        (StepSkipped.CAUSE_UNSPECIFIED, "First skipped"),
+        (StepSkipped.CAUSE_DEPENDENCY, "First (skipped: s0 did not complete)"),
+        (StepSkipped.CAUSE_CONDITION, "First (skipped: its condition does not hold)"),
+        (StepSkipped.CAUSE_ENDED, "First (skipped: the execution ended before its turn)"),
+        (StepSkipped.CAUSE_UNSPECIFIED, "First (skipped)"),
     ],
 )
 def test_skipped(cause: StepSkipped.Cause.ValueType, text: str) -> None:

@@ -115,7 +115,7 @@ def test_plan_form(plan: dict[str, Any]) -> None:
     ],
 )
 def test_unknown_field(plan: dict[str, Any], place: str, key: str) -> None:
-    """A field that does not exist is named with its place and those that do, in one line, as the contract names them."""
+    """A field that does not exist is named with its place and those that do, on one line, in snake_case."""
     with pytest.raises(PlanInvalid) as caught:
         to_plan(plan)
     text = str(caught.value)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import shlex
 import sys
@@ -20,7 +21,9 @@ from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, 
 from stepwire.events import execution_to_dict, has_ended, message_to_dict
 from stepwire.resume import Patience
 from stepwire.terminal.live import LiveView
+from stepwire.terminal.outages import OutageWatch
 from stepwire.terminal.output import (
+    cut,
     error_text,
     print_execution,
     print_json,
@@ -30,6 +33,7 @@ from stepwire.terminal.output import (
     print_table,
 )
 from stepwire.terminal.views import JsonView, PlainView, View
+from stepwire.v1.execution_pb2 import Execution
 
 __all__ = ["CANCELLED", "FAILED", "INTERRUPTED", "REFUSED", "stepwire"]
 
@@ -115,6 +119,35 @@ def _plan_file(context: click.Context, parameter: click.Parameter, path: Path | 
         raise click.BadParameter(str(error)) from None
 
 
+def _address(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Checks that an address has a host and a port, unless it is of another of gRPC's forms."""
+    if text is None or re.match(r"(unix|unix-abstract|vsock|dns|ipv4|ipv6|xds):", text):
+        return text
+    host, separator, port = text.rpartition(":")
+    if "//" in text:
+        raise click.BadParameter(f"{text!r} is not of the form HOST:PORT; leave out {text.split('//')[0]}//")
+    if not separator or text.endswith("]"):
+        raise click.BadParameter(f"{text!r} has no port; write HOST:PORT, such as {text or 'localhost'}:50051")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise click.BadParameter(f"{text!r}: an IPv6 address stands in brackets, such as [::1]:50051")
+    if not host or not port.isdecimal():
+        raise click.BadParameter(f"{text!r} is not of the form HOST:PORT, such as localhost:50051")
+    return text
+
+
+def _other_server(context: click.Context, parameter: click.Parameter, text: str | None) -> None:
+    target = _address(context, parameter, text)
+    if target is not None:
+        context.obj = _Server(target, given=True)
+
+
+_server = click.option(
+    "--server",
+    metavar="HOST:PORT",
+    expose_value=False,
+    callback=_other_server,
+    help="Where the server is, here or before the command.",
+)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 _as_plain = click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")
 
@@ -127,7 +160,8 @@ _as_plain = click.option("--plain", is_flag=True, help="Print plain lines, also 
     default="localhost:50051",
     show_default=True,
     show_envvar=True,
-    help="Where the server is.",
+    callback=_address,
+    help="Where the server is, here or after the command.",
 )
 @click.version_option(package_name="stepwire", prog_name="stepwire")
 @click.pass_context
@@ -154,7 +188,10 @@ def stepwire(context: click.Context, server: str) -> None:
     help="Run the plan in this JSON file; - for standard input.",
 )
 @click.option("--call", metavar="NAME", help="Run this plan of the server's app.")
-@click.option("--input", "call_input", metavar="JSON", callback=_object, help="The input of --call, a JSON object.")
+@click.option("--step", metavar="OPERATION", help="Run a plan of one step: this operation of the server's app.")
+@click.option(
+    "--input", "call_input", metavar="JSON", callback=_object, help="The input of --call or --step, a JSON object."
+)
 @click.option("--session", default="", help="The session that it belongs to.")
 @click.option(
     "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_pairs, help="A label. Can be repeated."
@@ -169,12 +206,14 @@ def stepwire(context: click.Context, server: str) -> None:
 @click.option("--detach", is_flag=True, help="Start it, print its id, and leave.")
 @_as_plain
 @_as_json
+@_server
 @click.pass_obj
 def run(
     server: _Server,
     query: str | None,
     plan: Mapping[str, Any] | None,
     call: str | None,
+    step: str | None,
     call_input: Mapping[str, Any] | None,
     session: str,
     labels: Mapping[str, str],
@@ -187,19 +226,24 @@ def run(
     plain: bool,
     as_json: bool,
 ) -> None:
-    """Runs a query, a plan or a named plan, and shows it until it ends.
+    """Runs a query, a plan, a named plan or a single operation, and shows it until it ends.
 
     \b
       stepwire run "Wie viel kostet ein Bauantrag in München?"
       stepwire run --plan release.json --label team=web --fail-fast
       stepwire run --call refund --input '{"order_id": "A-17"}' --json
+      stepwire run --step charge --input '{"order_id": "A-17", "amount": 12.5}'
+
+    `stepwire operations` lists the names for --call and --step.
 
     Ctrl-C leaves; the execution goes on.
     """
-    if sum(work is not None for work in (query, plan, call)) != 1:
-        raise click.UsageError("Give one of these: a QUERY, --plan FILE, --call NAME.")
-    if call_input is not None and call is None:
-        raise click.UsageError("--input goes with --call.")
+    if sum(work is not None for work in (query, plan, call, step)) != 1:
+        raise click.UsageError("Give one of these: a QUERY, --plan FILE, --call NAME, --step OPERATION.")
+    if call_input is not None and call is None and step is None:
+        raise click.UsageError("--input goes with --call or --step.")
+    if step is not None:
+        plan, call_input = _plan_of_one(step, call_input), None
     request_id = secrets.token_urlsafe(16) if request_id is None else request_id
     with server.client() as client:
         work: dict[str, Any] = {
@@ -226,17 +270,23 @@ def run(
         _show(server, followed, plain=plain, as_json=as_json)
 
 
+def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[str, Any]:
+    identity = re.sub(r"[^A-Za-z0-9_-]", "-", operation)[:64] or "step"
+    return {"steps": [{"id": identity, "name": operation[:200], "operation": operation, "input": step_input}]}
+
+
 @stepwire.command()
 @click.argument("execution_id")
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Begin after event N.")
 @_as_plain
 @_as_json
+@_server
 @click.pass_obj
 def watch(server: _Server, execution_id: str, after: int, plain: bool, as_json: bool) -> None:
     """Shows an execution from its beginning, or from after an event, until it ends.
 
     \b
-      stepwire watch 01J9ZC3V --after 120
+      stepwire watch b7Qk2XvNf9TzLm4RcYh8Wd --after 120
     """
     with server.client() as client:
         _show(server, client.watch(execution_id, after_sequence=after, history=0), plain=plain, as_json=as_json)
@@ -250,6 +300,7 @@ def watch(server: _Server, execution_id: str, after: int, plain: bool, as_json: 
 @click.option("--before", type=click.DateTime(), help="Only those accepted before this time (UTC).")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True, help="At most N.")
 @_as_json
+@_server
 @click.pass_obj
 def ls(
     server: _Server,
@@ -292,23 +343,30 @@ def ls(
                 execution_to_dict(execution)["state"],
                 f"{execution.progress.percentage:.0f}%",
                 execution.create_time.ToDatetime().isoformat(" ", "seconds"),
-                " ".join(execution.query.split())[:60],
+                _work_of(execution),
             )
             for execution in rows
         ],
     )
 
 
+def _work_of(execution: Execution) -> str:
+    """Returns what was asked for, in one line: a list's snapshots have the query, and of a plan nothing."""
+    text = " ".join(execution.query.split()) or (f"plan: {execution.plan.name}" if execution.plan.name else "-")
+    return text if Console().is_terminal else cut(text, 60)
+
+
 @stepwire.command()
 @click.argument("execution_id")
 @_as_json
+@_server
 @click.pass_obj
 def show(server: _Server, execution_id: str, as_json: bool) -> None:
     """Shows what is known of an execution, and its output when it has one.
 
     \b
-      stepwire show 01J9ZC3V
-      stepwire show 01J9ZC3V --json | jq .output
+      stepwire show b7Qk2XvNf9TzLm4RcYh8Wd
+      stepwire show b7Qk2XvNf9TzLm4RcYh8Wd --json | jq .output
     """
     with server.client() as client:
         execution = client.get(execution_id, full=as_json)
@@ -327,12 +385,13 @@ def show(server: _Server, execution_id: str, as_json: bool) -> None:
 @click.argument("execution_id")
 @click.option("--reason", default="", help="Why. Everyone who watches sees it.")
 @_as_json
+@_server
 @click.pass_obj
 def cancel(server: _Server, execution_id: str, reason: str, as_json: bool) -> None:
     """Asks an execution to end.
 
     \b
-      stepwire cancel 01J9ZC3V --reason "wrong city"
+      stepwire cancel b7Qk2XvNf9TzLm4RcYh8Wd --reason "wrong city"
     """
     with server.client() as client:
         execution = client.cancel(execution_id, reason, actor=os.environ.get("USER", ""))
@@ -346,6 +405,7 @@ def cancel(server: _Server, execution_id: str, reason: str, as_json: bool) -> No
 @stepwire.command()
 @click.argument("query")
 @_as_json
+@_server
 @click.pass_obj
 def plan(server: _Server, query: str, as_json: bool) -> None:
     """Shows the plan that a query becomes. Runs nothing.
@@ -366,6 +426,7 @@ def plan(server: _Server, query: str, as_json: bool) -> None:
 
 @stepwire.command()
 @_as_json
+@_server
 @click.pass_obj
 def operations(server: _Server, as_json: bool) -> None:
     """Lists what the server can run: operations, named plans, and whether it takes queries.
@@ -392,8 +453,9 @@ def _show(server: _Server, followed: Run, *, plain: bool, as_json: bool) -> None
     else:
         view = PlainView()
     try:
-        with followed, view:
+        with followed, view, OutageWatch(followed, view.notice) as outages:
             for event in followed:
+                outages.look()
                 view.show(event)
             ended = followed.terminal is not None
             output = followed.result()

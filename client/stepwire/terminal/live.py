@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
+from rich.text import Text
 
 from stepwire.events import event_type
 from stepwire.terminal.views import line_of, span_text
@@ -35,23 +37,40 @@ _ENDINGS = {
 }
 
 
+_PERCENTAGE, _CLOCK, _GAPS = 4, 7, 4
+"""Columns of the terminal that each line of bars needs beside its name, its bar and its message."""
+
+
+class _Message(ProgressColumn):
+    """The last column: it takes what the others leave, and is cut where that is too little."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(ratio=1))
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["message"], style="dim", no_wrap=True, overflow="ellipsis")
+
+
 class LiveView:
     """Bars that move in place. What has ended moves up and stays."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
+        bar = 24 if console.width >= 80 else 10
+        name = max(12, min(44, (console.width - bar - _PERCENTAGE - _CLOCK - _GAPS) * 3 // 5))
         self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f}%"),
-            TimeElapsedColumn(),
-            TextColumn("[dim]{task.fields[message]}", justify="left"),
+            TextColumn("{task.description}", table_column=Column(width=name, no_wrap=True)),
+            BarColumn(bar_width=bar, table_column=Column(width=bar, no_wrap=True)),
+            TextColumn("{task.percentage:>3.0f}%", table_column=Column(width=_PERCENTAGE, no_wrap=True)),
+            TimeElapsedColumn(table_column=Column(min_width=_CLOCK, no_wrap=True)),
+            _Message(),
             console=console,
-            expand=False,
+            expand=True,
         )
         self._whole = self._bars.add_task("[bold]Accepted", total=100, message="")
         self._steps: dict[str, TaskID] = {}
         self._text = ""  # the piece of a line of content that is not whole yet
+        self._ending: Text | None = None  # how it ended, where the message column is too short for that
 
     def __enter__(self) -> LiveView:
         self._bars.start()
@@ -61,6 +80,8 @@ class LiveView:
         for bar in self._steps.values():
             self._bars.remove_task(bar)
         self._bars.stop()
+        if self._ending is not None:
+            self._console.print(self._ending, highlight=False)
 
     def show(self, event: Event) -> None:
         """Shows one event."""
@@ -68,7 +89,9 @@ class LiveView:
         progress = event.progress
         counts = f"{progress.completed_steps}/{progress.total_steps} steps" if progress.total_steps else ""
         self._bars.update(
-            self._whole, completed=progress.percentage, message=_line(event.message) if not event.step_id else counts
+            self._whole,
+            completed=progress.percentage,
+            message=_line(event.message) if not event.step_id else counts,
         )
         match kind:
             case "plan_started":
@@ -79,7 +102,9 @@ class LiveView:
                     kind, ("yellow", "Cancelled")
                 )
                 text = line_of(event).split(": ", 1)[-1]
-                self._bars.update(self._whole, description=f"[bold {colour}]{name}", message=_line(text))
+                self._bars.update(self._whole, description=f"[bold {colour}]{name}", message=counts or _line(text))
+                if kind != "plan_completed":
+                    self._ending = Text.assemble((name, f"bold {colour}"), f": {text}")
             case "step_started":
                 self._start(event)
             case "step_progress":
@@ -91,9 +116,13 @@ class LiveView:
             case _ if kind in _STAYING:
                 self._console.print(escape(line_of(event)), highlight=False)
 
+    def notice(self, text: str) -> None:
+        """Shows a line above the bars."""
+        self._console.print(Text(text, style="yellow"))
+
     def _start(self, event: Event) -> None:
         again = f" [yellow](attempt {event.attempt})[/]" if event.attempt > 1 else ""
-        description = f"  {event.progress.current_step}/{event.progress.total_steps} {_line(event.step_name)}{again}"
+        description = f"  {_place(event)}{again}"
         if event.step_id in self._steps:
             self._bars.reset(self._steps[event.step_id], description=description, total=100, message="")
         elif len(self._steps) < max(1, self._console.height - 4):
@@ -116,15 +145,14 @@ class LiveView:
         if bar is not None:
             self._bars.remove_task(bar)
         colour, name = _ENDINGS[kind]
-        place = f"{event.progress.current_step}/{event.progress.total_steps} {_line(event.step_name or event.step_id)}"
         match kind:
             case "step_completed":
                 rest = span_text(event.step_completed.execution_time)
             case "step_failed":
-                rest = _line(event.step_failed.error.message or event.message)
+                rest = escape(_line(event.step_failed.error.message or event.message))
             case _:
-                rest = _line(event.message)
-        self._console.print(f"  [{colour}]{name:9}[/] {place}  [dim]{rest}[/]", highlight=False)
+                rest = escape(_line(event.message))
+        self._console.print(f"  [{colour}]{name:9}[/] {_place(event)}  [dim]{rest}[/]", highlight=False)
 
     def _content(self, text: str) -> None:
         *lines, self._text = (self._text + text).split("\n")
@@ -136,6 +164,12 @@ class LiveView:
             self._content("\n")
 
 
+def _place(event: Event) -> str:
+    """Returns the step's number and name, as markup."""
+    progress = event.progress
+    return f"{progress.current_step}/{progress.total_steps} {escape(_line(event.step_name or event.step_id))}"
+
+
 def _line(text: str) -> str:
-    """Returns a text as one line that rich does not take for markup."""
-    return escape(" ".join(text.split()))
+    """Returns a text as one line."""
+    return " ".join(text.split())

@@ -8,10 +8,11 @@ from typing import Any
 
 import click
 from google.rpc import code_pb2
+from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.markdown import Markdown
 
-from stepwire.errors import CallFailed, LimitReached, StepwireError
+from stepwire.errors import CallFailed, LimitReached, PlanNotFound, StepwireError
 from stepwire.events import execution_to_dict, message_to_dict
 from stepwire.terminal.views import span_text
 from stepwire.v1.execution_pb2 import Execution
@@ -19,6 +20,7 @@ from stepwire.v1.execution_service_pb2 import ListOperationsResponse
 from stepwire.v1.plan_pb2 import Plan
 
 __all__ = [
+    "cut",
     "error_text",
     "print_execution",
     "print_json",
@@ -49,11 +51,18 @@ def print_output(output: Any, *, console: Console) -> None:
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints columns, as wide as their widest text."""
+    """Prints columns, as wide as their widest text. On a terminal a row is cut where it would be more than a line."""
+    console = Console()
     table = [list(head), *(list(row) for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     for row in table:
-        click.echo("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(cut(line, console.width) if console.is_terminal else line)
+
+
+def cut(text: str, width: int) -> str:
+    """Returns a text that is at most so many columns of a terminal wide, with an ellipsis where it was cut."""
+    return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
 
 
 def print_execution(execution: Execution) -> None:
@@ -109,13 +118,17 @@ def print_operations(response: ListOperationsResponse) -> None:
 def error_text(error: StepwireError, *, server: str) -> str:
     """Returns what went wrong and what to do, in one or a few lines."""
     if isinstance(error, CallFailed) and error.status_code == code_pb2.UNAVAILABLE:
-        # gRPC tells the whole way to the cause, which comes last.
-        return f"{server} can't be reached: {error.message.rsplit(': ', 1)[-1]}\n  Is a server running there?"
+        # gRPC tells the whole way to the cause, which comes last, at times in a list of which one bracket is left.
+        cause = error.message.rsplit(": ", 1)[-1]
+        cause = cause if "[" in cause else cause.rstrip("]")
+        return f"{server} can't be reached: {cause}\n  Is a server running there?"
     if isinstance(error, CallFailed):
         return f"{server} did not do it: {error.message} ({code_pb2.Code.Name(error.status_code)})"
     text = str(error)
     if isinstance(error, LimitReached) and error.retry_after is not None:
         text += f"\n  Try again in {error.retry_after.total_seconds():.0f} s."
+    if isinstance(error, PlanNotFound):
+        text += "\n  A single operation is run with: stepwire run --step OPERATION --input JSON"
     return text
 
 

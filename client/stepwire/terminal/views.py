@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Protocol
 
 import click
@@ -22,6 +23,10 @@ class View(Protocol):
         """Shows one event."""
         ...
 
+    def notice(self, text: str) -> None:
+        """Shows a line that is no event's. Called from any thread."""
+        ...
+
 
 class JsonView:
     """Each event as one line of JSON, as `to_dict` has it."""
@@ -35,6 +40,10 @@ class JsonView:
     def show(self, event: Event) -> None:
         """Shows one event."""
         click.echo(to_json(event))
+
+    def notice(self, text: str) -> None:
+        """Shows a line on standard error."""
+        click.echo(f"stepwire: {text}", err=True)
 
 
 class PlainView:
@@ -60,6 +69,11 @@ class PlainView:
         if line:
             self._end_line()
             click.echo(line)
+
+    def notice(self, text: str) -> None:
+        """Shows a line on standard error: standard output has the run alone."""
+        begun = "\n" if self._in_line and sys.stdout.isatty() else ""
+        click.echo(f"{begun}stepwire: {text}", err=True)
 
     def _end_line(self) -> None:
         if self._in_line:
@@ -90,16 +104,21 @@ def line_of(event: Event) -> str:
         case "step_started":
             return f"  {place}" + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
         case "step_completed":
-            return f"  {place} ({span_text(event.step_completed.execution_time)})"
+            return f"  {place} (done in {span_text(event.step_completed.execution_time)})"
         case "step_failed":
-            return f"  {place} failed: {event.step_failed.error.message or text}"
+            failed_step = event.step_failed
+            return (
+                f"  {place} (failed after {span_text(failed_step.execution_time)}): {failed_step.error.message or text}"
+            )
         case "step_cancelled":
-            return f"  {place} cancelled"
+            return f"  {place} (cancelled)"
         case "step_skipped":
-            return f"  {place} skipped{_skip_cause(event.step_skipped)}"
+            return f"  {place} (skipped{_skip_cause(event.step_skipped)})"
         case "step_retrying":
             retrying = event.step_retrying
-            return f"  {place} tries again in {span_text(retrying.delay)}: {retrying.error.message or text}"
+            # What would be shown as 0.000s is no wait.
+            wait = f" in {span_text(retrying.delay)}" if retrying.delay.ToNanoseconds() >= 500_000 else ""
+            return f"  {place} (tries again{wait}): {retrying.error.message or text}"
         case "step_progress":
             return (
                 f"{progress.percentage:7.0f}%: {text or event.step_progress.stage or event.step_progress.substep.name}"
