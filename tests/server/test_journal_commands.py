@@ -144,10 +144,8 @@ def test_check_of_a_damaged_journal(path):
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE chunks SET checksum = checksum + 1 WHERE execution = 2 AND first = 1")
     output = invoke("check", path, code=1).output
-    assert re.search(
-        r"^execution b: the chunk at position \d+, sequences 1\.\.\d+, is not what was written$", output, re.M
-    )
-    assert re.search(r": [\d,]+ findings$", output, re.MULTILINE)
+    assert re.search(r"^execution b: the chunk at position \d+ is not what was written \(sequences 1\.\.", output, re.M)
+    assert re.search(r": 1 finding$", output, re.MULTILINE)
 
 
 def test_a_long_report_is_short(path):
@@ -431,7 +429,7 @@ def test_every_cut_and_every_change_is_found(exported):
     variants = [lines[:n] + lines[n + 1 :] for n in range(len(lines))]
     variants += [lines[: n + 1] + lines[n:] for n in range(len(lines))]
     variants += [
-        lines[:n] + [lines[n + 1], lines[n]] + lines[n + 2 :] for n in range(len(lines) - 1) if lines[n] != lines[n + 1]
+        [*lines[:n], lines[n + 1], lines[n], *lines[n + 2 :]] for n in range(len(lines) - 1) if lines[n] != lines[n + 1]
     ]
     for n, line in enumerate(lines):
         for place in (0, len(line) // 3, len(line) // 2, len(line) - 5, len(line) - 1):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -24,6 +24,8 @@ SELECT position, execution, first, last, ends, kinds, checksum, data FROM chunks
 WHERE execution = ? AND first > ? ORDER BY first
 """
 
+_SCATTERED = "SELECT ordinal, execution_id FROM executions WHERE scattered = 1 ORDER BY ordinal LIMIT 1"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactBite:
@@ -33,37 +35,32 @@ class CompactBite:
     """How many rows fewer there are."""
     reached: tuple[int, int]
     """The execution's ordinal and sequence from which the next bite goes on. Only to save work: (0, 0) is right too."""
-    damaged: str
-    """The id of an execution of which a chunk can't be read, and which stays as it is from there on."""
+    damaged: Sequence[str]
+    """The ids of executions of which a chunk can't be read, and which stay as they are from there on."""
     more: bool
     """Whether something is left to do."""
 
 
 def compact_bite(connection: sqlite3.Connection, reached: tuple[int, int], *, seconds: float) -> CompactBite:
-    """Joins some rows in the transaction that is open: those of one execution, at least one run where there is one."""
+    """Joins some rows in the transaction that is open: at least one run where there is one."""
     deadline = time.monotonic() + seconds
-    found = connection.execute(
-        "SELECT ordinal, execution_id FROM executions WHERE scattered = 1 ORDER BY ordinal LIMIT 1"
-    ).fetchone()
-    if found is None:
-        return CompactBite(fewer=0, reached=(0, 0), damaged="", more=False)
-    execution, execution_id = found
-    after = reached[1] if reached[0] == execution else 0
     fewer = 0
-    try:
-        for run in _next_runs(connection, execution, after):
-            if len(run) > 1:
-                _replace(connection, execution, run)
-                fewer += len(run) - 1
-            after = run[-1].last
-            if time.monotonic() >= deadline:
-                return CompactBite(fewer=fewer, reached=(execution, after), damaged="", more=True)
-    except JournalDamaged:
-        damaged = execution_id
-    else:
-        damaged = ""
-    connection.execute("UPDATE executions SET scattered = 0 WHERE ordinal = ?", (execution,))
-    return CompactBite(fewer=fewer, reached=(0, 0), damaged=damaged, more=True)
+    damaged: list[str] = []
+    while found := connection.execute(_SCATTERED).fetchone():
+        execution, execution_id = found
+        after = reached[1] if reached[0] == execution else 0
+        try:
+            for run in _next_runs(connection, execution, after):
+                if len(run) > 1:
+                    _replace(connection, execution, run)
+                    fewer += len(run) - 1
+                after = run[-1].last
+                if time.monotonic() >= deadline:
+                    return CompactBite(fewer=fewer, reached=(execution, after), damaged=damaged, more=True)
+        except JournalDamaged:
+            damaged.append(execution_id)
+        connection.execute("UPDATE executions SET scattered = 0 WHERE ordinal = ?", (execution,))
+    return CompactBite(fewer=fewer, reached=(0, 0), damaged=damaged, more=False)
 
 
 def _next_runs(connection: sqlite3.Connection, execution: int, after: int) -> Iterator[list[Chunk]]:

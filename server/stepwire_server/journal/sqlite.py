@@ -171,8 +171,8 @@ class SqliteJournal(Journal):
         more = True
         while more:
             bite: CompactBite = await self._write.submit_bite(partial(self._compact, reached), size=_BITE_BYTES)
-            if bite.damaged:
-                _log.error("execution %s has a damaged chunk; it is not compacted", bite.damaged)
+            for execution_id in bite.damaged:
+                _log.error("execution %s has a damaged chunk; it is not compacted", execution_id)
             fewer += bite.fewer
             reached, more = bite.reached, bite.more
         return fewer
