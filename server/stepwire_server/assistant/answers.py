@@ -66,6 +66,7 @@ _GERMAN: Wording = {
     "base_given": "Gerechnet mit {base} von {value} (aus der Anfrage).",
     "base_assumed": "Annahme: {base} von {value}, das Rechenbeispiel des Dokuments."
     " Mit einem eigenen Betrag in der Anfrage wird damit gerechnet.",
+    "base_other": "Der Betrag in der Anfrage ist kein Wert für {base}; mit ihm ist nicht gerechnet.",
     "base_missing": "Der Betrag hängt von {base} ab; ein Wert dafür fehlt in der Anfrage.",
     "and": " und ",
     "to": "{low} bis {high}",
@@ -109,6 +110,7 @@ _ENGLISH: Wording = {
     "total_alternatives": "Depending on the case",
     "base_given": "Calculated with {base} of {value} (from the query).",
     "base_assumed": "Assumption: {base} of {value}, the document's own example. A sum in the query is used instead.",
+    "base_other": "The sum in the query is no value of {base}; it was not calculated with.",
     "base_missing": "The amount depends on {base}; the query gives no value for it.",
     "and": " and ",
     "to": "{low} to {high}",

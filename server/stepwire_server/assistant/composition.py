@@ -107,6 +107,9 @@ def compose(
     terms = [term for term in terms if not stems_of(term) <= given]
     aliases = [alias for finding in findings for alias in finding.get("aliases", ())]
     body, fields, used = build(passages, subject=subject, terms=aliases if build is _office else terms, words=words)
+    if not any(passage["places"] for passage in used):
+        # What is quoted holds everywhere.
+        notes = [note for note in notes if note not in notes_of(findings, words=words, only="holds_for")]
     return answers.overview(
         kind,
         subject,
@@ -120,14 +123,15 @@ def compose(
     )
 
 
-def notes_of(findings: Iterable[Mapping[str, Any]], *, words: Wording) -> list[str]:
-    """Returns what is to be said of the place, each once."""
+def notes_of(findings: Iterable[Mapping[str, Any]], *, words: Wording, only: str = "") -> list[str]:
+    """Returns what is to be said first, each once. `only`: the key of the note that is wanted alone."""
     notes = [
         words[note].format(
             place=finding["place"], places=", ".join(finding["holds_for"]), lacks=", ".join(finding.get("lacks", ()))
         )
         for finding in findings
         for note in finding["notes"]
+        if only in ("", note)
     ]
     return list(dict.fromkeys(notes))
 

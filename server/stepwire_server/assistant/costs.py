@@ -102,12 +102,19 @@ def _of_one(
         cells = {
             fee: row[1] for table in passage["tables"] for row in table["rows"] for fee in fees if _is_row(fee, row)
         }
-        base = _base(fees, texts=texts, amount=amount)
         asked = stems_of(" ".join(terms)) - stems_of(subject)
+        bases = _bases(fees, texts=texts, amount=amount, asked=asked)
         return _result(
-            fees, cells=cells, base=base, asked=asked, remarks=[*unread, *remarks], language=language, words=words
+            fees,
+            cells=cells,
+            bases=bases,
+            given=amount is not None,
+            asked=asked,
+            remarks=[*unread, *remarks],
+            language=language,
+            words=words,
         )
-    return _result([], cells={}, base=None, asked=frozenset(), remarks=[], language=language, words=words)
+    return _result([], cells={}, bases=(), given=False, asked=frozenset(), remarks=[], language=language, words=words)
 
 
 def _fees(passage: Mapping[str, Any]) -> tuple[list[Fee], list[str]]:
@@ -139,34 +146,51 @@ def _about(fees: list[Fee], *, subject: str, title: str) -> list[Fee]:
     return [fee for fee in fees if wanted <= stems_of(fee.label)] or fees
 
 
-def _is_base(fee: Fee, base: _Base) -> bool:
-    return stems_of(fee.base) == stems_of(base.name)
+def _bases(
+    fees: Sequence[Fee], *, texts: Iterable[str], amount: Decimal | None, asked: frozenset[str]
+) -> tuple[_Base, ...]:
+    """Returns the value of each base of a rate: the amount where it is one of this base, else the document's example.
+
+    A value of one base is none of another: costs of building are no value of the shell.
+    """
+    pieces = (piece for text in texts for piece in _EXAMPLE.split(text))
+    examples = {stems_of(name): value for name, value in filter(None, map(parse_base, pieces))}
+    said = frozenset(word for word in asked if word.endswith(_VALUES) and word not in _VALUES and word != "kostet")
+    found: dict[frozenset[str], _Base] = {}
+    for fee in fees:
+        key = stems_of(fee.base)
+        if fee.kind != "rate" or key in found:
+            continue
+        # A sum without a name is one of the first base.
+        if amount is not None and (key & said if said else not found):
+            found[key] = _Base(value=amount, name=fee.base, assumed=False)
+        elif key in examples:
+            found[key] = _Base(value=examples[key], name=fee.base, assumed=True)
+    return tuple(found.values())
 
 
-def _base(fees: Sequence[Fee], *, texts: Iterable[str], amount: Decimal | None) -> _Base | None:
-    names = [fee.base for fee in fees if fee.kind == "rate"]
-    if not names:
-        return None
-    if amount is not None:
-        return _Base(value=amount, name=names[0], assumed=False)
-    example = next(filter(None, map(parse_base, texts)), None)
-    return None if example is None else _Base(value=example[1], name=example[0], assumed=True)
+_EXAMPLE = re.compile(r"(?=Rechenbeispiel:)")
+_VALUES = ("kost", "summ", "wert", "preis", "kapital")
+"""How the stem of a word for a value ends, which is a compound."""
+
+
+def _value(fee: Fee, bases: Iterable[_Base]) -> Decimal | None:
+    return next((base.value for base in bases if stems_of(base.name) == stems_of(fee.base)), None)
 
 
 def _result(
     fees: Sequence[Fee],
     *,
     cells: Mapping[Fee, str],
-    base: _Base | None,
+    bases: tuple[_Base, ...],
+    given: bool,
     asked: frozenset[str],
     remarks: list[str],
     language: Language,
     words: Wording,
 ) -> dict[str, Any]:
     counted, alternatives = _counted(fees, asked=asked)
-    value = None if base is None else base.value
-    # A value of one base is none of another: costs of building are no value of the shell.
-    sums = {index: fee.amount(value if base is None or _is_base(fee, base) else None) for index, fee in enumerate(fees)}
+    sums = {index: fee.amount(_value(fee, bases)) for index, fee in enumerate(fees)}
     positions = [
         {
             "label": fee.label,
@@ -184,8 +208,8 @@ def _result(
         total = _span(due) if alternatives else sum(due[1:], due[0])
     return {
         "positions": positions,
-        "base": None if base is None else {"name": base.name, "amount": f"{base.value:.2f}", "assumed": base.assumed},
-        "base_notes": _base_notes(fees, base=base, language=language, words=words),
+        "base": _base_fields(bases[0]) if bases else None,
+        "base_notes": _base_notes(fees, bases=bases, given=given, language=language, words=words),
         "total": None if total is None else _money(total, language=language, words=words),
         "alternatives": alternatives,
         "remarks": remarks,
@@ -248,11 +272,19 @@ def _money(money: Money | None, *, language: Language, words: Wording) -> dict[s
     return {"amount": f"{money.low:.2f}", "amount_high": f"{money.high:.2f}", "text": text}
 
 
-def _base_notes(fees: Sequence[Fee], *, base: _Base | None, language: Language, words: Wording) -> list[str]:
-    names = list(dict.fromkeys(fee.base for fee in fees if fee.kind == "rate"))
-    if not names:
-        return []
-    key = "base_assumed" if base is not None and base.assumed else "base_given"
-    known = [] if base is None else [words[key].format(base=base.name, value=money_text(base.value, language=language))]
-    others = [name for name in names if base is None or stems_of(name) != stems_of(base.name)]
-    return [*known, *(words["base_missing"].format(base=name) for name in others)]
+def _base_fields(base: _Base) -> dict[str, Any]:
+    return {"name": base.name, "amount": f"{base.value:.2f}", "assumed": base.assumed}
+
+
+def _base_notes(
+    fees: Sequence[Fee], *, bases: Sequence[_Base], given: bool, language: Language, words: Wording
+) -> list[str]:
+    known = [
+        words["base_assumed" if base.assumed else "base_given"].format(
+            base=base.name, value=money_text(base.value, language=language)
+        )
+        for base in bases
+    ]
+    names = dict.fromkeys(fee.base for fee in fees if fee.kind == "rate" and _value(fee, bases) is None)
+    unused = [words["base_other"].format(base=base.name) for base in bases if base.assumed and given]
+    return [*known, *unused, *(words["base_missing"].format(base=name) for name in names)]

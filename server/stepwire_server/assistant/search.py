@@ -230,7 +230,8 @@ class Shelf:
         for rank, hit in enumerate(hits[:3]):
             for position, section in enumerate(hit.document.sections):
                 words = stems_of(f"{section.title} {section.text}")
-                overlap = len(asked & words)
+                # What the whole document is about tells none of its sections from the others.
+                overlap = len((asked - stems_of(hit.document.title)) & words)
                 if hit.level == 0 and not words >= stems_of(subject):
                     continue
                 if overlap or hit.level == 0 or (rank == 0 and position == 0):

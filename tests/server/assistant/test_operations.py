@@ -175,3 +175,56 @@ async def test_folder_of_plain_texts(tmp_path: Path, run: Run) -> None:
     assert "- [ ] Formular ausfüllen" in parking.output["markdown"]
     nothing = await run("Was kostet ein Reisepass?", documents=tmp_path)
     assert nothing.output["documents"] == []
+
+
+async def test_papers_asked_for_together_are_added_up(run: Run) -> None:
+    """The costs of papers joined by "und" are added up from the document of each, and one without costs is named."""
+    both = (await run("Was kosten Personalausweis und Reisepass?")).output
+    alone = [
+        (await run(f"Was kostet ein {name}?")).output["total"]["amount"] for name in ("Personalausweis", "Reisepass")
+    ]
+    assert float(both["total"]["amount"]) == sum(map(float, alone))
+    assert len(both["documents"]) == 2
+    partly = await run("Was kosten Reisepass und Angelschein?")
+    assert "Zu Angelschein nennen die Dokumente keine Kosten" in partly.output["markdown"]
+
+
+async def test_child_has_the_fee_of_its_age(run: Run) -> None:
+    """A case with an age is taken for a child and for an age below it, and for nobody else."""
+    totals = [
+        (await run(query)).output["total"]["amount"]
+        for query in (
+            "Was kostet ein Reisepass für mein Kind?",
+            "Was kostet ein Reisepass mit 20 Jahren?",
+            "Was kostet ein Reisepass mit 40 Jahren?",
+        )
+    ]
+    assert totals == ["37.50", "37.50", "70.00"]
+
+
+async def test_value_of_one_base_is_none_of_another(run: Run) -> None:
+    """A sum of the query counts for the base that it names, and for the document's own where it names none."""
+    query = "Was kostet eine Baugenehmigung in Dresden bei 200.000 Euro"
+    assert (await run(f"{query}?")).output["base"]["amount"] == "200000.00"
+    other = (await run(f"{query} Baukosten?")).output
+    assert (other["base"]["name"], other["base"]["assumed"]) == ("Rohbausumme", True)
+    assert "mit ihm ist nicht gerechnet" in other["markdown"]
+
+
+async def test_office_without_a_contact_has_no_other_ones(run: Run) -> None:
+    """An office that a town's document names without a contact does not get those of the town's other offices."""
+    markdown = (await run("Wo ist das Standesamt in Köln?")).output["markdown"]
+    assert "Standesamt Köln" in markdown
+    assert "Bauaufsichtsamt der Stadt" not in markdown
+
+
+async def test_town_may_call_an_office_by_another_name(run: Run) -> None:
+    """A town's document is found by any name that the general document has for the office."""
+    markdown = (await run("Öffnungszeiten Bürgeramt München")).output["markdown"]
+    assert "Ruppertstraße" in markdown
+
+
+async def test_general_document_defines(run: Run) -> None:
+    """What holds everywhere is defined by a document without places."""
+    outcome = await run("Was ist eine Baugenehmigung?")
+    assert [document["file"] for document in outcome.output["documents"]] == ["baugenehmigung.md"]
