@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
+import threading
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,11 @@ from click.testing import CliRunner, Result
 from google.rpc import code_pb2
 
 from stepwire import errors
+from stepwire.terminal import outages
 from stepwire.terminal.commands import stepwire
+from stepwire.terminal.live import LiveView
+from stepwire.terminal.output import error_text
+from stepwire.terminal.views import JsonView, PlainView
 from stepwire.v1 import (
     BuildPlanResponse,
     CancelExecutionResponse,
@@ -176,6 +182,46 @@ class TestRun:
         command("run", "--plan", "-", input=text)
         assert [call.request.plan.steps[0].id for call in server.calls] == ["a", "a"]
 
+    def test_step(self, server: ScriptedServer, command: Command) -> None:
+        """--step runs one operation, whatever its name, as a plan of one step."""
+        server.plays([welcome(), story()], [welcome(), story()])
+        command("run", "--step", "charge", "--input", '{"order": "A-17"}')
+        command("run", "--step", "shop.charge")
+        first, second = (call.request.plan.steps for call in server.calls)
+        assert list(first) == [Step(id="charge", name="charge", operation="charge", input=to_struct({"order": "A-17"}))]
+        assert list(second) == [Step(id="shop-charge", name="shop.charge", operation="shop.charge")]
+
+    def test_no_such_plan(self, server: ScriptedServer, command: Command) -> None:
+        """Where there is no plan of a name, it says how an operation is run."""
+        server.plays([errors.PlanNotFound("there is no plan 'charge'; this server has none")])
+        result = command("run", "--call", "charge")
+        assert result.exit_code == 4
+        assert "stepwire run --step OPERATION --input JSON" in result.stderr
+
+    @pytest.mark.parametrize("mode", ["plain", "--json", "live"])
+    def test_outage(self, server: ScriptedServer, command: Command, monkeypatch: pytest.MonkeyPatch, mode: str) -> None:
+        """A lost connection is told after a while, and that it is back before what comes then."""
+        back = threading.Event()
+        view = {"plain": PlainView, "--json": JsonView, "live": LiveView}[mode]
+        shown = view.notice
+
+        def notice(self: Any, text: str) -> None:
+            shown(self, text)
+            back.set()
+
+        monkeypatch.setattr(view, "notice", notice)
+        monkeypatch.setattr(outages, "_BEFORE_TELLING", 0.05)
+        rest = story().events[3:]
+        server.plays(
+            [welcome(), batch(*story().events[:3]), Status(code_pb2.UNAVAILABLE)], [back, welcome(3), batch(*rest)]
+        )
+        result = command("run", "q", *[word for word in [mode] if word == "--json"], terminal=mode == "live")
+        assert result.exit_code == 0, result.output
+        places = [result.output.index(text) for text in (outages.LOST, outages.BACK, "Compile")]
+        assert places == sorted(places)
+        if mode == "--json":
+            assert len(result.stdout.splitlines()) == 10
+
     def test_detach(self, server: ScriptedServer, command: Command) -> None:
         """--detach prints the id and leaves."""
         server.replies("StartExecution", StartExecutionResponse(execution=Execution(execution_id=EXECUTION)))
@@ -186,6 +232,7 @@ class TestRun:
         [
             ["run"],
             ["run", "q", "--call", "c"],
+            ["run", "--step", "o", "--call", "c"],
             ["run", "q", "--input", "{}"],
             ["run", "--call", "c", "--input", "[]"],
             ["run", "--call", "c", "--input", "{"],
@@ -213,6 +260,21 @@ class TestRun:
         assert result.stderr == (
             "stepwire: the plan is invalid\n  plan.steps[0].depends_on[0]: no step has the id 'b'\n"
         )
+
+    def test_refused_once(self, server: ScriptedServer, command: Command) -> None:
+        """What the message says is not said again below it."""
+        violations = [errors.Violation("labels", "has too many")]
+        server.plays([errors.RequestMalformed("the request is malformed: labels has too many", violations=violations)])
+        assert command("run", "q").stderr == "stepwire: the request is malformed: labels has too many\n"
+
+    def test_plan_with_an_unknown_field(self, server: ScriptedServer, command: Command) -> None:
+        """A plan's field that does not exist is named in one line, and nothing is sent."""
+        result = command("run", "--plan", "-", input='{"steps": [{"id": "a", "operatoin": "o"}]}')
+        assert result.exit_code == 4
+        assert result.stderr.startswith("stepwire: The plan can't be read: plan.steps[0] has no field 'operatoin'; ")
+        assert "depends_on" in result.stderr
+        assert result.stderr.count("\n") == 1
+        assert server.calls == []
 
     def test_limit(self, server: ScriptedServer, command: Command) -> None:
         """A limit says when to try again."""
@@ -259,6 +321,53 @@ class TestOthers:
         assert result.stderr.startswith(f"stepwire: {gone.target} can't be reached: ")
         assert "Is a server running there?" in result.stderr
 
+    @pytest.mark.parametrize(
+        ("address", "text"),
+        [
+            ("localhost", "'localhost' has no port; write HOST:PORT, such as localhost:50051"),
+            ("[::1]", "has no port; write HOST:PORT, such as [::1]:50051"),
+            ("::1", "an IPv6 address stands in brackets"),
+            ("http://localhost:50051", "leave out http://"),
+            ("localhost:grpc", "is not of the form HOST:PORT"),
+            (":50051", "is not of the form HOST:PORT"),
+        ],
+    )
+    @pytest.mark.parametrize("place", ["before", "after", "environment"])
+    def test_address(self, address: str, text: str, place: str) -> None:
+        """An address that can't be one says what is missing, wherever it stands."""
+        words = {"before": ["--server", address, "ls"], "after": ["ls", "--server", address], "environment": ["ls"]}
+        env = {"STEPWIRE_SERVER": address, "COLUMNS": "200"} if place == "environment" else {"COLUMNS": "200"}
+        result = CliRunner().invoke(stepwire, words[place], env=env)
+        assert (result.exit_code, text in result.stderr) == (2, True), result.stderr
+
+    @pytest.mark.parametrize("address", ["unix:/run/stepwire.sock", "dns:///server:50051", "[::1]:50051", "a.b:1"])
+    def test_other_addresses(self, address: str) -> None:
+        """The other forms of gRPC's addresses are taken as they are."""
+        result = CliRunner().invoke(stepwire, ["run", "--server", address])
+        assert "Give one of these" in result.stderr
+
+    def test_address_after_the_command(self, server: ScriptedServer) -> None:
+        """--server stands after a command as well as before it, and there it wins."""
+        server.replies("ListExecutions", ListExecutionsResponse())
+        server.plays([welcome(), batch(completed(1)), numbers(2)])
+        words = ["--server", "localhost:1"]
+        assert CliRunner().invoke(stepwire, [*words, "ls", "--server", server.target]).exit_code == 0
+        result = CliRunner().invoke(stepwire, ["watch", EXECUTION, "--server", server.target])
+        assert f"Watch it again: stepwire --server {server.target} watch" in result.stderr
+
+    @pytest.mark.parametrize(
+        ("told", "cause"),
+        [
+            ("errors resolving x: [A: status: B: Domain name not found]", "Domain name not found"),
+            ("failed to connect: ipv4:127.0.0.1:9: Connection refused", "Connection refused"),
+            ("failed: no route [eth0]", "no route [eth0]"),
+        ],
+    )
+    def test_cause(self, told: str, cause: str) -> None:
+        """Of gRPC's long way to the cause the cause is told, without a bracket that is left over."""
+        error = errors.CallFailed(told, status_code=code_pb2.UNAVAILABLE)
+        assert error_text(error, server="x:1").splitlines()[0] == f"x:1 can't be reached: {cause}"
+
     def test_other_status(self, server: ScriptedServer, command: Command) -> None:
         """A status that is not Stepwire's is told with its code."""
         server.replies("GetExecution", Status(code_pb2.UNIMPLEMENTED, "no such method"))
@@ -300,6 +409,22 @@ class TestOthers:
         assert dict(server.calls[0].request.filter.labels) == {"a": "b"}
         told = command("ls", "--json", "--limit", "1").output
         assert json.loads(told)["state"] == "RUNNING"
+
+    def test_ls_of_plans(self, server: ScriptedServer, command: Command) -> None:
+        """An execution without a query shows its plan's name where it is known, and no row is more than a line."""
+        found = [
+            Execution(execution_id="1", query="a long question " * 20),
+            Execution(execution_id="2", plan=Plan(name="order")),
+            Execution(execution_id="3"),
+        ]
+        server.replies("ListExecutions", *[ListExecutionsResponse(executions=found)] * 2)
+        rows = command("ls", terminal=True).output.splitlines()
+        assert [len(row) for row in rows[1:2]] == [120]
+        assert rows[1].endswith("…")
+        assert [row.split("  ")[-1] for row in rows[2:]] == ["plan: order", "-"]
+        elsewhere = command("ls").output.splitlines()[1]
+        assert elsewhere.endswith("…")
+        assert len(elsewhere) < 120
 
     def test_show(self, server: ScriptedServer, command: Command) -> None:
         """show prints the facts and the output."""
@@ -352,3 +477,6 @@ class TestOthers:
         result = CliRunner().invoke(stepwire, [name, "--help"])
         assert result.exit_code == 0
         assert f"  stepwire {name}" in result.output
+        assert "--server HOST:PORT" in result.output
+        for example in re.findall(r"\b(?:watch|show|cancel) (\w+)$", result.output, re.MULTILINE):
+            assert re.fullmatch("[A-Za-z0-9]{22}", example)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import re
+import time
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 
 from stepwire.events import EVENT_TYPES
+from stepwire.resume import Outage
 from stepwire.terminal.live import LiveView
+from stepwire.terminal.outages import BACK, DRAINING, LOST, OutageWatch
 from stepwire.terminal.views import line_of, span_text
 from stepwire.v1 import StepSkipped
 
@@ -32,6 +36,84 @@ def test_bars(kind: str) -> None:
         for first in ("plan_started", "step_started", "step_progress"):
             view.show(event(1, first, message="[/] [bold] broken"))
         view.show(event(2, kind, message="[/nothing]"))
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_columns(width: int) -> None:
+    """Names and messages of any length leave the state, the bar and the percentage as they are, on one line each."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system="standard")
+    with LiveView(console) as view:
+        for first in ("plan_started", "step_started", "step_progress"):
+            view.show(event(1, first, step_name="A long name " * 9, message="a long message " * 9))
+        view.show(event(2, "plan_started", message="a long message " * 9))
+        view._bars.refresh()
+        lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).splitlines()[-2:]  # type: ignore[attr-defined]
+    bar = 24 if width >= 80 else 10
+    assert max(map(len, lines)) <= width
+    assert all(re.search(rf"[━╸╺]{{{bar}}} +\d+% \d:\d\d:\d\d \S", line) for line in lines), lines
+    assert lines[0].startswith("Running")
+    assert lines[1].startswith("  1/2 A long")
+    assert all(line.rstrip().endswith("…") for line in lines)
+
+
+@pytest.mark.parametrize("kind", ["plan_failed", "plan_cancelled"])
+def test_how_it_ended(kind: str) -> None:
+    """What a run failed with, or why it was cancelled, stands below the bars in full, whatever is in it."""
+    text = "The query was not understood. What can be asked: [bold] how something is done, " + "and more, " * 20 + "end"
+    made = event(1, kind, step_id="")
+    if kind == "plan_failed":
+        made.plan_failed.error.message = text
+    else:
+        made.plan_cancelled.reason = text
+    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
+    with LiveView(console) as view:
+        view.show(made)
+    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    name = kind.removeprefix("plan_").capitalize()
+    assert f"{name}: {text} (0.000s)" in " ".join(shown[shown.rindex("━") :].split())
+
+
+def test_ends_of_steps() -> None:
+    """The end of a step says what became of it, behind what its start says."""
+    failed = event(1, "step_failed")
+    failed.step_failed.error.message = "out of paper"
+    failed.step_failed.execution_time.FromMilliseconds(12_340)
+    assert line_of(event(1, "step_started")) == "  Step 1/2: First"
+    assert line_of(event(1, "step_completed")) == "  Step 1/2: First (done in 0.000s)"
+    assert line_of(failed) == "  Step 1/2: First (failed after 12.3s): out of paper"
+    assert line_of(event(1, "step_cancelled")) == "  Step 1/2: First (cancelled)"
+
+
+@pytest.mark.parametrize(
+    ("delay", "text"), [(0, "(tries again)"), (0.0001, "(tries again)"), (2, "(tries again in 2.000s)")]
+)
+def test_retrying(delay: float, text: str) -> None:
+    """A wait before another attempt is told where there is one."""
+    made = event(1, "step_retrying")
+    made.step_retrying.delay.FromNanoseconds(round(delay * 1e9))
+    made.step_retrying.error.message = "busy"
+    assert line_of(made) == f"  Step 1/2: First {text}: busy"
+
+
+class Watched:
+    """As much of a run as an OutageWatch looks at."""
+
+    outage: Outage | None = None
+
+
+def test_outages() -> None:
+    """An outage is told once when it has lasted a second, and its end once; a short one is not told."""
+    run, told = Watched(), []
+    watch = OutageWatch(run, told.append)  # type: ignore[arg-type]
+    now = time.monotonic()
+    for outage in (None, Outage(since=now, draining=False), None):
+        run.outage = outage
+        watch.look()
+    assert told == []
+    for outage in (Outage(since=now - 1, draining=False),) * 2 + (None,) * 2 + (Outage(since=now - 9, draining=True),):
+        run.outage = outage
+        watch.look()
+    assert told == [LOST, BACK, DRAINING]
 
 
 def test_more_steps_than_lines() -> None:

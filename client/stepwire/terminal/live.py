@@ -101,10 +101,11 @@ class LiveView:
                 colour, name = {"plan_completed": ("green", "Completed"), "plan_failed": ("red", "Failed")}.get(
                     kind, ("yellow", "Cancelled")
                 )
-                text = line_of(event).split(": ", 1)[-1]
-                self._bars.update(self._whole, description=f"[bold {colour}]{name}", message=counts or _line(text))
-                if kind != "plan_completed":
-                    self._ending = Text.assemble((name, f"bold {colour}"), f": {text}")
+                if kind == "plan_completed":
+                    counts = f"{counts or _line(event.message)} in {span_text(event.plan_completed.execution_time)}"
+                else:
+                    self._ending = Text.assemble((name, f"bold {colour}"), f": {line_of(event).split(': ', 1)[-1]}")
+                self._bars.update(self._whole, description=f"[bold {colour}]{name}", message=counts)
             case "step_started":
                 self._start(event)
             case "step_progress":
