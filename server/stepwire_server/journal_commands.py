@@ -25,8 +25,8 @@ from stepwire_server.journal.schema import prepare
 
 __all__ = ["journal"]
 
-_BITE_SECONDS = 0.5
-"""How long one transaction of an offline purge goes on: nobody waits for it."""
+_BITE_SECONDS, _BITE_ROWS = 0.5, 20_000
+"""Bounds of one transaction of an offline purge: nobody waits for it."""
 
 _MOST_SHOWN = 50
 """Findings that a report shows."""
@@ -205,7 +205,7 @@ def _purge(connection: sqlite3.Connection, retention: Retention) -> Purged:
     more = True
     while more:
         connection.execute("BEGIN IMMEDIATE")
-        bite = purge_bite(connection, until, seconds=_BITE_SECONDS)
+        bite = purge_bite(connection, until, seconds=_BITE_SECONDS, rows=_BITE_ROWS)
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         executions += bite.purged.executions

@@ -2,7 +2,8 @@
 
 An execution of thousands of steps has thousands of rows of an event or two, spread over the file among those of others.
 Each run of rows that fits into one message of a stream becomes one row, at the highest position of the run; checksums
-are verified before and made anew after. Readers see the rows before or the row after, never both.
+are verified before and made anew after. Readers see the rows before or the row after, never both. A run of more rows
+than a bite may change is joined in parts first, and the parts in another round.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 
 from stepwire.errors import JournalDamaged
 from stepwire_server.journal.chunk import Chunk, join, runs
+from stepwire_server.journal.purging import BITE_ROWS
 from stepwire_server.journal.schema import decode_row, encode_row
 
-__all__ = ["CompactBite", "compact_bite"]
+__all__ = ["START", "CompactBite", "Reached", "compact_bite"]
 
 _ROWS = """
 SELECT position, execution, first, last, ends, kinds, checksum, data FROM chunks
@@ -26,6 +29,12 @@ WHERE execution = ? AND first > ? ORDER BY first
 
 _SCATTERED = "SELECT ordinal, execution_id FROM executions WHERE scattered = 1 ORDER BY ordinal LIMIT 1"
 
+Reached = tuple[int, int, bool]
+"""An execution's ordinal, a sequence in it, and whether it needs another round."""
+
+START: Reached = (0, 0, False)
+"""Nothing is reached yet."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CompactBite:
@@ -33,41 +42,47 @@ class CompactBite:
 
     fewer: int
     """How many rows fewer there are."""
-    reached: tuple[int, int]
-    """The execution's ordinal and sequence from which the next bite goes on. Only to save work: (0, 0) is right too."""
+    reached: Reached
+    """From where the next bite goes on. Only to save work: START is right too."""
     damaged: Sequence[str]
     """The ids of executions of which a chunk can't be read, and which stay as they are from there on."""
     more: bool
     """Whether something is left to do."""
 
 
-def compact_bite(connection: sqlite3.Connection, reached: tuple[int, int], *, seconds: float) -> CompactBite:
+def compact_bite(connection: sqlite3.Connection, reached: Reached, *, seconds: float) -> CompactBite:
     """Joins some rows in the transaction that is open: at least one run where there is one."""
     deadline = time.monotonic() + seconds
     fewer = 0
     damaged: list[str] = []
+    rows = 0
     while found := connection.execute(_SCATTERED).fetchone():
         execution, execution_id = found
-        after = reached[1] if reached[0] == execution else 0
+        after, again = reached[1:] if reached[0] == execution else (0, False)
         try:
             for run in _next_runs(connection, execution, after):
                 if len(run) > 1:
                     _replace(connection, execution, run)
                     fewer += len(run) - 1
+                    again = again or len(run) == BITE_ROWS
                 after = run[-1].last
-                if time.monotonic() >= deadline:
-                    return CompactBite(fewer=fewer, reached=(execution, after), damaged=damaged, more=True)
+                rows += len(run)
+                if rows >= BITE_ROWS or time.monotonic() >= deadline:
+                    return CompactBite(fewer=fewer, reached=(execution, after, again), damaged=damaged, more=True)
         except JournalDamaged:
             damaged.append(execution_id)
+            again = False
+        if again:
+            return CompactBite(fewer=fewer, reached=(execution, 0, False), damaged=damaged, more=True)
         connection.execute("UPDATE executions SET scattered = 0 WHERE ordinal = ?", (execution,))
-    return CompactBite(fewer=fewer, reached=(0, 0), damaged=damaged, more=False)
+    return CompactBite(fewer=fewer, reached=START, damaged=damaged, more=False)
 
 
 def _next_runs(connection: sqlite3.Connection, execution: int, after: int) -> Iterator[list[Chunk]]:
     """Yields the runs that follow a sequence, each read anew, since what was joined has changed the table."""
     while True:
         with closing(_chunks(connection, execution, after)) as chunks:
-            run = next(runs(chunks), None)
+            run = next(runs(islice(chunks, BITE_ROWS)), None)
         if run is None:
             return
         yield run

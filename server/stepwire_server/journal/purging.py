@@ -18,14 +18,21 @@ from dataclasses import dataclass
 
 from stepwire_server.journal.retention import Purged, Retention
 
-__all__ = ["BITE_SECONDS", "Cutoff", "PurgeBite", "cutoff", "due", "purge_bite"]
+__all__ = ["BITE_ROWS", "BITE_SECONDS", "Cutoff", "PurgeBite", "cutoff", "due", "purge_bite"]
 
 BITE_SECONDS = 0.002
 """How long a bite goes on, before its commit. An append may have to wait for it."""
 
-_ROWS = 64
+BITE_ROWS = 64
+"""Rows that a bite changes, about. Those of an execution that ran among others are each on a page of their own, and
+the commit writes all these pages: with 512, appends waited 25 ms.
+"""
+
 _BYTES = 1 << 20
-"""What is removed before the clock is looked at again."""
+"""Bytes of chunks that are removed at once."""
+
+_RECORD_ROWS = 8
+"""For how many rows an execution's record counts, with its indexes."""
 
 _RECORD = """
 SELECT ordinal, execution_id, last_sequence FROM executions
@@ -96,15 +103,20 @@ def due(connection: sqlite3.Connection, until: Cutoff) -> Purged:
     return Purged(executions=executions, events=events, tombstones=tombstones)
 
 
-def purge_bite(connection: sqlite3.Connection, until: Cutoff, *, seconds: float) -> PurgeBite:
-    """Removes something in the transaction that is open. Removes at least one thing where there is one."""
+def purge_bite(connection: sqlite3.Connection, until: Cutoff, *, seconds: float, rows: int = BITE_ROWS) -> PurgeBite:
+    """Removes something in the transaction that is open, until the time is over or so many rows were changed. Removes
+    at least one thing where there is one.
+    """
     deadline = time.monotonic() + seconds
     gone: list[str] = []
     events = 0
-    tombstones = connection.execute(_FORGET, (until.purged_before_ns, _ROWS)).rowcount
-    more = tombstones == _ROWS
+    tombstones = connection.execute(_FORGET, (until.purged_before_ns, BITE_ROWS)).rowcount
+    more = tombstones == BITE_ROWS
+    changed = tombstones
     while True:
-        if not _sweep(connection):
+        swept = _sweep(connection)
+        changed += swept or _RECORD_ROWS
+        if not swept:
             found = connection.execute(_RECORD, (until.end_time_ns, until.ordinal)).fetchone()
             if found is None:
                 break
@@ -112,7 +124,7 @@ def purge_bite(connection: sqlite3.Connection, until: Cutoff, *, seconds: float)
             _bury(connection, ordinal, now_ns=until.now_ns)
             gone.append(execution_id)
             events += last_sequence
-        if time.monotonic() >= deadline:
+        if changed >= rows or time.monotonic() >= deadline:
             more = True
             break
     return PurgeBite(
@@ -128,22 +140,22 @@ def _bury(connection: sqlite3.Connection, ordinal: int, *, now_ns: int) -> None:
     connection.execute("DELETE FROM executions WHERE ordinal = ?", (ordinal,))
 
 
-def _sweep(connection: sqlite3.Connection) -> bool:
-    """Removes some chunks of an execution that is gone. Returns False where there are none."""
+def _sweep(connection: sqlite3.Connection) -> int:
+    """Removes some chunks of an execution that is gone. Returns how many rows that changed, 0 where there is none."""
     found = connection.execute("SELECT execution FROM remains LIMIT 1").fetchone()
     if found is None:
-        return False
+        return 0
     (execution,) = found
     rows = connection.execute(
-        "SELECT first, length(data) FROM chunks WHERE execution = ? ORDER BY first LIMIT ?", (execution, _ROWS)
+        "SELECT first, length(data) FROM chunks WHERE execution = ? ORDER BY first LIMIT ?", (execution, BITE_ROWS)
     ).fetchall()
-    size = 0
-    for first, length in rows:
-        size += length
-        if size >= _BYTES:
-            connection.execute("DELETE FROM chunks WHERE execution = ? AND first <= ?", (execution, first))
-            return True
-    connection.execute("DELETE FROM chunks WHERE execution = ? AND first <= ?", (execution, rows[-1][0] if rows else 0))
-    if len(rows) < _ROWS:
+    size = count = 0
+    while count < len(rows) and size < _BYTES:
+        size += rows[count][1]
+        count += 1
+    if count:
+        last = rows[count - 1][0]
+        connection.execute("DELETE FROM chunks WHERE execution = ? AND first <= ?", (execution, last))
+    if count == len(rows) < BITE_ROWS:
         connection.execute("DELETE FROM remains WHERE execution = ?", (execution,))
-    return True
+    return count + 1

@@ -18,8 +18,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stepwire.errors import JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.base import ExecutionRecord, Journal, Page
+from stepwire_server.journal.cause import BROKEN
 from stepwire_server.journal.chunk import Chunk
-from stepwire_server.journal.compaction import CompactBite, compact_bite
+from stepwire_server.journal.compaction import START, CompactBite, Reached, compact_bite
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, Ledger, labels_of, record_of, tombstone_of
 from stepwire_server.journal.place import Lock, make_place
@@ -28,7 +29,7 @@ from stepwire_server.journal.reader import Readers
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.schema import UNFINISHED
 from stepwire_server.journal.tail import bounded
-from stepwire_server.journal.writer import BROKEN, Writer
+from stepwire_server.journal.writer import Writer
 
 __all__ = ["SqliteJournal"]
 
@@ -167,7 +168,7 @@ class SqliteJournal(Journal):
 
     async def compact(self) -> int:
         fewer = 0
-        reached = (0, 0)
+        reached = START
         more = True
         while more:
             bite: CompactBite = await self._write.submit_bite(partial(self._compact, reached), size=_BITE_BYTES)
@@ -177,7 +178,7 @@ class SqliteJournal(Journal):
             reached, more = bite.reached, bite.more
         return fewer
 
-    def _compact(self, reached: tuple[int, int], ledger: Ledger) -> CompactBite:
+    def _compact(self, reached: Reached, ledger: Ledger) -> CompactBite:
         return compact_bite(ledger.connection, reached, seconds=self._bite_seconds)
 
     def _purged_all(self, bite: PurgeBite) -> None:

@@ -3,36 +3,30 @@
     submit -> queue -> everything that waits -> one transaction -> COMMIT -> one call into the event loop
     submit_bite -> when nothing waits, one, as a transaction of its own -> COMMIT -> the same call, and a rest
 
-What can go wrong with a transaction, and what follows:
-
-    the disk is full            nothing of it is stored: StorageFull for each entry; the writer goes on
-    another process writes      nothing of it is stored: JournalUnavailable for each entry; the writer goes on
-    an entry makes no sense     each entry again, alone: only that one fails
-    anything else               nobody knows what is stored: JournalUnavailable for all, and the writer stops for good
+What follows from a transaction that fails is in `cause`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import sqlite3
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from enum import Enum, auto
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable, StorageFull
 from stepwire_server.journal.base import Conflict, JournalRefused
+from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, FULL, Cause, cause_of, primary
 from stepwire_server.journal.ledger import Ledger, Taken
 from stepwire_server.journal.reader import is_damage
 from stepwire_server.journal.schema import prepare
 
-__all__ = ["BROKEN", "Writer"]
+__all__ = ["Writer"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,21 +50,6 @@ _PAGES_AN_ENTRY = 1
 
 _BUSY_SECONDS = 5.0
 """How long a transaction waits for another process, such as the sqlite3 shell, to let go of the file."""
-
-
-BROKEN = "The journal has failed and is stopped: the server has to be restarted."
-_CLOSED = "The journal is being closed."
-_FULL = "The journal's disk is full. Nothing was stored; try again when there is room."
-_BUSY = "Another process writes to the journal's file. Nothing was stored; try again."
-
-
-class _Cause(Enum):
-    """Why a transaction failed. The module's docstring says what follows."""
-
-    FULL = auto()
-    BUSY = auto()
-    ENTRY = auto()
-    UNKNOWN = auto()
 
 
 class _Entry(NamedTuple):
@@ -201,7 +180,7 @@ class Writer:
                 elif more and self._bites:
                     self._bite(connection, ledger)
                 elif not more:
-                    self._call(_settle, [_Outcome(bite, None, JournalUnavailable(_CLOSED)) for bite in self._bites])
+                    self._call(_settle, [_Outcome(bite, None, JournalUnavailable(CLOSED)) for bite in self._bites])
                     self._checkpoint(connection, "TRUNCATE")
                 elif self._wal_bytes:
                     self._checkpoint(connection, "PASSIVE")
@@ -256,18 +235,18 @@ class Writer:
             ledger.commit()
         except Exception as error:
             ledger.rollback()
-            match _cause(error):
-                case _Cause.FULL:
-                    outcomes = [_Outcome(entry, None, StorageFull(_FULL)) for entry in batch]
-                case _Cause.BUSY:
-                    outcomes = [_Outcome(entry, None, JournalUnavailable(_BUSY)) for entry in batch]
-                case _Cause.ENTRY if len(batch) == 1:
+            match cause_of(error):
+                case Cause.FULL:
+                    outcomes = [_Outcome(entry, None, StorageFull(FULL)) for entry in batch]
+                case Cause.BUSY:
+                    outcomes = [_Outcome(entry, None, JournalUnavailable(BUSY)) for entry in batch]
+                case Cause.ENTRY if len(batch) == 1:
                     outcomes = [_Outcome(batch[0], None, error)]
-                case _Cause.ENTRY:
+                case Cause.ENTRY:
                     for entry in batch:
                         self._process(ledger, [entry])
                     return
-                case _Cause.UNKNOWN:
+                case Cause.UNKNOWN:
                     raise
         else:
             self._wal_bytes += _PAGE * (_PAGES_A_COMMIT + _PAGES_AN_ENTRY * len(batch))
@@ -279,7 +258,7 @@ class Writer:
         try:
             _, in_wal, done = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.OperationalError as error:
-            if _primary(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            if primary(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
                 raise
             _log.warning("the journal's WAL can't be checkpointed now: %s", error)
             self._wal_limit += _CHECKPOINT_BYTES
@@ -327,27 +306,6 @@ def _apply(ledger: Ledger, entry: _Entry) -> _Outcome:
         if entry.bite and is_damage(error):
             raise JournalDamaged("The journal's file is damaged.") from error
         raise
-
-
-def _cause(error: Exception) -> _Cause:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return _Cause.FULL
-    if not isinstance(error, sqlite3.Error):
-        return _Cause.ENTRY
-    match _primary(error):
-        case sqlite3.SQLITE_FULL:
-            return _Cause.FULL
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return _Cause.BUSY
-        case None | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_MISUSE:
-            return _Cause.ENTRY
-    return _Cause.UNKNOWN
-
-
-def _primary(error: sqlite3.Error) -> int | None:
-    """Returns SQLite's error code without its details. None where the error is the module's own."""
-    code: int | None = getattr(error, "sqlite_errorcode", None)
-    return None if code is None else code & 0xFF
 
 
 def _settle(outcomes: Sequence[_Outcome]) -> None:

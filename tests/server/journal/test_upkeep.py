@@ -19,7 +19,7 @@ from stepwire.v1 import EventBatch, ExecutionFilter, ExecutionState
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.snapshot import snapshot_of
 from stepwire_server.journal import Chunk, JournalRefused, MemoryJournal, Purged, Retention, SqliteJournal
-from stepwire_server.journal.compaction import compact_bite
+from stepwire_server.journal.compaction import START, compact_bite
 from stepwire_server.journal.ledger import Ledger
 from stepwire_server.journal.purging import Cutoff, purge_bite
 from stepwire_server.journal.schema import VERSION
@@ -196,8 +196,8 @@ async def test_a_crash_in_the_middle_of_a_compaction(open_journal, path, run):
     journal = await open_journal()
     await run(journal, "e1", events=1200)
     every = b"".join(chunk.data for chunk in await journal.read("e1", after=0, **PLENTY))
-    await journal._writer.submit_bite(lambda ledger: compact_bite(ledger.connection, (0, 0), seconds=0.0), size=0)
-    assert tables(path)["chunks"] == 1 + 1200 - 512
+    await journal._writer.submit_bite(lambda ledger: compact_bite(ledger.connection, START, seconds=0.0), size=0)
+    assert tables(path)["chunks"] == 1 + 1200 - 64
     await journal.close()
     journal = await open_journal()
     assert b"".join(chunk.data for chunk in await journal.read("e1", after=0, **PLENTY)) == every
@@ -215,7 +215,7 @@ async def test_compaction_leaves_damage_as_it_is(open_journal, path, run, caplog
     change(path, "UPDATE chunks SET data = x'00' || substr(data, 2) WHERE execution = 1 AND first = 550")
     journal = await open_journal()
     with caplog.at_level(logging.ERROR):
-        assert await journal.compact() == 511 + 4
+        assert await journal.compact() == 8 * 63 + 4
     assert "execution e1 has a damaged chunk" in caplog.text
     assert (await journal.read("e1", after=0, **PLENTY))[-1].last == 549
     with pytest.raises(JournalDamaged):
@@ -306,6 +306,19 @@ async def test_upkeep_uses_indexes(open_journal, path, sql, index):
     plan = query(path, f"EXPLAIN QUERY PLAN {sql}", *([""] * sql.count("?")))
     assert index in plan[0][-1]
     assert not any("TEMP B-TREE" in row[-1] for row in plan)
+
+
+async def test_what_is_in_one_chunk_is_not_on_the_list(open_journal, path, new_record, new_chunk):
+    """An execution whose events are all in one chunk at its end is not looked at again; one with two chunks is."""
+    journal = await open_journal()
+    for name, chunks in (("one", [new_chunk(1, 5)]), ("two", [new_chunk(1, 2), new_chunk(3)])):
+        await journal.create(new_record(name))
+        await asyncio.gather(
+            *(journal.append(name, epoch=1, chunk=chunk, state=COMPLETED, snapshot=b"") for chunk in chunks)
+        )
+    assert query(path, "SELECT execution_id FROM executions WHERE scattered = 1") == [("two",)]
+    await journal.compact()
+    assert query(path, "SELECT execution_id FROM executions WHERE scattered = 1") == []
 
 
 # -- versions
