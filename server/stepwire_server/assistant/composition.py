@@ -13,7 +13,7 @@ from stepwire_server.assistant.answers import JsonObject, Wording
 from stepwire_server.assistant.documents import Document
 from stepwire_server.assistant.glossary import german_for
 from stepwire_server.assistant.lexicon import fold
-from stepwire_server.assistant.search import stems_of
+from stepwire_server.assistant.search import head_of, stems_of
 
 Passages = Sequence[Mapping[str, Any]]
 Kind = Literal["checklist", "definition", "location", "contact", "timeline", "answer"]
@@ -219,18 +219,24 @@ def _quote(text: str, passage: Mapping[str, Any]) -> JsonObject:
     return {"text": text, "file": passage["file"], "section": passage["section"]}
 
 
+_TELLS = 4
+"""Words that a piece has beside the name, at least, to tell something of it."""
+
+
 def _definition(
     passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
 ) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
     names = _names(subject)
     for passage in passages:
         if not passage["section"] and passage["paragraphs"]:
-            text = passage["paragraphs"][0]
+            begin = (text for text in passage["paragraphs"] if any(head_of(text) >= wanted for wanted in names))
+            text = next(begin, passage["paragraphs"][0])
             return [text], {"items": [_quote(text, passage)]}, [passage]
     items, used = [], []
     for passage in passages:
         for text in _pieces(passage):
-            if any(stems_of(text) >= wanted for wanted in names):
+            # A piece that has little but the name tells nothing of it.
+            if any(said >= wanted and len(said - wanted) >= _TELLS for wanted in names for said in (stems_of(text),)):
                 items.append(_quote(text, passage))
                 used.append(passage)
     items = items[:5]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["PARTS", "Aspect", "Shelf", "load_shelf", "part_of", "stems_of"]
+__all__ = ["PARTS", "Aspect", "Shelf", "head_of", "load_shelf", "part_of", "stems_of"]
 
 import functools
 import re
@@ -73,6 +73,11 @@ def stems_of(text: str) -> frozenset[str]:
         piece for token in tokenize(text) if not is_function_word(token) for piece in re.findall(r"[^\W_]+", token.text)
     )
     return frozenset(stem(piece) for piece in parts)
+
+
+def head_of(text: str) -> frozenset[str]:
+    """Returns the stems of a text's first words, which name what it is about."""
+    return stems_of(" ".join(text.split()[:_HEAD]))
 
 
 class Shelf:
@@ -211,9 +216,12 @@ class Shelf:
                 introduction = hit.document.sections[0] if hit.document.sections else None
                 if introduction is None or not introduction.paragraphs:
                     continue
-                head = stems_of(" ".join(introduction.paragraphs[0].split()[:_HEAD]))
-                said = head if begins else stems_of(introduction.paragraphs[0])
-                if any(said >= words for words in wanted):
+                said = (
+                    [head_of(text) for text in introduction.paragraphs]
+                    if begins
+                    else [stems_of(introduction.paragraphs[0])]
+                )
+                if any(stems >= words for stems in said for words in wanted):
                     yield Passage(document=hit.document, section=introduction, scope=hit.scope)
                     return
         for hit in hits[:3]:

@@ -228,3 +228,10 @@ async def test_general_document_defines(run: Run) -> None:
     """What holds everywhere is defined by a document without places."""
     outcome = await run("Was ist eine Baugenehmigung?")
     assert [document["file"] for document in outcome.output["documents"]] == ["baugenehmigung.md"]
+
+
+async def test_definition_is_the_paragraph_on_the_subject(run: Run) -> None:
+    """Of a document that introduces several things, the paragraph that begins with the subject defines it."""
+    markdown = (await run("Was bedeutet Wohnungsgeberbestätigung?")).output["markdown"]
+    assert "Die Wohnungsgeberbestätigung ist" in markdown
+    assert "Anmeldung des Wohnsitzes ist" not in markdown
