@@ -17,13 +17,13 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from stepwire import requests
-from stepwire.aio_wire import Call, End, Link, Wire
+from stepwire.aio_wire import Call, Link, Wire
 from stepwire.events import has_ended, is_terminal
 from stepwire.progress import Handler
 from stepwire.requests import METHODS, Span, seconds
 from stepwire.resume import Finish, Open, Patience, Read, Refuse, pause_before
 from stepwire.run import BaseRun, Source
-from stepwire.transport import ChannelOption, channel_options, error_from_call
+from stepwire.transport import ChannelOption, End, channel_options, error_from_call
 from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView

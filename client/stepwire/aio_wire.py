@@ -14,22 +14,10 @@ from google.rpc import code_pb2
 
 from stepwire.errors import CallFailed, StepwireError
 from stepwire.requests import Method
-from stepwire.transport import ChannelOption, error_from_call
+from stepwire.transport import ROOM, ChannelOption, End, error_from_call
 from stepwire.v1.execution_pb2 import EventBatch
 
-__all__ = ["Call", "End", "Link", "Wire"]
-
-_ROOM = 4
-"""Messages that may wait for the caller. Beyond that flow control holds the server back."""
-
-
-class End:
-    """The end of a call: None as error for OK."""
-
-    __match_args__ = ("error",)
-
-    def __init__(self, error: StepwireError | None) -> None:
-        self.error = error
+__all__ = ["Call", "Link", "Wire"]
 
 
 class Call:
@@ -39,7 +27,7 @@ class Call:
         self.link = link
         self._rpc = rpc
         self._release = release
-        self._queue: asyncio.Queue[EventBatch | End | None] = asyncio.Queue(_ROOM)
+        self._queue: asyncio.Queue[EventBatch | End | None] = asyncio.Queue(ROOM)
         self._closed = False
         # The task knows the call's parts, never the run: a run that nobody holds any more can go.
         self.task = asyncio.create_task(_read(rpc, self._queue), name="stepwire-read")

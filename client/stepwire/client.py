@@ -20,12 +20,12 @@ from stepwire.progress import Handler
 from stepwire.requests import METHODS, Span, seconds
 from stepwire.resume import Finish, Open, Patience, Read, Refuse, pause_before
 from stepwire.run import BaseRun, Source
-from stepwire.transport import ChannelOption, channel_options, error_from_call
+from stepwire.transport import ChannelOption, End, channel_options, error_from_call
 from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
 from stepwire.v1.plan_pb2 import Plan
-from stepwire.wire import Call, End, Link, Wire
+from stepwire.wire import Call, Link, Wire
 
 __all__ = ["Client", "Run"]
 

@@ -1,4 +1,4 @@
-"""What both clients know of gRPC: the channel's arguments, and statuses as errors."""
+"""What both clients know of gRPC: the channel's arguments, statuses as errors, what a call ends with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from google.rpc import code_pb2, status_pb2
 
 from stepwire.errors import CallFailed, StepwireError, error_from_status
 
-__all__ = ["ChannelOption", "channel_options", "error_from_call"]
+__all__ = ["ROOM", "ChannelOption", "End", "channel_options", "error_from_call"]
+
+ROOM = 4
+"""Messages that may wait for the caller. Beyond that flow control holds the server back."""
 
 ChannelOption = tuple[str, int | str]
 """A channel argument of gRPC: `("grpc.max_receive_message_length", 8 << 20)`."""
@@ -32,6 +35,15 @@ _OPTIONS: Sequence[ChannelOption] = (
 )
 
 _DETAILS = "grpc-status-details-bin"
+
+
+class End:
+    """The end of a call: None as error for OK."""
+
+    __match_args__ = ("error",)
+
+    def __init__(self, error: StepwireError | None) -> None:
+        self.error = error
 
 
 class _EndedCall(Protocol):

@@ -12,22 +12,10 @@ from google.protobuf.message import Message
 
 from stepwire.errors import StepwireError
 from stepwire.requests import Method
-from stepwire.transport import ChannelOption, error_from_call
+from stepwire.transport import ROOM, ChannelOption, End, error_from_call
 from stepwire.v1.execution_pb2 import EventBatch
 
-__all__ = ["Call", "End", "Link", "Wire"]
-
-_ROOM = 4
-"""Messages that may wait for the caller. Beyond that flow control holds the server back."""
-
-
-class End:
-    """The end of a call: None as error for OK."""
-
-    __match_args__ = ("error",)
-
-    def __init__(self, error: StepwireError | None) -> None:
-        self.error = error
+__all__ = ["Call", "Link", "Wire"]
 
 
 class Call:
@@ -78,7 +66,7 @@ class Call:
 
     def _put(self, item: EventBatch | End) -> bool:
         with self._changed:
-            self._changed.wait_for(lambda: len(self._box) < _ROOM or self._closed)
+            self._changed.wait_for(lambda: len(self._box) < ROOM or self._closed)
             if not self._closed:
                 self._box.append(item)
                 self._changed.notify_all()
