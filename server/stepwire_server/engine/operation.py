@@ -12,8 +12,9 @@ from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, ValidationError, create_model
 
-from stepwire.errors import Violation
+from stepwire.errors import InputInvalid, Violation
 from stepwire.v1 import Plan, Retry
+from stepwire.values import to_struct
 
 __all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "Signature", "Style", "for_thread"]
 
@@ -109,6 +110,11 @@ class Signature:
             raise TypeError(f"{name}: the input can't be checked: {error.message}") from error
         self.schema: Mapping[str, Any] = {key: value for key, value in schema.items() if key != "title"}
         """The JSON schema of the input."""
+        try:
+            to_struct(self.schema, field="the JSON schema of the input")
+        except InputInvalid as error:
+            where, problem = error.violations[0]
+            raise TypeError(f"{name}: callers could not be shown {where}, because it {problem}") from None
 
     def check(
         self, values: Mapping[str, Any], *, path: str, given_later: Mapping[str, Any] | None = None

@@ -306,3 +306,16 @@ def test_stop_iteration_does_not_get_out_of_a_thread():
     with pytest.raises(RuntimeError, match="StopIteration"):
         for_thread(lambda: next(iter(())))()
     assert for_thread(lambda x, y: x + y)(1, y=2) == 3
+
+
+def test_a_schema_that_could_not_be_listed_is_refused():
+    """An input whose JSON schema is nested deeper than a Struct may be is refused when the operation is registered."""
+    deep: Any = int
+    for _ in range(20):
+        deep = list[deep]
+
+    async def operation(values: deep) -> None: ...  # type: ignore[valid-type]
+
+    operation.__annotations__["values"] = deep
+    with pytest.raises(TypeError, match="nested more than 16 deep"):
+        Signature(operation, name="operation 'deep'")
