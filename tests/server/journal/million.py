@@ -128,18 +128,26 @@ class Latencies:
             going.cancel()
             await asyncio.wait({going})
 
+    async def append(self, count: int) -> None:
+        """Appends so many times."""
+        for _ in range(count):
+            await self._append_one()
+
     async def _append(self) -> None:
         while True:
-            chunk = chunk_of(self._name, self._next, 1, last=0)
-            snapshot = Execution(state=RUNNING, as_of_sequence=self._next).SerializeToString()
-            self._next += 1
-            start = time.perf_counter()
-            append = asyncio.ensure_future(
-                self._journal.append(self._name, epoch=1, chunk=chunk, state=RUNNING, snapshot=snapshot)
-            )
-            await asyncio.shield(append)
-            self.seconds.append(time.perf_counter() - start)
-            await asyncio.sleep(1 / LIVE)
+            await self._append_one()
+
+    async def _append_one(self) -> None:
+        chunk = chunk_of(self._name, self._next, 1, last=0)
+        snapshot = Execution(state=RUNNING, as_of_sequence=self._next).SerializeToString()
+        self._next += 1
+        start = time.perf_counter()
+        append = asyncio.ensure_future(
+            self._journal.append(self._name, epoch=1, chunk=chunk, state=RUNNING, snapshot=snapshot)
+        )
+        await asyncio.shield(append)
+        self.seconds.append(time.perf_counter() - start)
+        await asyncio.sleep(1 / LIVE)
 
     def line(self) -> str:
         found = sorted(self.seconds)
@@ -204,8 +212,7 @@ async def main(events: int, folder: Path) -> None:
     row("an execution of 5,000 one-event rows read", f"{(await read(journal, 'long-1-0'))[1] * 1e3:.1f} ms")
     latencies = Latencies(journal, "live")
     await latencies.create()
-    async with latencies.measured():
-        await asyncio.sleep(5)
+    await latencies.append(1_000)
     row("append latency alone", latencies.line())
     async with latencies.measured():
         await timed("compaction, with appends: rows fewer", journal.compact())
@@ -214,7 +221,6 @@ async def main(events: int, folder: Path) -> None:
     row("the same execution read", f"{(await read(journal, 'long-1-0'))[1] * 1e3:.1f} ms")
     reader = asyncio.ensure_future(slow_reader(journal))
     async with latencies.measured():
-        await asyncio.sleep(0.2)
         await timed("purge of half, with appends and a reader in the middle", journal.purge(Retention()))
     row("append latency during it", latencies.line())
     row("the reader", await reader)

@@ -106,6 +106,7 @@ async def expected(journal: Journal) -> list[dict[str, object]]:
                 "last_sequence": record.last_sequence,
                 "snapshot": b64encode(record.snapshot).decode(),
                 "ordinal": record.ordinal,
+                "end_time_ns": record.end_time_ns,
                 "frames": [b64encode(chunk.frame(i)).decode() for chunk in chunks for i in range(len(chunk))],
                 "kinds": [kind for chunk in chunks for kind in chunk.kinds],
                 "positions": [chunk.position for chunk in chunks],
