@@ -253,6 +253,52 @@ async def test_a_chunk_that_grows_between_two_looks(path, monkeypatch):
         await journal.close()
 
 
+async def test_a_check_moves_on(path, monkeypatch):
+    """A check of one long execution does not stay with the file as it was at first: what comes meanwhile is checked."""
+    monkeypatch.setattr("stepwire_server.journal.checking._SECONDS", 0.0)
+    journal = SqliteJournal(path)
+    await journal.open()
+    await fill(journal, "e1", chunks=20, each=2, ended=False)
+    loop = asyncio.get_running_loop()
+    seen = 0
+
+    async def more() -> None:
+        snapshot = Execution(execution_id="e1", state=RUNNING, as_of_sequence=43).SerializeToString()
+        await journal.append("e1", epoch=1, chunk=events_of("e1", 41, 3), state=RUNNING, snapshot=snapshot)
+
+    def look() -> tuple[list[str], int]:
+        def progress(count: int) -> None:
+            nonlocal seen
+            seen += count
+            if seen == 20:
+                asyncio.run_coroutine_threadsafe(more(), loop).result(HANGS)
+
+        with opened_to_read(path) as connection:
+            report = check(connection, progress=progress)
+        return [finding.problem for finding in report.findings], report.events
+
+    try:
+        assert await asyncio.to_thread(look) == ([], 43)
+    finally:
+        await journal.close()
+
+
+async def test_positions_out_of_order(made):
+    """A chunk whose position is not above the one before is found, also where all checksums are right."""
+    with closing(sqlite3.connect(made)) as connection, connection:
+        rows = connection.execute(
+            "SELECT position, execution, first, last, ends, kinds, checksum, data FROM chunks "
+            "WHERE execution = 2 ORDER BY first"
+        ).fetchall()
+        connection.execute("DELETE FROM chunks WHERE execution = 2")
+        for row, other in zip(rows, reversed(rows), strict=True):
+            new = encode_row(decode_row(row).at(other[0]), 2)
+            connection.execute("INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)", new)
+    found = findings(made)
+    assert len(found) == 3
+    assert all("a position that is not above the one before" in text for _, text in found)
+
+
 # -- looking
 
 
