@@ -23,6 +23,7 @@ from google.rpc import status_pb2
 
 from stepwire.errors import LimitSize, failure
 from stepwire.v1 import Event, Retry, Step, StepState
+from stepwire_server import failpoints
 from stepwire_server.engine.calling import AttemptFailed, call, describe, input_of, results_of, simulate
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.context import StepContext
@@ -164,7 +165,9 @@ class StepRunner:
         try:
             if self._operation.at_most_once:
                 await self._recorder.durable(sequence)
+            failpoints.reach("before-effect")
             outcome = await self._call(context)
+            failpoints.reach("after-effect")
         except AttemptFailed as error:
             outcome = error
         except asyncio.CancelledError:
@@ -296,7 +299,9 @@ class StepRunner:
         event = self._event(f"Started: {self._name}")
         event.attempt = context.attempt
         event.step_started.operation = self._operation.name
+        failpoints.reach("before-step_started")
         sequence = self._recorder.record(event)
+        failpoints.reach("after-step_started")
         self._started = self._clock.monotonic()
         self._watch_timeout()
         return sequence
@@ -306,7 +311,9 @@ class StepRunner:
         event.step_completed.output.CopyFrom(output)
         self._time(event.step_completed.execution_time)
         try:
+            failpoints.reach("before-step_completed")
             self._recorder.record(event)
+            failpoints.reach("after-step_completed")
         except LimitSize as error:
             self._record_failure(failure("LIMIT_SIZE", f"the output is too large: {error.message}"))
 

@@ -20,6 +20,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, NamedTuple
 
 from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable, StorageFull
+from stepwire_server import failpoints
 from stepwire_server.journal.base import Conflict, JournalRefused
 from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, FULL, Cause, cause_of, primary
 from stepwire_server.journal.ledger import Ledger, Taken
@@ -232,7 +233,9 @@ class Writer:
         try:
             ledger.begin()
             outcomes = [_apply(ledger, entry) for entry in batch]
+            failpoints.reach("before-commit")
             ledger.commit()
+            failpoints.reach("after-commit")
         except Exception as error:
             ledger.rollback()
             match cause_of(error):
@@ -297,7 +300,10 @@ class Writer:
 
 def _apply(ledger: Ledger, entry: _Entry) -> _Outcome:
     try:
-        return _Outcome(entry, entry.apply(ledger), None)
+        failpoints.reach("before-insert")
+        result = entry.apply(ledger)
+        failpoints.reach("after-insert")
+        return _Outcome(entry, result, None)
     except (Conflict, CursorExpired, JournalDamaged, Taken) as error:  # Raised before anything was written.
         if entry.bite:
             raise
@@ -318,7 +324,9 @@ def _settle(outcomes: Sequence[_Outcome]) -> None:
             entry.done.set_exception(error)
     for entry, result, error in outcomes:
         if error is None and entry.committed is not None:
+            failpoints.reach("before-wake")
             entry.committed(result)
+            failpoints.reach("after-wake")
 
 
 def _finish(future: asyncio.Future[None]) -> None:

@@ -1,0 +1,465 @@
+"""A server that is killed at random moments, again and again, while clients start, watch, poll and cancel.
+
+    python -m tests.faults.kill_loop --kills 200 --seed 7
+
+Kills with SIGKILL only while an operation runs or an append is pending: it stops the process first (SIGSTOP), reads the
+app's gauge, which is exact then, and lets it go on where neither is the case. At the end every execution has ended, the
+journal is read, the server is started once more, everything is watched again, and all checkers judge all of it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import os
+import random
+import signal
+import statistics
+import struct
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc.aio
+from google.protobuf.message import Message
+from tests.e2e.serving import ServerProcess
+
+import stepwire.aio
+from stepwire.errors import StepwireError
+from stepwire.resume import Patience
+from stepwire.transport import channel_options, error_from_call
+from stepwire.v1 import (
+    CancelExecutionRequest,
+    CancelExecutionResponse,
+    EventBatch,
+    ExecuteRequest,
+    Execution,
+    ExecutionOptions,
+    GetExecutionRequest,
+    GetExecutionResponse,
+    Plan,
+    Retry,
+    StartExecutionRequest,
+    StartExecutionResponse,
+    WatchExecutionRequest,
+)
+from stepwire_server import plan_step
+
+from .checkers import TERMINAL, check
+from .history import History, Kept, Reading, Reply, Stream, dump
+
+__all__ = ["APPS", "Clients", "Gauged", "Outcome", "random_plan", "run", "table"]
+
+APPS = Path(__file__).resolve().parent / "apps"
+_SERVICE = "/stepwire.v1.ExecutionService/"
+_KINDS = frozenset({"step_started", "step_completed"})
+_ENDED = set(TERMINAL.values())
+_LONGEST_WAIT = 0.5
+"""Seconds that a server serves, at most, before the next kill is tried."""
+
+
+def random_plan(chance: random.Random) -> Plan:
+    """Returns a graph of 2 to 7 steps, of every kind of operation, in which each may depend on those before it."""
+    steps = []
+    retry = Retry(attempts=3)
+    retry.initial_delay.FromMilliseconds(20)
+    for number in range(chance.randint(2, 7)):
+        earlier = [step.id for step in steps]
+        needs = chance.sample(earlier, min(len(earlier), chance.choice([0, 1, 1, 2])))
+        pause = chance.choice([0.005, 0.02, 0.06])
+        operation, given = chance.choice(
+            [
+                ("work", {"pieces": chance.randint(1, 6), "pause": pause}),
+                ("talk", {"pieces": chance.randint(1, 8), "pause": pause}),
+                ("thread", {"pieces": chance.randint(1, 4), "pause": pause}),
+                ("generate", {"pieces": chance.randint(1, 4), "pause": pause}),
+                ("burst", {"reports": chance.randint(50, 400)}),
+                ("pay", {"pause": pause}),
+                ("flaky", {"failures": chance.randint(0, 2), "pause": pause}),
+                ("broken" if chance.random() < 0.3 else "flaky", {"pause": pause}),
+            ]
+        )
+        if operation == "flaky":
+            given.setdefault("failures", 1)
+        steps.append(
+            plan_step(
+                f"s{number}",
+                operation,
+                input=given,
+                depends_on=needs,
+                weight=chance.choice([None, 0.5, 3.0]),
+                retry=retry if operation == "flaky" else None,
+            )
+        )
+    return Plan(steps=steps)
+
+
+class Gauged(ServerProcess):
+    """A server of the faulty app, whose gauge and effects can be read."""
+
+    def __init__(self, folder: Path, *, flags: Sequence[str] = (), environment: dict[str, str] | None = None) -> None:
+        self.effects = folder / "effects"
+        self.struck = 0.0
+        """When it was killed last."""
+        self._gauge = folder / "gauge"
+        self._gauge.write_bytes(bytes(16))
+        given = {"FAULTS_EFFECTS": str(self.effects), "FAULTS_GAUGE": str(self._gauge)} | (environment or {})
+        super().__init__(folder, app="faulty:app", cwd=APPS, flags=["--cancel-grace", "1", *flags], environment=given)
+
+    def strike(self, *, pending_only: bool = False) -> str | None:
+        """Kills it where an operation runs or an append is pending, and says which; else lets it go on."""
+        pid = self.process.pid
+        os.kill(pid, signal.SIGSTOP)
+        state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert state is not None
+        assert state.si_code == os.CLD_STOPPED, f"the server ended by itself:\n{self.log.read_text('utf-8')[-3000:]}"
+        running, pending = struct.unpack("<qq", self._gauge.read_bytes())
+        if not (pending or (running and not pending_only)):
+            os.kill(pid, signal.SIGCONT)
+            return None
+        self.struck = time.monotonic()
+        self.kill()
+        return "both" if running and pending else "a step runs" if running else "an append is pending"
+
+
+class Clients:
+    """Everybody who calls the server. All that they see goes into the history."""
+
+    def __init__(self, address: str, history: History, chance: random.Random) -> None:
+        self.history = history
+        self.odd: Counter[str] = Counter()
+        """Statuses that a client should not get from a server that dies, by their text."""
+        self._chance = chance
+        options = channel_options([("grpc.max_reconnect_backoff_ms", 500)])
+        self._channel = grpc.aio.insecure_channel(address, options=options)
+        patience = Patience(start_failures=200, start_seconds=120, resume_failures=1000, max_delay=0.5)
+        self._client = stepwire.aio.Client(address, patience=patience)
+
+    async def close(self) -> None:
+        await self._client.close()
+        await self._channel.close()
+
+    async def session(self, number: int, seed: int) -> None:
+        """One execution, from its start to the end that all its watchers see."""
+        chance = random.Random(f"{seed}/{number}")
+        options = ExecutionOptions(max_parallel_steps=chance.choice([0, 1, 2]))
+        if chance.random() < 0.2:
+            options.failure_policy = ExecutionOptions.FAILURE_POLICY_FAIL_FAST
+        request = ExecuteRequest(plan=random_plan(chance), request_id=f"request-{seed}-{number}", options=options)
+        async with asyncio.TaskGroup() as group:
+            if chance.random() < 0.4:
+                known: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+                group.create_task(self.watch(f"{number} execute", "", request=request, known=known))
+                execution_id = await known
+            else:
+                twins = [group.create_task(self.start(request)) for _ in range(chance.choice([1, 1, 3]))]
+                execution_id = (await asyncio.gather(*twins))[0]
+                group.create_task(self.watch(f"{number} from the start", execution_id))
+            group.create_task(self.watch(f"{number} filtered", execution_id, kinds=_KINDS))
+            group.create_task(self.read(f"{number} client", execution_id))
+            group.create_task(self.poll(execution_id, chance, late=f"{number} late"))
+            if chance.random() < 0.15:
+                group.create_task(self.cancel(execution_id, chance.random() * 0.5))
+
+    async def start(self, request: ExecuteRequest) -> str:
+        """Starts an execution by a unary call, again and again until it is accepted; returns its id."""
+        asked = StartExecutionRequest(plan=request.plan, request_id=request.request_id, options=request.options)
+        while True:
+            reply = await self._unary("StartExecution", asked, _started, request_id=request.request_id)
+            if reply.status == "OK":
+                return reply.execution_id
+
+    async def cancel(self, execution_id: str, delay: float) -> None:
+        """Asks an execution to end, until there is an answer."""
+        await asyncio.sleep(delay)
+        asked = CancelExecutionRequest(execution_id=execution_id, reason="the suite wants it")
+        while (await self._unary("CancelExecution", asked, _cancelled, execution_id=execution_id)).status not in (
+            "OK",
+            "FAILED_PRECONDITION",
+        ):
+            pass
+
+    async def poll(self, execution_id: str, chance: random.Random, *, late: str = "") -> None:
+        """Asks for snapshots until the execution has ended. On the way it sends a watcher to a place that a snapshot
+        named, and one to a place that there is not.
+        """
+        asked = GetExecutionRequest(execution_id=execution_id)
+        async with asyncio.TaskGroup() as group:
+            while True:
+                reply = await self._unary("GetExecution", asked, _got, execution_id=execution_id)
+                snapshot = Execution.FromString(reply.execution)
+                if late and snapshot.as_of_sequence > 3:
+                    after = chance.randint(1, snapshot.as_of_sequence - 1)
+                    group.create_task(self.watch(late, execution_id, after=after))
+                    group.create_task(self.watch(f"{late} ahead", execution_id, after=1_000_000))
+                    late = ""
+                if snapshot.state in _ENDED:
+                    return
+                await asyncio.sleep(chance.random() * 0.4)
+
+    async def read(self, reader: str, execution_id: str) -> None:
+        """Reads with the Python client, which resumes by itself."""
+        reading = Reading(reader=reader, execution_id=execution_id, after=0)
+        self.history.readings.append(reading)
+        try:
+            async for event in await self._client.watch(execution_id):
+                reading.events.append(event.SerializeToString())
+                reading.times.append(time.monotonic())
+        except StepwireError as error:
+            reading.error = repr(error)
+
+    async def watch(
+        self,
+        watcher: str,
+        execution_id: str,
+        *,
+        after: int = 0,
+        kinds: frozenset[str] = frozenset(),
+        request: ExecuteRequest | None = None,
+        known: asyncio.Future[str] | None = None,
+    ) -> None:
+        """Watches without a client of ours, to the terminal event or a refusal; resumes after what it was given."""
+        while True:
+            starts = request is not None and not execution_id
+            stream = self.history.open(
+                watcher,
+                execution_id,
+                after=after,
+                kinds=kinds,
+                request_id=request.request_id if request and starts else "",
+            )
+            if request is not None and starts:
+                request.heartbeat_interval.FromSeconds(1)
+                call = self._channel.unary_stream(f"{_SERVICE}Execute")(request.SerializeToString())
+            else:
+                asked = WatchExecutionRequest(execution_id=execution_id, after_sequence=after)
+                asked.filter.kinds.extend(sorted(kinds))
+                asked.heartbeat_interval.FromSeconds(1)
+                call = self._channel.unary_stream(f"{_SERVICE}WatchExecution")(asked.SerializeToString())
+            done = await self._listen(stream, call, known)
+            execution_id = stream.execution_id
+            after = stream.messages[-1].sequence if stream.messages else after
+            if done:
+                return
+            await asyncio.sleep(self._chance.random() * 0.1)
+
+    async def _listen(self, stream: Stream, call: grpc.aio.UnaryStreamCall, known: asyncio.Future[str] | None) -> bool:
+        """Reads one stream. Returns whether there is nothing to resume."""
+        try:
+            async for data in call:
+                stream.take(data)
+                if known is not None and not known.done():
+                    known.set_result(stream.execution_id)
+        except grpc.aio.AioRpcError as error:
+            failure = error_from_call(error)
+            stream.end(error.code().name, str(failure.reason or ""), dict(failure.metadata))
+            if error.code() is grpc.StatusCode.OUT_OF_RANGE:
+                return True
+            self._mind(error)
+            return False
+        stream.end("OK")
+        return stream.messages[-1].notice != EventBatch.NOTICE_DRAINING
+
+    async def _unary(
+        self,
+        method: str,
+        request: Message,
+        snapshot_of: Callable[[bytes], Execution],
+        *,
+        request_id: str = "",
+        execution_id: str = "",
+    ) -> Reply:
+        """Makes one call, and waits a little where the server could not be reached. GetExecution: until it answers."""
+        while True:
+            sent = time.monotonic()
+            reply = Reply(method=method, sent=sent, at=0, status="", request_id=request_id, execution_id=execution_id)
+            self.history.replies.append(reply)
+            try:
+                data = await self._channel.unary_unary(f"{_SERVICE}{method}")(request.SerializeToString(), timeout=10)
+            except grpc.aio.AioRpcError as error:
+                reply.at, reply.status = time.monotonic(), error.code().name
+                if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                    return reply
+                self._mind(error)
+                await asyncio.sleep(self._chance.random() * 0.1)
+                continue
+            snapshot = snapshot_of(data)
+            reply.at, reply.status = time.monotonic(), "OK"
+            reply.execution_id, reply.execution = snapshot.execution_id, snapshot.SerializeToString()
+            return reply
+
+    def _mind(self, error: grpc.aio.AioRpcError) -> None:
+        if error.code() is not grpc.StatusCode.UNAVAILABLE:
+            self.odd[f"{error.code().name}: {error.details()}"[:200]] += 1
+
+
+def _started(data: bytes) -> Execution:
+    return StartExecutionResponse.FromString(data).execution
+
+
+def _cancelled(data: bytes) -> Execution:
+    return CancelExecutionResponse.FromString(data).execution
+
+
+def _got(data: bytes) -> Execution:
+    return GetExecutionResponse.FromString(data).execution
+
+
+@dataclass(kw_only=True)
+class Outcome:
+    """What a run gave."""
+
+    seed: int
+    history: History
+    kills: Counter[str] = field(default_factory=Counter)
+    killed_at: list[float] = field(default_factory=list)
+    to_serving: list[float] = field(default_factory=list)
+    """Seconds from each restart to the line that says where it listens."""
+    violations: dict[str, list[str]] = field(default_factory=dict)
+    odd: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+
+    @property
+    def to_event(self) -> list[float]:
+        """Seconds from a kill to the next event of each watcher that had a stream then and got more later."""
+        found = []
+        by_watcher: dict[str, list[Stream]] = {}
+        for stream in self.history.streams:
+            by_watcher.setdefault(stream.watcher, []).append(stream)
+        for streams in by_watcher.values():
+            for killed in self.killed_at:
+                if any(s.began < killed and s.messages and killed <= s.ended < killed + 1 for s in streams):
+                    later = [m.at for s in streams if s.began > killed for m in s.messages if m.frames]
+                    found += [min(later) - killed] if later else []
+        return found
+
+
+async def run(folder: Path, *, kills: int, seed: int, sessions: int = 5, limit: float = 600.0) -> Outcome:
+    """Kills so many times while so many executions are under way. Fails where not all is over after `limit` seconds."""
+    outcome = Outcome(seed=seed, history=History())
+    began = time.monotonic()
+    chance = random.Random(seed)
+    with Gauged(folder) as server:
+        clients = Clients(server.address, outcome.history, chance)
+        try:
+            async with asyncio.timeout(limit):
+                await _kill_again_and_again(server, clients, outcome, kills=kills, sessions=sessions, chance=chance)
+                server.kill()
+                first = await dump(server.journal)
+                await asyncio.to_thread(server.start)
+                await _all(clients, first)
+        finally:
+            await clients.close()
+        server.kill()
+        outcome.history.journal = await dump(server.journal)
+        outcome.history.add_effects(server.effects)
+    outcome.odd = clients.odd
+    outcome.violations = check(outcome.history)
+    if {key: _lasting(kept) for key, kept in first.items()} != {
+        key: _lasting(kept) for key, kept in outcome.history.journal.items()
+    }:
+        outcome.violations["P4 after a restart"] = ["the journal is another one after a restart"]
+    if clients.odd:
+        outcome.violations["statuses"] = [f"{text} ({count} times)" for text, count in clients.odd.items()]
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+async def _kill_again_and_again(
+    server: Gauged, clients: Clients, outcome: Outcome, *, kills: int, sessions: int, chance: random.Random
+) -> None:
+    over = asyncio.Event()
+    numbers = iter(range(1_000_000))
+
+    async def supply() -> None:
+        while not over.is_set():
+            await clients.session(next(numbers), outcome.seed)
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(sessions):
+            group.create_task(supply())
+        for _ in range(kills):
+            await asyncio.sleep(chance.random() * _LONGEST_WAIT)
+            # A third of the kills wait for an append: steps run nearly always.
+            strike = functools.partial(server.strike, pending_only=chance.random() < 1 / 3)
+            while (kind := await asyncio.to_thread(strike)) is None:  # noqa: ASYNC110 - nothing tells from outside
+                await asyncio.sleep(chance.random() * 0.02)
+            outcome.killed_at.append(server.struck)
+            outcome.kills[kind] += 1
+            restart = time.monotonic()
+            await asyncio.to_thread(server.start)
+            outcome.to_serving.append(time.monotonic() - restart)
+        over.set()
+
+
+def _lasting(kept: Kept) -> tuple[object, ...]:
+    """Returns what a restart does not change of an ended execution. Its chunks may have been joined."""
+    return kept.request_id, kept.request, kept.epoch, kept.state, kept.last_sequence, kept.snapshot, kept.frames
+
+
+async def _all(clients: Clients, journal: dict[str, Kept]) -> None:
+    """Watches everything again from the beginning."""
+    calls: list[Awaitable[None]] = []
+    for number, execution_id in enumerate(journal):
+        calls.append(clients.watch(f"again {number}", execution_id))
+        calls.append(clients.poll(execution_id, random.Random(number)))
+    for place in range(0, len(calls), 50):
+        await asyncio.gather(*calls[place : place + 50])
+
+
+def table(outcome: Outcome) -> str:
+    """Returns what happened as a Markdown table."""
+    history = outcome.history
+    rows = [("what", "how much"), ("---", "---"), ("seed", str(outcome.seed))]
+    rows += [("kills", str(sum(outcome.kills.values())))]
+    rows += [(f"kills while {kind}", str(count)) for kind, count in sorted(outcome.kills.items())]
+    rows += [
+        ("executions", str(len(history.journal))),
+        ("events", str(sum(len(kept.frames) for kept in history.journal.values()))),
+        ("events that clients got", str(_given(history))),
+        ("streams, readers, unary calls", f"{len(history.streams)}, {len(history.readings)}, {len(history.replies)}"),
+        ("effects, of them at most once", _effects(history)),
+        ("restart to serving, median and worst", _times(outcome.to_serving)),
+        ("kill to a client's next event, median and worst", _times(outcome.to_event)),
+        ("seconds", f"{outcome.seconds:.0f}"),
+        ("violations", str(sum(map(len, outcome.violations.values())))),
+    ]
+    lines = [f"| {what} | {much} |" for what, much in rows]
+    for promise, violations in outcome.violations.items():
+        lines += [f"{promise}: {violation}" for violation in violations[:10]]
+    return "\n".join(lines)
+
+
+def _given(history: History) -> int:
+    streamed = sum(len(message.frames) for stream in history.streams for message in stream.messages)
+    return streamed + sum(len(reading.events) for reading in history.readings)
+
+
+def _effects(history: History) -> str:
+    return f"{len(history.effects)}, {sum(effect.at_most_once for effect in history.effects)}"
+
+
+def _times(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.2f} s, {max(seconds):.2f} s" if seconds else "none"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="Kills a server again and again and judges what is left.")
+    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
+    parser.add_argument("--limit", type=float, default=1800.0, help="Seconds after which it gives up.")
+    arguments = parser.parse_args()
+    print(f"seed {arguments.seed}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="stepwire-faults-") as folder:
+        outcome = asyncio.run(run(Path(folder), kills=arguments.kills, seed=arguments.seed, limit=arguments.limit))
+    print(table(outcome))
+    return 1 if outcome.violations else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
