@@ -84,6 +84,11 @@ test-lowest: | python ## Runs the client's, the contract's and the service's tes
 	build/lowest-venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(LOWEST)
 	build/lowest-venv/bin/python -m pytest -q tests/client tests/contract tests/server/api
 
+.PHONY: faults
+faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (200). SEED=... repeats a run.
+	$(BIN)/python -m pytest -q tests/faults $(PYTEST_ARGS)
+	$(BIN)/python -m tests.faults.kill_loop --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+
 .PHONY: lint
 lint: $(VENV)/.dev build/image.binpb ## Checks form, types and the contract's rules.
 	$(BIN)/ruff check .
