@@ -23,7 +23,7 @@ from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionFilter, ExecutionSt
 from stepwire_server import App, StepContext, plan_step
 from stepwire_server.__main__ import main
 from stepwire_server.engine.engine import Engine
-from stepwire_server.journal import ExecutionRecord, Retention, SqliteJournal
+from stepwire_server.journal import Chunk, ExecutionRecord, Retention, SqliteJournal
 from stepwire_server.journal.checking import check
 from stepwire_server.journal.exporting import export, seal
 from stepwire_server.journal.importing import ExportDamaged, verify
@@ -508,6 +508,38 @@ def test_an_export_while_it_is_purged(path, tmp_path):
     target.write_text("".join(lines))
     invoke("import", other, target)
     assert set(asyncio.run(contents(other))) == {"a"}
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_an_export_ends_where_the_record_did(path, tmp_path, joined):
+    """What is appended while an execution is exported, joined with the rest or not, is not in the file."""
+    target = tmp_path / "e.jsonl"
+    running = ExecutionState.EXECUTION_STATE_RUNNING
+
+    async def add(first: int, state: ExecutionState.ValueType) -> None:
+        journal = SqliteJournal(path)
+        await journal.open()
+        if first == 1:
+            await journal.create(ExecutionRecord(execution_id="e1", request=b"", create_time_ns=1))
+        chunk = Chunk(first=first, data=b"abc", ends=[1, 2, 3], kinds=b"\x05\x05\x1a")
+        await journal.append("e1", epoch=1, chunk=chunk, state=state, snapshot=b"")
+        if joined:
+            await journal.compact()
+        await journal.close()
+
+    asyncio.run(add(1, running))
+    lines: list[str] = []
+
+    def write(line: str) -> None:
+        lines.append(line)
+        if line.startswith('{"execution":'):
+            asyncio.run(add(4, ExecutionState.EXECUTION_STATE_COMPLETED))
+
+    with opened_to_read(path) as connection:
+        done = export(connection, write)
+    assert (done.executions, done.events, done.broken) == (1, 3, {})
+    target.write_text("".join(lines))
+    assert verify(target) == 3
 
 
 # -- the commands themselves
