@@ -183,7 +183,8 @@ class Executor:
     def _watch_time_limit(self) -> None:
         options = self._request.options
         if options.HasField("time_limit"):
-            passed = (self._clock.now_ns() - self._record.create_time_ns) / 1e9
+            # By the time of the events: a wall clock that was set back must not give the hours again.
+            passed = (self.recorder.now_ns() - self._record.create_time_ns) / 1e9
             left = options.time_limit.ToNanoseconds() / 1e9 - passed
             if left > 0:
                 self._timers.append(self._clock.call_later(left, self._time_is_up))
