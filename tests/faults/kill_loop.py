@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +62,9 @@ _KINDS = frozenset({"step_started", "step_completed"})
 _ENDED = set(TERMINAL.values())
 _LONGEST_WAIT = 0.5
 """Seconds that a server serves, at most, before the next kill is tried."""
+
+_GLANCE = 0.001
+"""Seconds between two looks at a server that starts."""
 
 
 def random_plan(chance: random.Random) -> Plan:
@@ -111,6 +115,37 @@ class Gauged(ServerProcess):
         given = {"FAULTS_EFFECTS": str(self.effects), "FAULTS_GAUGE": str(self._gauge)} | (environment or {})
         super().__init__(folder, app="faulty:app", cwd=APPS, flags=["--cancel-grace", "1", *flags], environment=given)
 
+    def start(self) -> None:
+        self._gauge.write_bytes(bytes(16))
+        super().start()
+
+    @property
+    def runs(self) -> bool:
+        """Whether there is a process."""
+        return self._process is not None
+
+    def gauge(self) -> tuple[int, int]:
+        """Returns how many operations run, and how many writes the journal has not answered yet."""
+        running, pending = struct.unpack("<qq", self._gauge.read_bytes())
+        return running, pending
+
+    def strike_at_start(self) -> bool:
+        """Starts it, and kills it as soon as it claims, appends or runs anything. Returns whether that was before it
+        served; where it has nothing to take up, it serves.
+        """
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(self.start)
+            while not starting.done():
+                if any(self.gauge()) and self._process is not None:
+                    self.struck = time.monotonic()
+                    self._process.kill()
+                    wait([starting])
+                    self.kill()
+                    return starting.exception() is not None
+                time.sleep(_GLANCE)
+            starting.result()
+        return False
+
     def strike(self, *, pending_only: bool = False) -> str | None:
         """Kills it where an operation runs or an append is pending, and says which; else lets it go on."""
         pid = self.process.pid
@@ -118,7 +153,7 @@ class Gauged(ServerProcess):
         state = os.waitid(os.P_PID, pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         assert state is not None
         assert state.si_code == os.CLD_STOPPED, f"the server ended by itself:\n{self.log.read_text('utf-8')[-3000:]}"
-        running, pending = struct.unpack("<qq", self._gauge.read_bytes())
+        running, pending = self.gauge()
         if not (pending or (running and not pending_only)):
             os.kill(pid, signal.SIGCONT)
             return None
@@ -383,7 +418,7 @@ async def _kill_again_and_again(
     async with asyncio.TaskGroup() as group:
         for _ in range(sessions):
             group.create_task(supply())
-        for _ in range(kills):
+        while sum(outcome.kills.values()) < kills:
             await asyncio.sleep(chance.random() * _LONGEST_WAIT)
             # A third of the kills wait for an append: steps run nearly always.
             strike = functools.partial(server.strike, pending_only=chance.random() < 1 / 3)
@@ -391,9 +426,15 @@ async def _kill_again_and_again(
                 await asyncio.sleep(chance.random() * 0.02)
             outcome.killed_at.append(server.struck)
             outcome.kills[kind] += 1
-            restart = time.monotonic()
-            await asyncio.to_thread(server.start)
-            outcome.to_serving.append(time.monotonic() - restart)
+            if chance.random() < 0.15:
+                early = await asyncio.to_thread(server.strike_at_start)
+                if early:
+                    outcome.killed_at.append(server.struck)
+                    outcome.kills["it recovers"] += 1
+            if not server.runs:
+                restart = time.monotonic()
+                await asyncio.to_thread(server.start)
+                outcome.to_serving.append(time.monotonic() - restart)
         over.set()
 
 

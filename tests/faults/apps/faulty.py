@@ -1,7 +1,7 @@
 """The app that the fault suite kills: every way to be called, effects that are counted, and a gauge of what goes on.
 
 FAULTS_EFFECTS  a file that gets a line for each effect: execution, step, attempt, 1 for at most once
-FAULTS_GAUGE    a file of two numbers: operations that run now, appends that the journal has not answered yet
+FAULTS_GAUGE    a file of two numbers: operations that run now, writes that the journal has not answered yet
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ def _pending(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[A
 
 SqliteJournal.append = _pending(SqliteJournal.append)  # type: ignore[method-assign]
 SqliteJournal.create = _pending(SqliteJournal.create)  # type: ignore[method-assign]
+SqliteJournal.claim = _pending(SqliteJournal.claim)  # type: ignore[method-assign]
 
 
 def effect(step: StepContext | BlockingStepContext, *, once: bool = False) -> None:
