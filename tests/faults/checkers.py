@@ -29,6 +29,7 @@ TERMINAL = {
     "plan_cancelled": ExecutionState.EXECUTION_STATE_CANCELLED,
 }
 ENDED = set(TERMINAL.values())
+STEP_ENDS = {"step_completed", "step_failed", "step_skipped", "step_cancelled"}
 
 
 def check(history: History) -> dict[str, list[str]]:
@@ -195,13 +196,19 @@ def joined(history: History) -> Iterator[str]:
 
 
 def one_terminal(history: History) -> Iterator[str]:
-    """P8: exactly one terminal event, the last; what anybody sees after it says the same, and OK comes only then."""
+    """P8: exactly one terminal event, the last, when every step has ended; all that anybody sees later says the same,
+    and OK comes only then.
+    """
     ends: dict[str, int] = {}
     for kept in history.journal.values():
-        kinds = [_kind(event) for event in events_of(kept)]
+        events = events_of(kept)
+        kinds = [_kind(event) for event in events]
         places = [place for place, kind in enumerate(kinds, 1) if kind in TERMINAL]
         if len(places) > 1 or (places and places[0] != len(kinds)):
             yield f"{kept.execution_id}: terminal events at {places} of {len(kinds)}"
+        left = _steps_of(events) - {event.step_id for event in events if _kind(event) in STEP_ENDS}
+        if places and left:
+            yield f"{kept.execution_id}: ended while the steps {sorted(left)} had not"
         if places:
             ends[kept.execution_id] = TERMINAL[kinds[places[0] - 1]]
         elif history.complete:
@@ -268,7 +275,7 @@ def attempts(history: History) -> Iterator[str]:
                 yield f"{name}: {kind} of attempt {event.attempt} in attempt {tried[event.step_id]}"
             if kind == "step_completed":
                 done[kept.execution_id, event.step_id] = event.attempt
-            if kind in ("step_completed", "step_failed", "step_skipped", "step_cancelled"):
+            if kind in STEP_ENDS:
                 over.add(event.step_id)
     once: dict[tuple[str, str], int] = defaultdict(int)
     for effect in history.effects:
@@ -411,6 +418,11 @@ class _State:
             ),
             result=result.SerializeToString(deterministic=True),
         )
+
+
+def _steps_of(events: list[Event]) -> set[str]:
+    added = [step for event in events for step in (*event.plan_started.plan.steps, *event.plan_revised.steps)]
+    return {step.id for step in added}
 
 
 def _passes(event: Event, kinds: frozenset[str]) -> bool:

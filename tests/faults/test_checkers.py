@@ -366,6 +366,10 @@ def ok_too_early(history: History) -> None:
     stream.messages[0].execution = b""
 
 
+def step_left_running(history: History) -> None:
+    change(history, find(history, "step_completed", "b"), lambda event: event.step_progress.SetInParent())
+
+
 def answer_with_two(history: History) -> None:
     other = next(key for key in history.journal if key != kept(history).execution_id)
     reply = copy.copy(next(reply for reply in history.replies if reply.request_id))
@@ -488,6 +492,7 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         state_after_the_end,
         record_of_another_end,
         ok_too_early,
+        step_left_running,
     ],
     "P9": [answer_with_two, keep_two],
     "P11": [skip_an_attempt, start_after_the_end, effect_twice, effect_after_completion],
