@@ -113,7 +113,13 @@ class Gauged(ServerProcess):
         self._gauge = folder / "gauge"
         self._gauge.write_bytes(bytes(16))
         given = {"FAULTS_EFFECTS": str(self.effects), "FAULTS_GAUGE": str(self._gauge)} | (environment or {})
-        super().__init__(folder, app="faulty:app", cwd=APPS, flags=["--cancel-grace", "1", *flags], environment=given)
+        super().__init__(
+            folder,
+            app="faulty:app",
+            cwd=APPS,
+            flags=["--cancel-grace", "1", "--drain-grace", "0.2", *flags],
+            environment=given,
+        )
 
     def start(self) -> None:
         self._gauge.write_bytes(bytes(16))
@@ -352,6 +358,8 @@ class Outcome:
     seed: int
     history: History
     kills: Counter[str] = field(default_factory=Counter)
+    interludes: Counter[str] = field(default_factory=Counter)
+    """What was done to the server besides."""
     killed_at: list[float] = field(default_factory=list)
     to_serving: list[float] = field(default_factory=list)
     """Seconds from each restart to the line that says where it listens."""
@@ -400,7 +408,7 @@ async def run(folder: Path, *, kills: int, seed: int, sessions: int = 5, limit: 
         outcome.history.journal = await dump(server.journal)
         outcome.history.add_effects(server.effects)
     outcome.odd = clients.odd
-    outcome.violations = check(outcome.history)
+    outcome.violations |= check(outcome.history)
     if not outcome.history.complete:
         waiting = sorted({f"{s.watcher} of {s.execution_id}" for s in outcome.history.streams if not s.ended})
         outcome.violations["P14"] = [f"not over after {limit:g} s; streams that wait: {waiting[:20]}"]
@@ -429,6 +437,7 @@ async def _kill_again_and_again(
             group.create_task(supply())
         while sum(outcome.kills.values()) < kills:
             await asyncio.sleep(chance.random() * _LONGEST_WAIT)
+            await _interlude(server, outcome, chance)
             # A third of the kills wait for an append: steps run nearly always.
             strike = functools.partial(server.strike, pending_only=chance.random() < 1 / 3)
             while (kind := await asyncio.to_thread(strike)) is None:  # noqa: ASYNC110 - nothing tells from outside
@@ -445,6 +454,26 @@ async def _kill_again_and_again(
                 await asyncio.to_thread(server.start)
                 outcome.to_serving.append(time.monotonic() - restart)
         over.set()
+
+
+async def _interlude(server: Gauged, outcome: Outcome, chance: random.Random) -> None:
+    """Sometimes ends the server with SIGTERM and starts it again, or freezes it for a moment."""
+    match chance.random():
+        case share if share < 0.1:
+            outcome.interludes["SIGTERM"] += 1
+            code = await asyncio.to_thread(server.terminate)
+            if code:
+                outcome.violations.setdefault("SIGTERM", []).append(f"the server ended with {code}")
+            await asyncio.to_thread(server.start)
+        case share if share < 0.2:
+            outcome.interludes["SIGSTOP"] += 1
+            server.process.send_signal(signal.SIGSTOP)
+            await asyncio.sleep(chance.random())
+            server.process.send_signal(signal.SIGCONT)
+            return
+        case _:
+            return
+    await asyncio.sleep(chance.random() * _LONGEST_WAIT)
 
 
 def _lasting(kept: Kept) -> tuple[object, ...]:
@@ -468,6 +497,7 @@ def table(outcome: Outcome) -> str:
     rows = [("what", "how much"), ("---", "---"), ("seed", str(outcome.seed))]
     rows += [("kills", str(sum(outcome.kills.values())))]
     rows += [(f"kills while {kind}", str(count)) for kind, count in sorted(outcome.kills.items())]
+    rows += [(f"{signal_} between kills", str(count)) for signal_, count in sorted(outcome.interludes.items())]
     rows += [
         ("executions", str(len(history.journal))),
         ("events", str(sum(len(kept.frames) for kept in history.journal.values()))),
