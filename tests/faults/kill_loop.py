@@ -30,6 +30,7 @@ import grpc.aio
 from google.protobuf.message import Message
 from tests.e2e.serving import ServerProcess
 
+import stepwire
 import stepwire.aio
 from stepwire.errors import StepwireError
 from stepwire.resume import Patience
@@ -62,6 +63,9 @@ _KINDS = frozenset({"step_started", "step_completed"})
 _ENDED = set(TERMINAL.values())
 _LONGEST_WAIT = 0.5
 """Seconds that a server serves, at most, before the next kill is tried."""
+
+_THREADS = 16
+"""Readers with the blocking client at once."""
 
 _GLANCE = 0.001
 """Seconds between two looks at a server that starts."""
@@ -180,10 +184,15 @@ class Clients:
         self._channel = grpc.aio.insecure_channel(address, options=options)
         patience = Patience(start_failures=200, start_seconds=120, resume_failures=1000, max_delay=0.5)
         self._client = stepwire.aio.Client(address, patience=patience)
+        self._blocking_client = stepwire.Client(address, patience=patience)
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reader")
 
     async def close(self) -> None:
         await self._client.close()
         await self._channel.close()
+        # Ends the streams that its threads read.
+        self._blocking_client.close()
+        await asyncio.to_thread(self._threads.shutdown)
 
     async def session(self, number: int, seed: int) -> None:
         """One execution, from its start to the end that all its watchers see."""
@@ -203,6 +212,8 @@ class Clients:
                 group.create_task(self.watch(f"{number} from the start", execution_id))
             group.create_task(self.watch(f"{number} filtered", execution_id, kinds=_KINDS))
             group.create_task(self.read(f"{number} client", execution_id))
+            if chance.random() < 0.3:
+                group.create_task(self.read_in_thread(f"{number} blocking client", execution_id))
             group.create_task(self.poll(execution_id, chance, late=f"{number} late"))
             if chance.random() < 0.15:
                 group.create_task(self.cancel(execution_id, chance.random() * 0.5))
@@ -249,6 +260,20 @@ class Clients:
         self.history.readings.append(reading)
         try:
             async for event in await self._client.watch(execution_id):
+                reading.events.append(event.SerializeToString())
+                reading.times.append(time.monotonic())
+        except StepwireError as error:
+            reading.error = repr(error)
+
+    async def read_in_thread(self, reader: str, execution_id: str) -> None:
+        """Reads with the Python client that blocks."""
+        reading = Reading(reader=reader, execution_id=execution_id, after=0)
+        self.history.readings.append(reading)
+        await asyncio.get_running_loop().run_in_executor(self._threads, self._read_blocking, reading)
+
+    def _read_blocking(self, reading: Reading) -> None:
+        try:
+            for event in self._blocking_client.watch(reading.execution_id):
                 reading.events.append(event.SerializeToString())
                 reading.times.append(time.monotonic())
         except StepwireError as error:

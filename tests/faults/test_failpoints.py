@@ -50,6 +50,25 @@ class Doomed(Gauged):
 
     def __init__(self, folder: Path, point: str, times: int) -> None:
         super().__init__(folder, environment={failpoints.VARIABLE: f"{point}:{times}"})
+        self.ended_with: int | None = None
+
+    def doom(self, point: str, times: int) -> None:
+        """Makes its next start end at a point."""
+        self._environment[failpoints.VARIABLE] = f"{point}:{times}"
+
+    def start_and_wait_for_its_end(self) -> int:
+        """Returns the code that it ended with, before or after it had said where it listens."""
+        try:
+            self.start()
+        except AssertionError:
+            assert self.ended_with is not None
+            del self._environment[failpoints.VARIABLE]
+            return self.ended_with
+        return self.wait_for_its_end()
+
+    def _wait(self) -> int:
+        self.ended_with = super()._wait()
+        return self.ended_with
 
     def wait_for_its_end(self) -> int:
         """Returns the code that it ended with."""
@@ -92,6 +111,35 @@ async def test_a_crash_at(tmp_path: Path, point: str, times: int) -> None:
     # What must not run twice may end unknown; nothing else fails.
     assert set(unknown) <= {"pay", "again"}
     assert (ending == "plan_completed") == (not unknown)
+
+
+@pytest.mark.parametrize("point", ["before-insert", "after-insert", "before-commit", "after-commit", "after-wake"])
+async def test_a_crash_while_it_recovers(tmp_path: Path, point: str) -> None:
+    """A server that dies again while it takes an execution over leaves it to the next one, under a higher epoch."""
+    history = History()
+    with Doomed(tmp_path, "after-effect", 3) as server:
+        clients = Clients(server.address, history, Random(1))
+        try:
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+                execution_id = await clients.start(ExecuteRequest(plan=plan(), request_id="request"))
+                group.create_task(clients.watch("raw", execution_id))
+                group.create_task(clients.read("client", execution_id))
+                assert await asyncio.to_thread(server.wait_for_its_end) == failpoints.EXIT_CODE
+                server.doom(point, 1)
+                assert await asyncio.to_thread(server.start_and_wait_for_its_end) == failpoints.EXIT_CODE
+                await asyncio.to_thread(server.start)
+                await clients.poll(execution_id, Random(2))
+        finally:
+            await clients.close()
+        server.kill()
+        history.journal = await dump(server.journal)
+        history.add_effects(server.effects)
+    assert check(history) == {}
+    assert not clients.odd
+    # A claim that was not committed never was.
+    assert history.journal[execution_id].epoch == (
+        2 if point in ("before-insert", "after-insert", "before-commit") else 3
+    )
 
 
 def _copy(request: ExecuteRequest) -> ExecuteRequest:
