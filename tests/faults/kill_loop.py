@@ -179,6 +179,8 @@ class Clients:
         self.history = history
         self.odd: Counter[str] = Counter()
         """Statuses that a client should not get from a server that dies, by their text."""
+        self.server_stops = False
+        """Whether it was told to end by SIGTERM."""
         self._chance = chance
         options = channel_options([("grpc.max_reconnect_backoff_ms", 500)])
         self._channel = grpc.aio.insecure_channel(address, options=options)
@@ -326,7 +328,7 @@ class Clients:
             stream.end(error.code().name, str(failure.reason or ""), dict(failure.metadata))
             if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                 return True
-            self._mind(error)
+            self._mind(error, f"stream with {len(stream.messages)} messages", begun=bool(stream.messages))
             return False
         stream.end("OK")
         return stream.messages[-1].notice != EventBatch.NOTICE_DRAINING
@@ -351,7 +353,7 @@ class Clients:
                 reply.at, reply.status = time.monotonic(), error.code().name
                 if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
                     return reply
-                self._mind(error)
+                self._mind(error, f"{method} after {reply.at - sent:.2f} s")
                 await asyncio.sleep(self._chance.random() * 0.1)
                 continue
             snapshot = snapshot_of(data)
@@ -359,9 +361,13 @@ class Clients:
             reply.execution_id, reply.execution = snapshot.execution_id, snapshot.SerializeToString()
             return reply
 
-    def _mind(self, error: grpc.aio.AioRpcError) -> None:
-        if error.code() is not grpc.StatusCode.UNAVAILABLE:
-            self.odd[f"{error.code().name}: {error.details()}"[:200]] += 1
+    def _mind(self, error: grpc.aio.AioRpcError, call: str, *, begun: bool = False) -> None:
+        if error.code() is grpc.StatusCode.UNAVAILABLE:
+            return
+        # A call that comes while gRPC's server stops is ended so before any handler sees it; our clients try again.
+        if error.code() is grpc.StatusCode.CANCELLED and self.server_stops and not begun:
+            return
+        self.odd[f"{call}: {error.code().name}: {error.details()}"[:300]] += 1
 
 
 def _started(data: bytes) -> Execution:
@@ -462,7 +468,7 @@ async def _kill_again_and_again(
             group.create_task(supply())
         while sum(outcome.kills.values()) < kills:
             await asyncio.sleep(chance.random() * _LONGEST_WAIT)
-            await _interlude(server, outcome, chance)
+            await _interlude(server, clients, outcome, chance)
             # A third of the kills wait for an append: steps run nearly always.
             strike = functools.partial(server.strike, pending_only=chance.random() < 1 / 3)
             while (kind := await asyncio.to_thread(strike)) is None:  # noqa: ASYNC110 - nothing tells from outside
@@ -481,15 +487,17 @@ async def _kill_again_and_again(
         over.set()
 
 
-async def _interlude(server: Gauged, outcome: Outcome, chance: random.Random) -> None:
+async def _interlude(server: Gauged, clients: Clients, outcome: Outcome, chance: random.Random) -> None:
     """Sometimes ends the server with SIGTERM and starts it again, or freezes it for a moment."""
     match chance.random():
         case share if share < 0.1:
             outcome.interludes["SIGTERM"] += 1
+            clients.server_stops = True
             code = await asyncio.to_thread(server.terminate)
             if code:
                 outcome.violations.setdefault("SIGTERM", []).append(f"the server ended with {code}")
             await asyncio.to_thread(server.start)
+            clients.server_stops = False
         case share if share < 0.2:
             outcome.interludes["SIGSTOP"] += 1
             server.process.send_signal(signal.SIGSTOP)
