@@ -13,6 +13,7 @@ __all__ = [
     "cost",
     "headline",
     "overview",
+    "quoted",
     "references",
     "table_markdown",
     "wording",
@@ -21,7 +22,8 @@ __all__ = [
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
-from stepwire_server.assistant.lexicon import Language, fold
+from stepwire_server.assistant.lexicon import Language, fold, tokenize
+from stepwire_server.assistant.nouns import kind_of_noun
 
 Kind = Literal["checklist", "comparison", "cost", "definition", "location", "contact", "timeline", "answer"]
 Wording = Mapping[str, str]
@@ -38,6 +40,15 @@ _GERMAN: Wording = {
     "answer": "Auskunft: {subject}",
     "in": "{subject} in {place}",
     "nothing": "Zu „{subject}“ steht in den Dokumenten nichts.",
+    "elsewhere": "Die Dokumente erwähnen „{subject}“, nennen hierzu aber nichts.",
+    "not_found": "Zu „{subject}“ wurde nichts gefunden.",
+    "no_fees": "Eine Gebührentabelle gibt es dazu nicht. Im Text steht:",
+    "no_sum": "Ein Betrag lässt sich daraus nicht berechnen. Im Dokument steht:",
+    "no_deadlines": "Eine Aufstellung der Fristen gibt es dazu nicht. Im Text steht:",
+    "no_list": "Eine Aufstellung der Voraussetzungen gibt es dazu nicht. Im Text steht:",
+    "no_summary": "Was das Dokument dazu nennt, steht in der Tabelle.",
+    "not_counted": "Weitere Beträge des Textes sind nicht eingerechnet.",
+    "mention": "Erwähnung",
     "no_part": "Die Dokumente zu „{subject}“ nennen hierzu nichts.",
     "place_unknown": "Zu welchem Land {place} gehört, ist nicht bekannt; die Angaben gelten allgemein.",
     "place_general": "Für {place} liegt kein eigenes Dokument vor; die Angaben gelten allgemein.",
@@ -83,6 +94,15 @@ _ENGLISH: Wording = {
     "answer": "Answer: {subject}",
     "in": "{subject} in {place}",
     "nothing": "The documents have nothing on “{subject}”.",
+    "elsewhere": "The documents mention “{subject}”, but say nothing about this.",
+    "not_found": "Nothing was found on “{subject}”.",
+    "no_fees": "There is no table of fees on this. The text says:",
+    "no_sum": "No sum can be calculated from this. The document says:",
+    "no_deadlines": "There is no list of deadlines on this. The text says:",
+    "no_list": "There is no list of requirements on this. The text says:",
+    "no_summary": "What the document says of it is in the table.",
+    "not_counted": "Other sums in the text are not counted.",
+    "mention": "Mentioned",
     "no_part": "The documents on “{subject}” say nothing about this.",
     "place_unknown": "The state that {place} belongs to is not known; what follows holds in general.",
     "place_general": "There is no document for {place} itself; what follows holds in general.",
@@ -146,11 +166,26 @@ def checklist(
     parts: Mapping[str, Sequence[Mapping[str, Any]]],
     notes: Sequence[str],
     words: Wording,
+    elsewhere: bool = False,
 ) -> JsonObject:
     """Returns the checklist. `parts`: the passages of each part (`office`, `requirements`, `papers`, `forms`, ...)."""
     title = headline("checklist", title, place=place, words=words)
     lines = [f"# {title}", "", *_notes(notes)]
     items: list[JsonObject] = []
+    told = [passage for passage in passages if passage.get("told")]
+    if told:
+        items = [
+            {
+                "part": passage["part"] or "requirements",
+                "text": text,
+                "file": passage["file"],
+                "section": passage["section"],
+            }
+            for passage in told
+            for text in (*passage["paragraphs"], *passage["items"], *_rows(passage))
+        ]
+        items = list({(item["file"], fold(item["text"])): item for item in items}.values())
+        lines += [words["no_list"], "", *quoted(passages, items=items)]
     for part in ("office", "requirements", "papers", "forms", "steps", "deadlines", "fees"):
         pieces = list(_pieces(parts.get(part, ())))
         if not pieces:
@@ -161,7 +196,7 @@ def checklist(
             lines.append(_entry(part, piece["text"], number=number, alone=len(pieces) == 1))
         lines.append("")
     if not items:
-        lines += [words["no_part" if passages else "nothing"].format(subject=subject), ""]
+        lines += [_none(subject, passages=passages, elsewhere=elsewhere, words=words), ""]
     return _answer("checklist", title, lines=lines, passages=passages, words=words, fields={"items": items})
 
 
@@ -179,7 +214,7 @@ def comparison(names: Sequence[str], *, analyses: Sequence[Mapping[str, Any]], w
     ]
     lines = [f"# {title}", ""]
     for name, analysis in zip(names, analyses, strict=True):
-        lines += [f"**{name}:** {analysis['summary'] or words['nothing'].format(subject=name)}", ""]
+        lines += [f"**{name}:** {analysis['summary'] or _no_summary(name, analysis, words=words)}", ""]
     if rows:
         lines += [*table_markdown(columns, rows), ""]
     passages = [reference for analysis in analyses for reference in analysis["documents"]]
@@ -203,11 +238,14 @@ def cost(
     passages: Sequence[Mapping[str, Any]],
     notes: Sequence[str],
     words: Wording,
+    elsewhere: bool = False,
 ) -> JsonObject:
     """Returns the costs: each position with its rule and sum, the base, and the total."""
     title = headline("cost", title, place=place, words=words)
     lines = [f"# {title}", "", *_notes(notes)]
     positions = result["positions"]
+    if result["items"]:
+        lines += [words["no_fees"], "", *quoted(passages, items=result["items"])]
     if positions:
         header = [words["position"], words["case"], words["rule"], words["due"]]
         rows = [[p["label"], p["case"], p["rule"], p["text"]] for p in positions]
@@ -219,8 +257,9 @@ def cost(
             lines += [f"**{label}: {result['total']['text']}**", ""]
         lines += [*(f"{line}\n" for line in result["base_notes"])]
         lines += [f"> {remark}\n" for remark in result["remarks"]]
-    else:
-        lines += [words["no_part" if passages else "nothing"].format(subject=subject), ""]
+    elif not result["items"]:
+        nothing = _none(subject, passages=passages, elsewhere=elsewhere, words=words)
+        lines += [words["no_sum"] if result["remarks"] else nothing, ""]
         lines += [f"> {remark}\n" for remark in result["remarks"]]
     return _answer("cost", title, lines=lines, passages=passages, words=words, fields=dict(result))
 
@@ -236,13 +275,23 @@ def overview(
     words: Wording,
     fields: Mapping[str, Any],
     body: Sequence[str],
+    elsewhere: bool = False,
 ) -> JsonObject:
     """Returns an answer of any other kind; `body` are its lines, in Markdown."""
     title = headline(kind, title, place=place, words=words)
     lines = [f"# {title}", "", *_notes(notes), *body, ""]
     if not body:
-        lines += [words["no_part" if passages else "nothing"].format(subject=subject), ""]
+        lines += [_none(subject, passages=passages, elsewhere=elsewhere, words=words), ""]
     return _answer(kind, title, lines=lines, passages=passages, words=words, fields=fields)
+
+
+def quoted(passages: Sequence[Mapping[str, Any]], *, items: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Returns the lines of quotations, each with the title of its document."""
+    titles = {passage["file"]: passage["title"] for passage in passages}
+    lines = []
+    for item in items:
+        lines += [f"> {item['text']}", f"> ({titles[item['file']]})", ""]
+    return lines
 
 
 def table_markdown(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
@@ -256,11 +305,15 @@ def _pieces(passages: Sequence[Mapping[str, Any]]) -> Iterable[JsonObject]:
     """Yields each thing once that can be quoted from the passages, with the place it stands at."""
     seen: set[str] = set()
     for passage in passages:
-        rows = [": ".join(row[:2]) for table in passage["tables"] for row in table["rows"]]
+        rows = _rows(passage)
         for text in (*passage["items"], *rows, *(() if passage["items"] or rows else passage["paragraphs"])):
             if fold(text) not in seen:
                 seen.add(fold(text))
                 yield {"text": text, "file": passage["file"], "section": passage["section"]}
+
+
+def _rows(passage: Mapping[str, Any]) -> list[str]:
+    return [": ".join(row[:2]) for table in passage["tables"] for row in table["rows"]]
 
 
 def _entry(part: str, text: str, *, number: int, alone: bool) -> str:
@@ -269,6 +322,31 @@ def _entry(part: str, text: str, *, number: int, alone: bool) -> str:
     if part in ("requirements", "papers", "forms"):
         return f"- [ ] {text}"
     return text if alone else f"- {text}"
+
+
+def _none(subject: str, *, passages: Sequence[Mapping[str, Any]], elsewhere: bool, words: Wording) -> str:
+    """Returns that there is no answer: none in the documents on the subject, no word on it, or that it is no name of
+    anything, so that nothing can be said of the documents."""
+    if passages:
+        return words["no_part"].format(subject=subject)
+    if elsewhere:
+        return words["elsewhere"].format(subject=subject)
+    return words["nothing" if _is_name(subject) else "not_found"].format(subject=subject)
+
+
+def _no_summary(name: str, analysis: Mapping[str, Any], *, words: Wording) -> str:
+    if analysis["features"]:
+        return words["no_summary"]
+    return _none(name, passages=analysis["documents"], elsewhere=False, words=words)
+
+
+def _is_name(subject: str) -> bool:
+    """Whether a subject is a noun, as far as a capital or its head tells."""
+    tokens = [token for token in tokenize(subject) if token.word]
+    return any(
+        token.capital or kind_of_noun(token.folded, language="de") or kind_of_noun(token.folded, language="en")
+        for token in tokens
+    )
 
 
 def _notes(notes: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from stepwire_server.assistant.documents import Document
 from stepwire_server.assistant.glossary import german_for
 from stepwire_server.assistant.lexicon import fold
 from stepwire_server.assistant.search import head_of, stems_of
+from stepwire_server.assistant.told import spans_in
 
 Passages = Sequence[Mapping[str, Any]]
 Kind = Literal["checklist", "definition", "location", "contact", "timeline", "answer"]
@@ -38,38 +39,6 @@ _CONTACT_FIELDS: Mapping[str, str] = {
     "hours": "hours",
 }
 _FIELD = re.compile(r"^(?P<key>[A-ZÄÖÜa-zäöü-]{2,20}):\s+(?P<value>.+)$")
-_NUMBERS: Mapping[str, int] = {
-    word: number
-    for number, words in enumerate(
-        (
-            "ein eine einem einer eines",
-            "zwei zweier",
-            "drei dreier",
-            "vier",
-            "fünf",
-            "sechs",
-            "sieben",
-            "acht",
-            "neun",
-            "zehn",
-            "elf",
-            "zwölf",
-        ),
-        1,
-    )
-    for word in words.split()
-}
-_UNITS: Mapping[str, str] = {
-    "tag": "days",
-    "arbeitstag": "working days",
-    "werktag": "working days",
-    "woche": "weeks",
-    "monat": "months",
-    "jahr": "years",
-}
-_SPAN = re.compile(
-    rf"\b(\d+|{'|'.join(_NUMBERS)})\s+(Arbeitstag|Werktag|Tag|Woche|Monat|Jahr)(?:en|e|s|n)?\b", re.IGNORECASE
-)
 
 
 def compose(
@@ -85,12 +54,22 @@ def compose(
     """Returns the answer of a kind from the outputs of searches."""
     passages = [passage for finding in findings for passage in finding["passages"]]
     notes = notes_of(findings, words=words)
+    elsewhere = any(finding.get("elsewhere") for finding in findings)
     if kind == "checklist":
         parts: dict[str, list[Mapping[str, Any]]] = {}
         for passage in passages:
+            if passage.get("told"):
+                continue
             parts.setdefault(passage["part"] or "requirements", []).append(passage)
         return answers.checklist(
-            subject, title=title, place=place, passages=passages, parts=parts, notes=notes, words=words
+            subject,
+            title=title,
+            place=place,
+            passages=passages,
+            parts=parts,
+            notes=notes,
+            words=words,
+            elsewhere=elsewhere,
         )
     build = {
         "definition": _definition,
@@ -120,6 +99,7 @@ def compose(
         words=words,
         fields=fields,
         body=body,
+        elsewhere=elsewhere,
     )
 
 
@@ -151,6 +131,7 @@ def analyze_item(subject: str, *, findings: Sequence[Mapping[str, Any]], words: 
             features.update({name.strip(): value.strip() for name, _, value in pairs if value})
         elif (
             passage["section"]
+            and not passage.get("told")
             and not passage["tables"]
             and (text := "; ".join(passage["items"] or passage["paragraphs"]))
         ):
@@ -165,8 +146,16 @@ def analyze_item(subject: str, *, findings: Sequence[Mapping[str, Any]], words: 
     if fees:
         features[words["fees"]] = "; ".join(fees)
     summary = next(
-        (passage["paragraphs"][0] for passage in passages if passage["paragraphs"] and passage["part"] != "fees"), ""
+        (
+            passage["paragraphs"][0]
+            for passage in passages
+            if passage["paragraphs"] and passage["part"] != "fees" and not passage.get("told")
+        ),
+        "",
     )
+    told = [passage for passage in passages if passage.get("told")]
+    if told and (text := "; ".join(text for passage in told for text in (*passage["paragraphs"], *passage["items"]))):
+        features.setdefault(words["mention"], text)
     return {
         "item": subject,
         "found": bool(passages),
@@ -247,19 +236,14 @@ def _timeline(
     passages: Passages, *, subject: str, terms: Sequence[str], words: Wording
 ) -> tuple[list[str], JsonObject, list[Mapping[str, Any]]]:
     items = [
-        {**_quote(text, passage), "spans": _spans(text)}
+        {**_quote(text, passage), "spans": spans_in(text)}
         for passage in passages
         for text in (passage["items"] or _pieces(passage))
     ]
-    return [f"- {item['text']}" for item in items], {"items": items}, list(passages)
-
-
-def _spans(text: str) -> list[JsonObject]:
-    """Returns the spans of time that a text names."""
-    return [
-        {"value": int(number) if number.isdigit() else _NUMBERS[number.lower()], "unit": _UNITS[unit.lower()]}
-        for number, unit in _SPAN.findall(text)
-    ]
+    lines = [f"- {item['text']}" for item in items]
+    if items and all(passage.get("told") for passage in passages):
+        lines = [words["no_deadlines"], "", *answers.quoted(passages, items=items)]
+    return lines, {"items": items}, list(passages)
 
 
 def _facts(

@@ -6,7 +6,7 @@ several concepts. Compounds have the concept of their head, and some concepts ar
 
 from __future__ import annotations
 
-__all__ = ["CONCEPTS", "concept_of", "phrases_in"]
+__all__ = ["CONCEPTS", "TIME_WORDS", "concept_of", "phrases_in"]
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -141,6 +141,12 @@ CONCEPTS: Mapping[str, frozenset[str]] = {
     ),
 }
 """Stems by what their words mean."""
+
+TIME_WORDS = _words(
+    "Minute Minuten Stunde Stunden Tag Tage Tagen Woche Wochen Wochenende Monat Monate Monaten Jahr Jahre Jahren"
+    " minute minutes hour hours day days week weeks weekend month months year years"
+)
+"""Stems of units of time, which no document is about."""
 
 # Compounds have the concept of their head: Bearbeitungsgebühr, Antragsfrist, Bauunterlagen.
 _HEADS: Mapping[str, tuple[str, ...]] = {

@@ -6,18 +6,27 @@ __all__ = ["calculate"]
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any
 
 from stepwire_server.assistant.answers import Wording
-from stepwire_server.assistant.fees import Fee, FeeNotUnderstood, Money, money_text, parse_base, parse_fee
-from stepwire_server.assistant.lexicon import Language
+from stepwire_server.assistant.fees import (
+    Fee,
+    FeeNotUnderstood,
+    Money,
+    money_text,
+    parse_base,
+    parse_fee,
+    parse_sentence,
+)
+from stepwire_server.assistant.glossary import german_for
+from stepwire_server.assistant.lexicon import Language, is_function_word, stem, tokenize
 from stepwire_server.assistant.search import stems_of
+from stepwire_server.assistant.told import mentions_money, sentences
 
 # A row that comes on top of another one.
 _EXTRA = re.compile(r"zuschlag|zusätzlich|weitere|surcharge", re.IGNORECASE)
-_SUM_IN_TEXT = re.compile(r"\d\s*(?:Euro|EUR|€)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +85,7 @@ def _together(results: Sequence[Mapping[str, Any]], *, language: Language, words
         "total": total,
         "alternatives": any(result["alternatives"] for result in results),
         "remarks": list(dict.fromkeys(remark for result in results for remark in result["remarks"])),
+        "items": [item for result in results for item in result["items"]],
     }
 
 
@@ -94,10 +104,12 @@ def _of_one(
         remarks = [
             text
             for text in texts
-            if parse_base(text) is None and (fees or _SUM_IN_TEXT.search(text) or passage["part"] == "fees")
+            if parse_base(text) is None and (fees or mentions_money(text) or passage["part"] == "fees")
         ]
-        if not fees and not remarks:
+        if not (fees or remarks or unread):
             continue
+        if not fees and not unread:
+            return _of_text(subject, passages=passages, terms=terms, language=language, words=words)
         fees = _about(fees, subject=subject, title=passage["title"])
         cells = {
             fee: row[1] for table in passage["tables"] for row in table["rows"] for fee in fees if _is_row(fee, row)
@@ -115,6 +127,67 @@ def _of_one(
             words=words,
         )
     return _result([], cells={}, bases=(), given=False, asked=frozenset(), remarks=[], language=language, words=words)
+
+
+def _of_text(
+    subject: str,
+    *,
+    passages: Sequence[Mapping[str, Any]],
+    terms: Sequence[str],
+    language: Language,
+    words: Wording,
+) -> dict[str, Any]:
+    """Returns what free text says of costs, quoted, and the sums of those sentences whose form is certain.
+
+    Sentences that give different prices of the same are not certain.
+    """
+    items: list[dict[str, Any]] = []
+    rules: dict[Fee, str] = {}
+    others = False
+    for passage in passages:
+        for text in (*passage["paragraphs"], *passage["items"]):
+            if passage["tables"] or not (mentions_money(text) or passage["part"] == "fees"):
+                continue
+            items.append({"text": text, "file": passage["file"], "section": passage["section"]})
+            for sentence in filter(mentions_money, sentences(text)):
+                fee = _spoken(sentence, subject=subject, passage=passage)
+                if fee is None:
+                    others = True
+                else:
+                    rules.setdefault(fee, sentence)
+    if len({fee.case for fee in rules}) < len(rules):
+        rules = {}
+    asked = stems_of(" ".join(terms)) - stems_of(subject)
+    result = _result(
+        list(rules), cells=rules, bases=(), given=False, asked=asked, remarks=[], language=language, words=words
+    )
+    notes = [words["not_counted"]] if rules and others else []
+    # Prices of cases alone are no price of the subject.
+    total = {"total": None, "alternatives": False} if result["alternatives"] else {}
+    return {**result, **total, "items": items, "base_notes": notes}
+
+
+def _spoken(sentence: str, *, subject: str, passage: Mapping[str, Any]) -> Fee | None:
+    """Returns the fee that a sentence gives for the subject; what it names besides the subject is its case."""
+    found = parse_sentence(sentence)
+    if found is None:
+        return None
+    label, fee = found
+    about = f"{passage['title']} {passage['section']} {re.sub(r'[-_./]', ' ', passage['file'])}"
+    for wanted in map(stems_of, (subject, *german_for(subject))):
+        if wanted and wanted <= stems_of(label):
+            tokens = [token for token in tokenize(label) if stem(token.text) not in wanted]
+            while tokens and is_function_word(tokens[-1]):
+                tokens.pop()
+            if tokens and tokens[0].folded in ("der", "die", "das", "the"):
+                del tokens[0]
+            case = " ".join(token.text for token in tokens)
+            return replace(fee, label=subject, case=case)
+        if not label and wanted and wanted <= stems_of(about):
+            # Under a heading of its own it is the price of what that names.
+            general = passage["part"] == "fees" or wanted <= stems_of(passage["section"])
+            return replace(fee, label=subject, case="" if general else passage["section"])
+    return None
 
 
 def _fees(passage: Mapping[str, Any]) -> tuple[list[Fee], list[str]]:
@@ -213,6 +286,7 @@ def _result(
         "total": None if total is None else _money(total, language=language, words=words),
         "alternatives": alternatives,
         "remarks": remarks,
+        "items": [],
     }
 
 

@@ -29,6 +29,8 @@ class Vocabulary:
     """Stems of the words of their topics."""
     phrases: frozenset[tuple[str, ...]] = frozenset()
     """Topics of several words, as stems."""
+    names: frozenset[str] = frozenset()
+    """Stems of the nouns by which documents without topics are called: titles, names of files."""
 
 
 def find_entities(

@@ -7,12 +7,24 @@ are kept as a note. A case in brackets in the label says when the row applies.
 
 from __future__ import annotations
 
-__all__ = ["Fee", "FeeNotUnderstood", "Money", "money_text", "parse_base", "parse_fee", "parse_number"]
+__all__ = [
+    "Fee",
+    "FeeNotUnderstood",
+    "Money",
+    "money_text",
+    "parse_base",
+    "parse_fee",
+    "parse_number",
+    "parse_sentence",
+]
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
+
+from stepwire_server.assistant.lexicon import Token, is_function_word, tokenize, word_set
 
 _CENT = Decimal("0.01")
 _NUMBER = r"\d{1,3}(?:[.\u202f\u00a0 ]\d{3})+(?:,\d+)?|\d+(?:,\d+)?"
@@ -145,6 +157,75 @@ def parse_fee(label: str, cell: str) -> Fee:
         due = parse_number(found["sum"])
         return Fee(label=name, case=case, kind="fixed", low=due, high=due, note=_note(found["note"]))
     raise FeeNotUnderstood(f"{cell!r} is not a fee; write it as `46,00 Euro`, `15 bis 65 Euro` or `2 ‰ der Baukosten`")
+
+
+# A sentence that says what something costs, and nothing else. English sums have a point before the cents.
+_COSTS = re.compile(
+    rf"(?P<label>[^\d,;:()?!]+?)\s+(?P<verb>kostet|kosten|beträgt|betragen)\s+"
+    rf"(?P<cell>(?:(?:ab\s+|bis zu\s+|höchstens\s+)?(?:{_NUMBER})|(?:{_NUMBER})\s*(?:{_EURO}\s*)?bis\s*(?:{_NUMBER}))"
+    rf"\s*{_EURO})"
+    r"(?P<note>(?:\s+(?:im|pro|je) [A-ZÄÖÜ]\w+|\s+jährlich|\s+monatlich|\s+einmalig)?)\.?"
+)
+_COSTS_ENGLISH = re.compile(
+    r"(?P<label>[^\d,;:()?!]+?)\s+(?P<verb>costs?|is|amounts to)\s+"
+    r"(?:(?P<sum>\d+(?:\.\d{2})?)\s*(?:[Ee]uros?|EUR|€)|€\s?(?P<sign>\d+(?:\.\d{2})?))"
+    r"(?P<note>(?:\s+(?:per|a|each) [a-z]+)?)\.?"
+)
+_LABEL_WORDS = word_set(
+    "der die das des dem den ein eine einen einem einer eines fur in im am an bei mit ohne von vom zum zur the a an for"
+    " of with without"
+)
+_ARTICLES = word_set("der die das ein eine the a an")
+_DOUBTS = word_set(
+    "fruher bisher fast selten kunftig vermutlich ehemals damals oft meist manchmal sogar bereits allein almost even"
+    " formerly previously sometimes"
+)
+_FEE_WORDS = word_set("Gebühr Gebühren Verwaltungsgebühr Kosten Preis Entgelt Steuer fee fees cost costs price charge")
+
+
+def parse_sentence(text: str) -> tuple[str, Fee] | None:
+    """Returns what a sentence names the price of and the fee, or None where its form is not certain.
+
+    Understood are "X kostet 120 Euro" and "Die Gebühr (für X) beträgt 37,00 Euro" with a span of time or a unit behind
+    the sum, and the same in English. What the price is of is empty in "Die Gebühr beträgt ...".
+    """
+    text = " ".join(text.split())
+    if found := _COSTS.fullmatch(text):
+        cell = found["cell"] + found["note"]
+    elif found := _COSTS_ENGLISH.fullmatch(text):
+        cell = f"{(found['sum'] or found['sign']).replace('.', ',')} Euro{found['note']}"
+    else:
+        return None
+    words = tokenize(found["label"])
+    if not words or any(token.folded in _DOUBTS for token in words):
+        return None
+    if any(is_function_word(token) and token.folded not in _LABEL_WORDS for token in words):
+        return None
+    begins = words[0].folded in _ARTICLES
+    if not words[0].capital or (not begins and len(words) > 1 and words[1].folded in _ARTICLES):
+        # "Fast der ganze Betrag": a particle comes first.
+        return None
+    named = words[begins:]
+    if not named:
+        return None
+    head, rest = named[0], named[1:]
+    if head.folded in _FEE_WORDS:
+        named = tuple(rest)
+    elif found["verb"] in ("beträgt", "betragen", "is", "amounts to") and not _is_price(named):
+        # "Das Stammkapital beträgt ..." is no price.
+        return None
+    label = found["label"][named[0].start :] if named else ""
+    try:
+        return label, parse_fee(label, cell)
+    except FeeNotUnderstood:
+        return None
+
+
+def _is_price(words: Sequence[Token]) -> bool:
+    return (
+        re.search(r"(?:steuer|gebuhr|gebuhren|entgelt|beitrag|tax|fee)$", words[0 if len(words) == 1 else -1].folded)
+        is not None
+    )
 
 
 def parse_base(text: str) -> tuple[str, Decimal] | None:

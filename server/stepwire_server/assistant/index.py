@@ -14,10 +14,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stepwire_server.assistant.concepts import concept_of
 from stepwire_server.assistant.documents import Document, Section
 from stepwire_server.assistant.entities import Vocabulary
 from stepwire_server.assistant.glossary import german_for
-from stepwire_server.assistant.lexicon import FUNCTION_WORDS, fold, stem
+from stepwire_server.assistant.lexicon import FUNCTION_WORDS, fold, is_function_word, stem, tokenize
 from stepwire_server.assistant.places import Gazetteer
 
 # bm25 weights of title, topics, places, heading, body.
@@ -52,12 +53,15 @@ class Passage:
     """The section."""
     scope: str
     """As Hit.scope."""
+    told: bool = False
+    """Whether it is free text that tells something on what was asked, with these of its pieces only."""
 
     def to_dict(self) -> dict[str, Any]:
         """Returns it as JSON-like values, with what it takes to name its document."""
         return {
             **self.document.reference(),
             "scope": self.scope,
+            "told": self.told,
             "places": list(self.document.places),
             "section": self.section.title,
             "paragraphs": list(self.section.paragraphs),
@@ -91,6 +95,7 @@ class Index:
         self.vocabulary = Vocabulary(
             words=frozenset(word for topic in topics for word in topic if len(word) > 2),
             phrases=frozenset(topic for topic in topics if len(topic) > 1),
+            names=frozenset(word for document in self.documents for word in _called(document)),
         )
 
     def _rows(self) -> Iterable[tuple[str, str, str, str, str, int, int]]:
@@ -214,6 +219,9 @@ class _Names:
     def __init__(self, document: Document) -> None:
         self._title = tuple(_stem_list(document.title))
         self.title = frozenset(self._title)
+        if not document.topics:
+            # A text that says nothing of its topics is called by its file too.
+            self.title |= frozenset(_stem_list(_file_words(document)))
         self.topics = tuple(tuple(_stem_list(topic)) for topic in document.topics)
         self.words = self.title.union(*self.topics)
 
@@ -243,6 +251,25 @@ class _Names:
                 ):
                     return 1
         return 0
+
+
+def _called(document: Document) -> Iterable[str]:
+    """Yields the stems of the nouns in what a document without topics is called: title, file, a text's first line."""
+    if document.topics:
+        return
+    first = document.sections[0].text.split("\n", 1)[0].strip() if document.sections else ""
+    heading = first if len(first) <= _HEADING and first[-1:] not in tuple(".,;:!?") else ""
+    for token in tokenize(f"{document.title} . {_file_words(document)} . {heading}"):
+        general = is_function_word(token) or concept_of(token.stem)
+        if token.word and len(token.text) > 3 and not general:
+            yield token.stem
+
+
+_HEADING = 80
+
+
+def _file_words(document: Document) -> str:
+    return re.sub(r"[\W_]+", " ", document.file.rsplit("/", 1)[-1].rsplit(".", 1)[0])
 
 
 def _stem_list(text: str) -> list[str]:

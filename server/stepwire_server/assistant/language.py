@@ -7,21 +7,23 @@ a whole question.
 
 from __future__ import annotations
 
-__all__ = ["Analysis", "Intent", "QuestionType", "analyze"]
+__all__ = ["Analysis", "Intent", "QuestionType", "analyze", "language_told"]
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from stepwire_server.assistant.acts import Act, act_in
 from stepwire_server.assistant.claims import Entity
+from stepwire_server.assistant.concepts import TIME_WORDS, concept_of
 from stepwire_server.assistant.entities import Vocabulary, find_entities
 from stepwire_server.assistant.intents import Intent, intent_of
 from stepwire_server.assistant.lexicon import FUNCTION_WORDS, Language, Token, is_function_word, tokenize, word_set
 from stepwire_server.assistant.nouns import is_building, kind_of_noun
 from stepwire_server.assistant.places import Gazetteer
 from stepwire_server.assistant.questions import QuestionType, asking_sentence
-from stepwire_server.assistant.subjects import items_of, subject_of, together_with
+from stepwire_server.assistant.subjects import SUBJECTS, items_of, subject_of, together_with
 
 _LONGEST = 2000
 _LARGEST = 10**12
@@ -48,6 +50,8 @@ class Analysis:
     """The papers that it asks for together with its subject."""
     items: tuple[str, ...]
     """Of a comparison: what is compared. Otherwise empty."""
+    act: Act | None = None
+    """The procedure that its verbs tell, where its subject is no name of something else."""
     terms: tuple[str, ...]
     """Its words with content and its numbers, in its order."""
     parameters: Mapping[str, Any]
@@ -84,10 +88,11 @@ def analyze(query: str, *, gazetteer: Gazetteer, vocabulary: Vocabulary | None =
     concepts = sentence.concepts
     items = items_of(words=words, entities=entities, sentence=sentence)
     subject = subject_of(words, entities=entities, language=language, sentence=sentence)
+    act = None if items else _act_of(subject, words=words, entities=entities)
     if items:
         intent: Intent = "comparison"
     else:
-        known = any(token.stem in vocabulary.words and not is_function_word(token) for token in words)
+        known = act is not None or any(_is_known(token, vocabulary, entities=entities) for token in words)
         intent = intent_of(sentence, words=words, entities=entities, concepts=concepts, known=known)
     return Analysis(
         query=query,
@@ -98,21 +103,60 @@ def analyze(query: str, *, gazetteer: Gazetteer, vocabulary: Vocabulary | None =
         subject=subject,
         also=together_with(subject, words=words, entities=entities),
         items=items,
+        act=act,
         terms=tuple(token.text for token in tokens if token.text[0].isalnum() and not is_function_word(token)),
         parameters=_parameters(words, entities=entities, gazetteer=gazetteer),
     )
 
 
+def _is_known(token: Token, vocabulary: Vocabulary, *, entities: Sequence[Entity]) -> bool:
+    """Whether a word is a topic of the documents, or a name of one that has no topics."""
+    if is_function_word(token):
+        return False
+    if token.stem in vocabulary.words:
+        return True
+    place = any(e.type == "location" and e.start <= token.start < e.end for e in entities)
+    return not place and token.stem in vocabulary.names
+
+
+def _act_of(subject: str, *, words: Sequence[Token], entities: Sequence[Entity]) -> Act | None:
+    """Returns the procedure that the words tell, unless the subject names something else than they do."""
+    found = act_in(words)
+    if found is None or any(entity.type in SUBJECTS and entity.text == subject for entity in entities):
+        return None
+    act, said = found
+    for token in tokenize(subject):
+        general = is_function_word(token) or concept_of(token.stem) or token.stem in TIME_WORDS
+        if token.stem not in said and not general:
+            return None
+    return act
+
+
+def language_told(query: str) -> Language | None:
+    """Returns the language that the query's words tell, or None where they leave it open. An umlaut is German."""
+    words = tuple(token for token in tokenize(query[:_LONGEST]) if token.word)
+    if any(letter in "äöüßÄÖÜ" for letter in query):
+        return "de"
+    german, english = _told(words)
+    return None if german == english else "de" if german > english else "en"
+
+
 def _language(words: Sequence[Token]) -> Language:
+    german, english = _told(words)
+    return "en" if english > german else "de"
+
+
+def _told(words: Sequence[Token]) -> tuple[int, int]:
+    """Returns how much tells German and how much English. Words of grammar tell more than nouns."""
     german = sum(token.folded in FUNCTION_WORDS["de"] for token in words)
     english = sum(token.folded in FUNCTION_WORDS["en"] for token in words)
     if german != english:
-        return "de" if german > english else "en"
+        return german, english
     german += sum(any(letter in "äöüßÄÖÜ" for letter in token.text) for token in words)
     nouns = sum(kind_of_noun(token.folded, language="en") is not None for token in words)
     english += nouns + sum(token.folded in _ENGLISH_CUES for token in words)
     german += sum(kind_of_noun(token.folded, language="de") is not None for token in words)
-    return "en" if english > german else "de"
+    return german, english
 
 
 _ENGLISH_CUES = word_set(

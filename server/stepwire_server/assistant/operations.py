@@ -169,7 +169,14 @@ def register(app: App, desk: Desk) -> None:
         result = calculate(subject, passages=passages, terms=terms or (), amount=value, language=language, words=words)
         notes = notes_of(findings, words=words)
         return answers.cost(
-            subject, title=title or subject, place=place, result=result, passages=passages, notes=notes, words=words
+            subject,
+            title=title or subject,
+            place=place,
+            result=result,
+            passages=passages,
+            notes=notes,
+            words=words,
+            elsewhere=any(finding.get("elsewhere") for finding in findings),
         )
 
     @app.operation("comparison")

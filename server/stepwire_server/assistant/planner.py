@@ -9,7 +9,7 @@ from typing import Any
 
 from stepwire.errors import QueryNotUnderstood
 from stepwire_server import Plan, plan_step
-from stepwire_server.assistant.language import Analysis
+from stepwire_server.assistant.language import Analysis, language_told
 from stepwire_server.assistant.patterns import is_company_form
 
 # What goes into a plan is bounded, whatever the query.
@@ -36,7 +36,14 @@ _KINDS = {
     "fact": "answer",
 }
 
-_HELP = (
+_HELP_GERMAN = (
+    "Die Anfrage wurde nicht verstanden. Was gefragt werden kann: wie etwas geht („Bauantrag in Stuttgart“), ein"
+    " Vergleich („Unterschied zwischen GmbH und UG“), was etwas kostet („Was kostet ein Reisepass?“), was ein Wort"
+    " bedeutet („Was ist ein Bauvorbescheid?“), wo ein Amt ist („Wo ist das Standesamt?“), wie man es erreicht"
+    " („Kontakt Finanzamt Köln“), Fristen („Wie lange dauert die Einbürgerung?“) und einzelne Tatsachen; auf Deutsch"
+    " oder Englisch."
+)
+_HELP_ENGLISH = (
     'The query was not understood. What can be asked: how something is done ("Bauantrag in Stuttgart"), a comparison'
     ' ("Unterschied zwischen GmbH und UG"), what something costs ("Was kostet ein Reisepass?"), what a word means'
     ' ("Was ist ein Bauvorbescheid?"), where an office is ("Wo ist das Standesamt?"), how to reach one ("Kontakt'
@@ -51,7 +58,7 @@ def build_plan(analysis: Analysis) -> Plan:
     """
     match analysis.intent:
         case "unknown":
-            raise QueryNotUnderstood(_HELP)
+            raise QueryNotUnderstood(_help(analysis.query))
         case "procedure":
             plan = _procedure(analysis)
         case "comparison":
@@ -61,6 +68,17 @@ def build_plan(analysis: Analysis) -> Plan:
     plan.name = analysis.intent
     plan.analysis.update(analysis.to_dict())
     return plan
+
+
+def _help(query: str) -> str:
+    """Returns what can be asked, in the query's language; in both where nothing tells it."""
+    match language_told(query):
+        case "de":
+            return _HELP_GERMAN
+        case "en":
+            return _HELP_ENGLISH
+        case None:
+            return f"{_HELP_GERMAN}\n\n{_HELP_ENGLISH}"
 
 
 def _procedure(analysis: Analysis) -> Plan:
@@ -157,8 +175,9 @@ def _search_input(analysis: Analysis) -> dict[str, Any]:
 
 
 def _others(analysis: Analysis) -> list[str]:
-    """Returns what else the query names beside its subject."""
+    """Returns what else the query names beside its subject, by name or by what its verbs tell."""
     named = [entity.text for entity in analysis.entities if entity.type in ("document", "procedure", "organisation")]
+    named += analysis.act.names if analysis.act else ()
     return [name[:_SUBJECT] for name in dict.fromkeys(named) if name != analysis.subject][:_OTHERS]
 
 
@@ -166,6 +185,9 @@ def _compose_input(analysis: Analysis) -> dict[str, Any]:
     forms = [other for other in _others(analysis) if is_company_form(other)]
     subject = analysis.subject[:_SUBJECT]
     title = " ".join([subject, *([] if is_company_form(analysis.subject) else forms[:1])])
+    if analysis.act and analysis.language == "de":
+        # The verb alone says little: the procedure has a name.
+        title = analysis.act.title
     if analysis.also and analysis.intent == "calculation":
         title = ", ".join([subject, *analysis.also[:_OTHERS]])[:_SUBJECT]
     return {

@@ -11,11 +11,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
+from stepwire_server.assistant.concepts import TIME_WORDS, concept_of
 from stepwire_server.assistant.documents import Document, Section, load_documents
 from stepwire_server.assistant.glossary import german_for
 from stepwire_server.assistant.index import Hit, Index, Passage
 from stepwire_server.assistant.lexicon import is_function_word, stem, tokenize
 from stepwire_server.assistant.places import Gazetteer, load_gazetteer
+from stepwire_server.assistant.told import narrowed
 
 Aspect = Literal[
     "requirements", "forms", "costs", "definition", "location", "contact", "deadlines", "information", "facts"
@@ -53,7 +55,8 @@ _ASPECTS: Mapping[Aspect, tuple[str, ...]] = {
     "facts": (),
 }
 _MENTIONS_COUNT = frozenset({"definition", "location", "contact", "facts"})
-_MONEY = re.compile(r"\d\s*(?:Euro|EUR|€)")
+_TOLD = frozenset({"costs", "deadlines"})
+"""Aspects on which a text without parts is quoted by its pieces, not as a whole."""
 _ITS_TOPIC = 3
 _HEAD = 6
 _MOST_PASSAGES = 12
@@ -128,7 +131,7 @@ class Shelf:
             notes.append("holds_for")
         if passages and lacks:
             notes.append("lacks")
-        if passages and not any(hit.level for hit in hits):
+        if passages and not any(hit.level for hit in hits) and not any(passage.told for _, passage in passages):
             notes.append("mentioned")
         return {
             "subject": subject,
@@ -137,6 +140,9 @@ class Shelf:
             "state": state,
             "found": bool(passages),
             "about": any(hit.level for hit in hits),
+            "elsewhere": not passages
+            and _names_something(subject)
+            and bool(self.index.find(subject, mentions=True, elsewhere=True)),
             "aliases": self._aliases(hits) if aspect in ("location", "contact") else [],
             "notes": notes,
             "lacks": lacks,
@@ -154,9 +160,14 @@ class Shelf:
         about = [hit for hit in hits if hit.level] or list(hits)
         if not about:
             return
+        if not about[0].level and aspect not in _MENTIONS_COUNT:
+            yield from self._told(about, subject=subject, aspect=aspect)
+            return
         if not any(part_of(section) for hit in about for section in hit.document.sections):
             # A user's own text without headings that say what is what.
-            yield from self._plain(about, aspect=aspect)
+            yield from (
+                self._told(about, subject="", aspect=aspect) if aspect in _TOLD else self._plain(about, aspect=aspect)
+            )
             return
         match aspect:
             case "definition":
@@ -169,8 +180,10 @@ class Shelf:
                 yield from self._information(about[0], wanted=wanted)
             case _:
                 close = _fullest_first([hit for hit in about if hit.level >= min(_ITS_TOPIC, about[0].level)], wanted)
-                for part in wanted:
-                    yield from _first_of(close, part)
+                found = [passage for part in wanted for passage in _first_of(close, part)]
+                if not found and aspect != "forms":
+                    found = list(self._told(close, subject="", aspect=aspect))
+                yield from found
 
     def _hits(
         self, subject: str, *, aspect: Aspect, terms: Sequence[str], others: Sequence[str], place: str, state: str
@@ -191,7 +204,7 @@ class Shelf:
             better = tuple(hit for hit in find(other) if hit.level >= _ITS_TOPIC)
             if better:
                 return better
-        return hits
+        return hits or (find(subject, mentions=True) if _names_something(subject) else ())
 
     @staticmethod
     def _aliases(hits: Sequence[Hit]) -> list[str]:
@@ -204,8 +217,24 @@ class Shelf:
     def _plain(hits: Sequence[Hit], *, aspect: Aspect) -> Iterable[Passage]:
         for hit in hits[:2]:
             for section in hit.sections or hit.document.sections:
-                if aspect != "costs" or _MONEY.search(section.text):
-                    yield Passage(document=hit.document, section=section, scope=hit.scope)
+                # A list may be one of requirements; paragraphs are none.
+                told = aspect in ("requirements", "forms") and not section.items
+                yield Passage(document=hit.document, section=section, scope=hit.scope, told=told)
+
+    @staticmethod
+    def _told(hits: Sequence[Hit], *, subject: str, aspect: Aspect) -> Iterable[Passage]:
+        """Yields what free text tells on the aspect; with a subject, only the pieces that name it."""
+        names = [stems_of(name) for name in (subject, *german_for(subject))] if subject else []
+
+        def mentions(text: str) -> bool:
+            said = stems_of(text)
+            return any(name and name <= said for name in names)
+
+        for hit in hits[:3]:
+            for section in hit.document.sections:
+                part = narrowed(section, aspect=aspect, mentions=mentions if names else None)
+                if part is not None:
+                    yield Passage(document=hit.document, section=part, scope=hit.scope, told=True)
 
     @staticmethod
     def _definition(hits: Sequence[Hit], *, subject: str) -> Iterable[Passage]:
@@ -266,6 +295,11 @@ class Shelf:
         for position, section in enumerate(hit.document.sections):
             if position == 0 or parts[position] in wanted:
                 yield Passage(document=hit.document, section=section, scope=hit.scope)
+
+
+def _names_something(subject: str) -> bool:
+    """Whether a subject has a word that is no verb of procedures, no word of asking and no unit of time."""
+    return any(not concept_of(word) and word not in TIME_WORDS for word in stems_of(subject))
 
 
 def load_shelf(folder: Path | None = None) -> Shelf:
