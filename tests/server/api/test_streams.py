@@ -30,7 +30,7 @@ from stepwire_server.journal import Journal, MemoryJournal
 
 from .conftest import Call, Serve, eventually
 from .raw import RawCaller, framed
-from .shop import BLOCKED, QUICK, Caller, Gate, chatter, receive
+from .shop import BLOCKED, QUICK, Caller, Gate, chatter, plan, receive
 
 TENTH = Duration(nanos=100_000_000)
 
@@ -316,8 +316,8 @@ async def test_heartbeats_in_a_long_replay(serve: Serve, call_with: Call) -> Non
 
 async def test_batches_are_bounded(caller: Caller) -> None:
     """A message has at most 512 events and 256 KiB of them, unless one event alone has more."""
-    for plan in (chatter(3_000), chatter(300, size=5_000), chatter(4, size=400_000)):
-        ended = await caller.run(plan)
+    for work in (chatter(3_000), chatter(300, size=5_000), chatter(4, size=400_000)):
+        ended = await caller.run(work)
         call = caller.open("WatchExecution", WatchExecutionRequest(execution_id=ended.execution_id))
         most_events = most_bytes = 0
         while (raw := await receive(call)) is not None:
@@ -331,10 +331,16 @@ async def test_batches_are_bounded(caller: Caller) -> None:
         assert most_events == 512 or most_bytes > 128 * 1024
 
 
-async def test_a_hundred_watchers(serve: Serve, call_with: Call, journal: Journal) -> None:
+async def test_a_hundred_watchers(serve: Serve, call_with: Call, journal: Journal, gate: Gate) -> None:
     """Watchers that join at random moments all get every event after their cursor, with the same bytes."""
     caller = call_with(await serve(journal))
-    execution = await caller.start(chatter(2_000))
+    # The execution holds in the middle until some have joined, however slow the machine: it can't end before.
+    halves = plan(
+        plan_step("first", "chatter", input={"count": 1_000}),
+        plan_step("hold", "wait", depends_on=["first"]),
+        plan_step("second", "chatter", input={"count": 1_000}, depends_on=["hold"]),
+    )
+    execution = await caller.start(halves)
     by_sequence: dict[int, bytes] = {}
     chance = random.Random(7)
     joined: list[int] = []
@@ -345,6 +351,8 @@ async def test_a_hundred_watchers(serve: Serve, call_with: Call, journal: Journa
             known = await caller.get(execution.execution_id)
         after = chance.randint(0, known.as_of_sequence)
         joined.append(known.as_of_sequence)
+        if len(joined) == 20:
+            gate.opened.set()
         request = WatchExecutionRequest(execution_id=execution.execution_id, after_sequence=after)
         call = caller.open("WatchExecution", request)
         expected = after + 1
@@ -354,7 +362,7 @@ async def test_a_hundred_watchers(serve: Serve, call_with: Call, journal: Journa
                 expected += 1
         assert expected == len(await caller.events(execution.execution_id)) + 1
 
-    await asyncio.gather(*(watch(chance.randint(0, 2_000)) for _ in range(100)))
+    await asyncio.gather(*(watch(chance.choice([0, 500, 1_001, 1_500, 2_000])) for _ in range(100)))
     events = await caller.events(execution.execution_id)
     assert len(set(joined)) > 1
     for sequence, frame in by_sequence.items():
