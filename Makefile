@@ -90,7 +90,7 @@ test-lowest: | python ## Runs the client's, the contract's and the service's tes
 
 .PHONY: faults
 faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (200). SEED=... repeats a run.
-	$(BIN)/python -m pytest -q tests/faults $(PYTEST_ARGS)
+	FAULTS_LONG=1 $(BIN)/python -m pytest -q tests/faults $(PYTEST_ARGS)
 	$(BIN)/python -m tests.faults.kill_loop --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint

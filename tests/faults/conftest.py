@@ -1,13 +1,26 @@
-"""Seeds; and lets the fault suite use the servers and proxies of the end-to-end suite, however pytest is called."""
+"""Seeds, how long to go on, and the table of faults; lets the fault suite use the servers of the end-to-end suite.
+
+A test of a fault says what it does and how, and leaves its figures in `noted`:
+
+    @pytest.mark.fault("the server frozen, then on", how="SIGSTOP, SIGCONT")
+    async def test_...(noted: Noted) -> None:
+        noted.times = 3
+        noted.figures["to the next event"] = "7.1 s"
+
+`make faults` prints them all as one table at its end.
+"""
 
 from __future__ import annotations
 
 import os
 import random
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from .noted import Noted
 
 _ROOT = str(Path(__file__).resolve().parents[2])
 if _ROOT not in sys.path:
@@ -20,3 +33,47 @@ def random_seed() -> int:
     seed = int(os.environ.get("FAULTS_SEED") or random.SystemRandom().randrange(1 << 32))
     print(f"seed {seed}; again with FAULTS_SEED={seed}")
     return seed
+
+
+@pytest.fixture(scope="session")
+def long() -> bool:
+    """Whether to go on for as long as `make faults` does, and not only for as long as `make test` may."""
+    return bool(os.environ.get("FAULTS_LONG"))
+
+
+@pytest.fixture
+def noted(request: pytest.FixtureRequest) -> Iterator[Noted]:
+    """Where a test of a fault leaves its figures."""
+    made = Noted()
+    yield made
+    request.node.user_properties += [("times", made.times), *made.figures.items()]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        mark = item.get_closest_marker("fault")
+        if mark is not None:
+            item.user_properties += [("fault", mark.args[0]), ("how", mark.kwargs["how"])]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not os.environ.get("FAULTS_LONG"):
+        return
+    # Figures stand in the last report of a test: they were noted after its call's report was made.
+    told: dict[str, dict[str, object]] = {}
+    results: dict[str, str] = {}
+    for result, reports in terminalreporter.stats.items():
+        for report in reports:
+            if isinstance(report, pytest.TestReport) and any(name == "fault" for name, _ in report.user_properties):
+                told.setdefault(report.nodeid, {}).update(report.user_properties)
+                if result:
+                    results[report.nodeid] = "NOT RUN" if result == "skipped" else result
+    rows = []
+    for node, values in told.items():
+        head = [values.pop("fault"), values.pop("how"), values.pop("times", 1), results[node]]
+        rows.append([*head, "; ".join(f"{name}: {value}" for name, value in values.items())])
+    if rows:
+        terminalreporter.section("faults")
+        head = ["fault", "how", "times", "result", "figures"]
+        for row in [head, ["---"] * len(head), *sorted(rows, key=str)]:
+            terminalreporter.write_line("| " + " | ".join(map(str, row)) + " |")

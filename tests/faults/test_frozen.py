@@ -17,6 +17,7 @@ from stepwire_server import plan_step
 from .checkers import check, events_of
 from .history import History, dump
 from .kill_loop import APPS, Clients, Gauged
+from .noted import Noted
 
 PATIENCE = 40.0
 FREEZE = float(os.environ.get("FAULTS_FREEZE", "5"))
@@ -55,7 +56,8 @@ async def under_way(clients: Clients, server: Gauged, execution_id: str) -> None
 
 
 @pytest.mark.slow
-async def test_a_frozen_server_goes_on(tmp_path: Path, random_seed: int) -> None:
+@pytest.mark.fault("a second server on the same journal, and the server frozen meanwhile", how="SIGSTOP, start two")
+async def test_a_frozen_server_goes_on(tmp_path: Path, random_seed: int, noted: Noted) -> None:
     """Clients of a server that was frozen for seconds get everything, a second server is refused all the while, and no
     step runs twice.
     """
@@ -79,6 +81,7 @@ async def test_a_frozen_server_goes_on(tmp_path: Path, random_seed: int) -> None
         server.kill()
         history.journal = await dump(server.journal)
         history.add_effects(server.effects)
+    noted.figures["frozen for"] = f"{FREEZE:g} s"
     assert "is open in another server" in said
     assert check(history) == {}
     events = events_of(history.journal[execution_id])
