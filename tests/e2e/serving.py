@@ -110,9 +110,12 @@ class ServerProcess:
         cwd: Path = APPS,
         flags: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        prefix: Sequence[str] = (),
     ) -> None:
         self.journal = folder / "journal.db"
         self.log = folder / "server.log"
+        self.prefix = prefix
+        """What stands before the command at its next start, such as strace: it must become the command's process."""
         self.address = "127.0.0.1:0"
         """HOST:PORT, once it has started."""
         self._app = [app] if app else []
@@ -142,7 +145,7 @@ class ServerProcess:
         arguments = ["serve", *self._app, "--listen", self.address, "--journal", str(self.journal), *self._flags]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [command("stepwire-server"), *arguments],
+                [*self.prefix, command("stepwire-server"), *arguments],
                 cwd=self._cwd,
                 env=self._environment,
                 stdout=subprocess.PIPE,
