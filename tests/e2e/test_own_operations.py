@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import os
 import subprocess
 import sys
@@ -34,7 +35,8 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
     app = served[0][1]
     folder = tmp_path / "mine"
     folder.mkdir()
-    (folder / f"{app.partition(':')[0]}.py").write_text(python_block("@app.operation"), "utf-8")
+    program = python_block('@app.operation("charge"') + python_block('@app.operation("mail"')
+    (folder / f"{app.partition(':')[0]}.py").write_text(program, "utf-8")
     called = [arguments for arguments in commands("stepwire") if "--call" in arguments]
     by_grpcurl = [arguments for arguments in commands("grpcurl") if any('"call"' in word for word in arguments)]
     assert called, "README.md does not call its own operations with `stepwire run --call`"
@@ -48,6 +50,14 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
             given = [server.address if word == "localhost:50051" else word for word in arguments]
             printed = run([find_grpcurl(), *given], folder)
             assert "2/2 steps succeeded" in printed
+        mailing = folder / "mailing.json"
+        mailing.write_text('{"steps": [{"id": "a", "operation": "mail", "input": {"pages": 3}}]}', "utf-8")
+        printed = run(
+            [command("stepwire"), "run", "--plan", str(mailing), "--json"], folder, STEPWIRE_SERVER=server.address
+        )
+        told = [json.loads(line) for line in printed.splitlines()]
+        kept = [event["data"]["state"] for event in told if event["type"] == "step_saved"]
+        assert kept == [1, 2, 3]
         listed = run([command("stepwire"), "operations"], folder, STEPWIRE_SERVER=server.address)
         assert "charge(order_id: string, amount: number)" in listed
 
@@ -65,5 +75,5 @@ def test_the_client(assistant: ServerProcess, tmp_path: Path) -> None:
 
 def test_every_python_block_parses() -> None:
     """Each example that README.md marks as Python is Python."""
-    for containing in ("from stepwire import Client", "@app.operation"):
+    for containing in ("from stepwire import Client", '@app.operation("charge"', '@app.operation("mail"'):
         ast.parse(python_block(containing))

@@ -11,10 +11,12 @@ from typing import Any, Literal
 from google.protobuf import struct_pb2
 from google.rpc import code_pb2, status_pb2
 
-from stepwire.errors import LimitSize
+from stepwire.errors import LimitSize, StepwireError
 from stepwire.v1 import AgentUpdate, Event, SupervisorUpdate
+from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
+from stepwire_server.journal import Conflict
 
 __all__ = ["BlockingStepContext", "Result", "StepContext", "StepEnded", "current_step", "running_step"]
 
@@ -63,8 +65,8 @@ class StepContext:
             await step.progress(25, "Contacting the bank")
             ...
 
-    Every method waits while too much is unwritten, and returns before the event is durable. Each raises StepEnded once
-    the attempt has ended, and LimitSize where the event would be above 1 MiB.
+    Every method waits while too much is unwritten, and all but `save` return before the event is durable. Each raises
+    StepEnded once the attempt has ended, and LimitSize where the event would be above 1 MiB.
     """
 
     __slots__ = (
@@ -73,6 +75,7 @@ class StepContext:
         "_offsets",
         "_recorder",
         "_results",
+        "_saved",
         "attempt",
         "execution_id",
         "id",
@@ -92,10 +95,12 @@ class StepContext:
         operation: str,
         attempt: int,
         results: Callable[[], Mapping[str, Any]],
+        saved: Callable[[], struct_pb2.Value | None],
     ) -> None:
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
         self._results = functools.cache(results)
+        self._saved = saved
         self._offsets: dict[str, int] = {}
         self._closed = ""
         self.execution_id = execution_id
@@ -113,6 +118,34 @@ class StepContext:
     def results(self) -> Mapping[str, Any]:
         """The outputs of the steps that this one depends on directly, by step id."""
         return self._results()
+
+    @property
+    def saved(self) -> Any:
+        """What this step saved last, in this attempt or an earlier one, also in a process that is gone; None where it
+        saved nothing. A copy of its own each time.
+        """
+        state = self._saved()
+        return None if state is None else to_python(state)
+
+    async def save(self, state: Any) -> None:
+        """Keeps a checkpoint: the next attempt finds it in `saved` and can go on from it.
+
+        Returns once it is durable, so that what was done before it need not be done again, whatever happens. That takes
+        a commit: save where work would be lost, not at each turn of a loop.
+
+        `state`: anything JSON-like, of which the newest replaces the one before. Raises InputInvalid for what is not.
+
+            for page in range(step.saved or 0, pages):
+                await send(page)
+                await step.save(page + 1)
+        """
+        event = self._event()
+        event.step_saved.state.CopyFrom(values.to_value(state, field="state"))
+        sequence = await self._emit(event)
+        try:
+            await self._recorder.durable(sequence)
+        except (Conflict, StepwireError) as error:
+            raise StepEnded("the journal takes no events of this execution from here any more") from error
 
     async def progress(
         self,
@@ -268,12 +301,13 @@ class StepContext:
             event.metadata.update(metadata)
         return event
 
-    async def _emit(self, event: Event) -> None:
+    async def _emit(self, event: Event) -> int:
+        """Records an event, and returns its sequence."""
         self._check()
         try:
             await self._recorder.room()
             self._check()
-            self._recorder.record(event)
+            return self._recorder.record(event)
         except RecorderClosed:
             raise StepEnded("the execution has ended") from None
 
@@ -301,6 +335,15 @@ class BlockingStepContext:
     def results(self) -> Mapping[str, Any]:
         """As StepContext.results."""
         return self._step.results
+
+    @property
+    def saved(self) -> Any:
+        """As StepContext.saved."""
+        return self._step.saved
+
+    def save(self, state: Any) -> None:
+        """As StepContext.save."""
+        self._wait(self._step.save(state))
 
     def progress(self, percentage: float | None = None, message: str = "", **details: Any) -> None:
         """As StepContext.progress."""

@@ -9,7 +9,7 @@ from google.protobuf import struct_pb2
 from stepwire.errors import reason_of
 from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
-from stepwire_server.engine.states import ENDED_EXECUTION, next_execution_state, next_step_state
+from stepwire_server.engine.states import ENDED_EXECUTION, ENDED_STEP, next_execution_state, next_step_state
 
 __all__ = ["NEARLY", "Fold", "StepFold"]
 
@@ -20,7 +20,7 @@ NEARLY = 99.99
 class StepFold:
     """What the events say of one step."""
 
-    __slots__ = ("attempt", "fraction", "output", "recoveries", "started_ns", "state", "weight")
+    __slots__ = ("attempt", "fraction", "output", "recoveries", "saved", "started_ns", "state", "weight")
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
@@ -33,6 +33,8 @@ class StepFold:
         """How much of it is done, 0 to 1."""
         self.output: struct_pb2.Value | None = None
         """What it returned, once it has."""
+        self.saved: struct_pb2.Value | None = None
+        """What it saved last, while another attempt may ask for it."""
         self.started_ns = 0
         """When the newest attempt started."""
 
@@ -164,6 +166,8 @@ class Fold:
             progress = event.step_progress
             if progress.HasField("percentage") and not progress.HasField("substep"):
                 self._set_fraction(step, progress.percentage / 100)
+        elif kind == "step_saved":
+            step.saved = event.step_saved.state
         elif kind == "step_started":
             if step.attempt == 0:
                 self._started += 1
@@ -185,6 +189,8 @@ class Fold:
             if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
                 self._done += 1
                 self._set_fraction(step, 1.0)
+        if step.state in ENDED_STEP:
+            step.saved = None
 
     def _set_fraction(self, step: StepFold, fraction: float) -> None:
         self._done_weight += step.weight * (fraction - step.fraction)

@@ -293,6 +293,7 @@ class StepRunner:
             operation=self._operation.name,
             attempt=self._fold.attempt + 1,
             results=lambda: results_of(self.step, self._recorder.fold),
+            saved=lambda: self._fold.saved,
         )
 
     def _record_start(self, context: StepContext) -> int:

@@ -287,6 +287,7 @@ def view(fold: Fold) -> dict[str, Any]:
                 step.recoveries,
                 step.fraction,
                 None if step.output is None else str(step.output),
+                None if step.saved is None else str(step.saved),
             )
             for step in fold.steps
         ],
