@@ -20,10 +20,23 @@ EXIT_CODE = 86
 
 POINTS = tuple(
     f"{side}-{what}"
-    for what in ("insert", "commit", "wake", "step_started", "effect", "step_completed")
+    for what in (
+        "insert",
+        "claim",
+        "commit",
+        "wake",
+        "checkpoint",
+        "purge",
+        "compaction",
+        "step_started",
+        "effect",
+        "step_completed",
+    )
     for side in ("before", "after")
 )
-"""All points. An insert is one record or chunk in a transaction, a wake one chunk's, an effect an operation's call."""
+"""All points. An insert is one record or chunk in a transaction, a wake one chunk's, an effect an operation's call. A
+purge and a compaction are one bite's, before its commit; the times count bites, so that a later one is in the middle.
+"""
 
 
 def _parse(text: str) -> tuple[str, int]:

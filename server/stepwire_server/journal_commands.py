@@ -14,10 +14,11 @@ import click
 
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal.base import JournalRefused
-from stepwire_server.journal.checking import check
+from stepwire_server.journal.checking import Finding, check
 from stepwire_server.journal.exporting import export
 from stepwire_server.journal.importing import ExportDamaged, import_executions, verify
 from stepwire_server.journal.inspection import Statistics, opened_to_read, statistics
+from stepwire_server.journal.mark import missing
 from stepwire_server.journal.place import Lock, make_place
 from stepwire_server.journal.purging import cutoff, due, purge_bite
 from stepwire_server.journal.retention import Purged, Retention
@@ -75,7 +76,10 @@ def check_command(path: Path) -> None:
         (events,) = connection.execute("SELECT coalesce(sum(last_sequence), 0) FROM executions").fetchone()
         start = time.monotonic()
         with _bar("checking", events) as progress:
+            lacking = missing(connection, path)
             report = check(connection, progress=progress)
+        if lacking:
+            report.findings.insert(0, Finding(execution_id="", problem=f"its end is missing: {lacking}"))
         seconds = time.monotonic() - start
     for finding in report.findings[:_MOST_SHOWN]:
         where = f"execution {finding.execution_id}" if finding.execution_id else "the file"

@@ -23,6 +23,7 @@ from stepwire.errors import (
     RequestIdReused,
     RequestMalformed,
     StepwireError,
+    StorageFull,
 )
 from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
 from stepwire_server.engine.acceptance import check_form, check_work, normalised, plan_problem, query_violations
@@ -217,13 +218,16 @@ class Engine:
 
     async def recover(self) -> int:
         """Takes over every execution that has not ended, and returns how many. Called once, before serving. One that
-        can't be read is left as it is, and the log says why.
+        can't be read is left as it is, and the log says why. Raises StorageFull and JournalUnavailable, which are about
+        all of them: what was left out now nobody would take over before the next start.
         """
         taken = 0
         for record in await self.journal.unfinished():
             try:
                 claimed = await self.journal.claim(record.execution_id, epoch=record.epoch + 1)
                 fold = await self._fold(claimed)
+            except (StorageFull, JournalUnavailable):
+                raise
             except (StepwireError, Conflict) as error:
                 _log.error("execution %s can't be recovered: %s", record.execution_id, error)
                 continue

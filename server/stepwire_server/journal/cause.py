@@ -3,6 +3,7 @@
 the disk is full            nothing of it is stored: StorageFull for each entry; the writer goes on
 another process writes      nothing of it is stored: JournalUnavailable for each entry; the writer goes on
 an entry makes no sense     each entry again, alone: only that one fails
+a page is damaged           each entry again, alone: only those fail that need the page, with JournalDamaged
 anything else               nobody knows what is stored: JournalUnavailable for all, and the writer stops for good
 """
 
@@ -12,11 +13,12 @@ import errno
 import sqlite3
 from enum import Enum, auto
 
-__all__ = ["BROKEN", "BUSY", "CLOSED", "FULL", "Cause", "cause_of", "primary"]
+__all__ = ["BROKEN", "BUSY", "CLOSED", "DAMAGED", "FULL", "Cause", "cause_of", "primary"]
 
 BROKEN = "The journal has failed and is stopped: the server has to be restarted."
 CLOSED = "The journal is being closed."
 FULL = "The journal's disk is full. Nothing was stored; try again when there is room."
+DAMAGED = "The journal's file is damaged. Nothing was stored."
 BUSY = "Another process writes to the journal's file. Nothing was stored; try again."
 
 
@@ -26,6 +28,7 @@ class Cause(Enum):
     FULL = auto()
     BUSY = auto()
     ENTRY = auto()
+    DAMAGED = auto()
     UNKNOWN = auto()
 
 
@@ -42,6 +45,8 @@ def cause_of(error: Exception) -> Cause:
             return Cause.BUSY
         case None | sqlite3.SQLITE_CONSTRAINT | sqlite3.SQLITE_MISMATCH | sqlite3.SQLITE_TOOBIG | sqlite3.SQLITE_MISUSE:
             return Cause.ENTRY
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return Cause.DAMAGED
     return Cause.UNKNOWN
 
 

@@ -76,14 +76,21 @@ class Ledger:
         self._heads: OrderedDict[str, _Head] = OrderedDict()
         self._changed: dict[str, _Head] = {}
         self._rows: list[ChunkRow] = []
-        found = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'chunks'").fetchone()
-        self._position: int = found[0] if found else 0
+        found = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+        self._position: int = found.get("chunks", 0)
         self._next = self._position + 1
+        self._ordinal: int = found.get("executions", 0)
+        self._created = self._ordinal
 
     @property
     def connection(self) -> sqlite3.Connection:
         """The connection, for what is done in a transaction of its own: purging and compacting."""
         return self._connection
+
+    @property
+    def reached(self) -> tuple[int, int]:
+        """The last position and the last ordinal that were committed."""
+        return self._position, self._ordinal
 
     # -- one transaction
 
@@ -96,6 +103,7 @@ class Ledger:
         self.flush()
         self._connection.execute("COMMIT")
         self._position = self._next - 1
+        self._ordinal = self._created
         for execution_id, head in self._changed.items():
             if head.state in ENDED:
                 self._heads.pop(execution_id, None)
@@ -111,6 +119,7 @@ class Ledger:
         self._changed = {}
         self._rows = []
         self._next = self._position + 1
+        self._created = self._ordinal
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
@@ -150,6 +159,7 @@ class Ledger:
         )
         ordinal = cursor.lastrowid
         assert ordinal is not None
+        self._created = ordinal
         self._connection.execute("INSERT INTO requests VALUES (?, ?)", (ordinal, record.request))
         if record.labels:
             self._connection.executemany(

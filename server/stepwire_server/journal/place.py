@@ -4,21 +4,37 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from stepwire_server.journal.base import JournalLocked
 
-__all__ = ["Lock", "make_place"]
+__all__ = ["Lock", "make_place", "sync"]
 
 
-def make_place(path: Path) -> None:
-    """Makes an empty file (0600) and the folders above it (0700), each where it does not exist, so that they last."""
+def make_place(path: Path) -> bool:
+    """Makes an empty file (0600) and the folders above it (0700), each where it does not exist, so that they last.
+    Returns whether it made the file.
+    """
     _make_folder(path.parent)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
     except FileExistsError:
-        return
-    _sync_folder(path.parent)
+        return False
+    sync(path.parent)
+    return True
+
+
+def sync(path: Path) -> None:
+    """Makes what a file holds, or a folder's names, survive a power cut. SQLite does so only for what it wrote itself.
+
+    Not for a database or its `-shm`: to close them would let go of SQLite's locks.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 class Lock:
@@ -40,7 +56,8 @@ class Lock:
             os.close(self._fd)
             raise
         os.ftruncate(self._fd, 0)
-        os.write(self._fd, f"{os.getpid()}\n".encode())
+        with suppress(OSError):  # On a full disk. It is there only for the message above.
+            os.write(self._fd, f"{os.getpid()}\n".encode())
 
     def release(self) -> None:
         """Lets go. Called once."""
@@ -53,13 +70,4 @@ def _make_folder(folder: Path) -> None:
         return
     _make_folder(folder.parent)
     folder.mkdir(mode=0o700, exist_ok=True)
-    _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes a new name in the folder survive a power cut. SQLite does so only for files that it makes itself."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    sync(folder.parent)

@@ -11,21 +11,24 @@ from contextlib import closing
 from functools import partial
 from json import dumps
 from pathlib import Path
+from shutil import disk_usage
 from typing import Literal, TypeVar
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from stepwire.errors import JournalUnavailable
+from stepwire.errors import JournalDamaged, JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
-from stepwire_server.journal.base import ExecutionRecord, Journal, Page
+from stepwire_server import failpoints
+from stepwire_server.journal.base import ExecutionRecord, Journal, JournalRefused, Page
 from stepwire_server.journal.cause import BROKEN
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.compaction import START, CompactBite, Reached, compact_bite
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, Ledger, labels_of, record_of, tombstone_of
+from stepwire_server.journal.mark import Mark
 from stepwire_server.journal.place import Lock, make_place
-from stepwire_server.journal.purging import BITE_SECONDS, PurgeBite, cutoff, purge_bite
-from stepwire_server.journal.reader import Readers
+from stepwire_server.journal.purging import BITE_SECONDS, Cutoff, PurgeBite, cutoff, purge_bite
+from stepwire_server.journal.reader import Readers, is_damage
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.schema import UNFINISHED
 from stepwire_server.journal.tail import bounded
@@ -42,14 +45,17 @@ _SYNCHRONOUS = {"machine": "FULL", "process": "NORMAL"}
 _BITE_BYTES = 1 << 20
 """About what a bite of purging or compacting adds to the WAL, at most."""
 
+_LEAST_ROOM = 1 << 16
+"""Bytes that SQLite needs besides, to open a journal."""
+
 _NOT_OPEN = "The journal is not open."
 
 
 class SqliteJournal(Journal):
-    """Keeps all in one SQLite file, with its `-wal` and `-shm` beside it and a `.lock`.
+    """Keeps all in one SQLite file, with its `-wal` and `-shm` beside it, a `.lock` and a `.mark`.
 
     One process has it open at a time; `open` raises JournalLocked where another has, and JournalRefused where the file
-    is of something else or of a newer release.
+    is of something else or of a newer release, is damaged so that nothing can be read, or lacks its end.
     """
 
     kind = "sqlite"
@@ -86,20 +92,28 @@ class SqliteJournal(Journal):
         self._closing = asyncio.Lock()
 
     async def open(self) -> None:
-        make_place(self._path)
+        made = make_place(self._path)
         self._lock = Lock(self._path)
         try:
+            if made:
+                Mark.remove(self._path)  # Of another journal that was there.
             writer = Writer(self._path, synchronous=self._synchronous, on_broken=self._break, now_ns=self._now_ns)
             try:
                 await writer.open()
             except sqlite3.Error as error:
-                raise JournalUnavailable(f"{self._path} can't be opened: {error}") from error
+                if is_damage(error):
+                    raise _damaged(self._path, error) from error
+                full = ": there is no room on its disk" if disk_usage(self._path.parent).free < _LEAST_ROOM else ""
+                raise JournalUnavailable(f"{self._path} can't be opened: {error}{full}") from error
             self._writer = writer
             self._readers = Readers(self._path, threads=self._reader_threads)
             self._refusal = ""
             # This connection stays until after the writer's. While it is there, the writer's does not checkpoint when
             # it is closed, which it must not after a failure.
-            await self._read(lambda connection: connection.execute("SELECT 1 FROM executions").fetchone())
+            try:
+                await self._read(lambda connection: connection.execute("SELECT 1 FROM executions").fetchone())
+            except JournalDamaged as error:
+                raise _damaged(self._path, error.__cause__ or error) from error
         except BaseException:
             await self.close()
             raise
@@ -143,8 +157,14 @@ class SqliteJournal(Journal):
         return await self._read(_unfinished)
 
     async def claim(self, execution_id: str, *, epoch: int) -> ExecutionRecord:
-        record: ExecutionRecord = await self._write.submit(lambda ledger: ledger.claim(execution_id, epoch), size=0)
-        return record
+        def claim(ledger: Ledger) -> ExecutionRecord:
+            failpoints.reach("before-claim")
+            record = ledger.claim(execution_id, epoch)
+            failpoints.reach("after-claim")
+            return record
+
+        claimed: ExecutionRecord = await self._write.submit(claim, size=0)
+        return claimed
 
     async def tombstone(self, execution_id: str) -> Tombstone | None:
         return await self._read(lambda connection: tombstone_of(connection, "execution_id = ?", execution_id))
@@ -156,9 +176,7 @@ class SqliteJournal(Journal):
         more = True
         while more:
             bite: PurgeBite = await self._write.submit_bite(
-                lambda ledger: purge_bite(ledger.connection, until, seconds=self._bite_seconds),
-                size=_BITE_BYTES,
-                committed=self._purged_all,
+                partial(self._purge, until), size=_BITE_BYTES, committed=self._purged_all
             )
             executions += bite.purged.executions
             events += bite.purged.events
@@ -178,8 +196,17 @@ class SqliteJournal(Journal):
             reached, more = bite.reached, bite.more
         return fewer
 
+    def _purge(self, until: Cutoff, ledger: Ledger) -> PurgeBite:
+        failpoints.reach("before-purge")
+        bite = purge_bite(ledger.connection, until, seconds=self._bite_seconds)
+        failpoints.reach("after-purge")
+        return bite
+
     def _compact(self, reached: Reached, ledger: Ledger) -> CompactBite:
-        return compact_bite(ledger.connection, reached, seconds=self._bite_seconds)
+        failpoints.reach("before-compaction")
+        bite = compact_bite(ledger.connection, reached, seconds=self._bite_seconds)
+        failpoints.reach("after-compaction")
+        return bite
 
     def _purged_all(self, bite: PurgeBite) -> None:
         for execution_id in bite.execution_ids:
@@ -220,7 +247,13 @@ class SqliteJournal(Journal):
             self._on_fatal()
 
 
-def _one(condition: str, parameters: Sequence[str], connection: sqlite3.Connection) -> ExecutionRecord | None:
+def _damaged(path: Path, error: BaseException) -> JournalRefused:
+    return JournalRefused(
+        f"{path} is damaged: {error}. Put a backup in its place; `stepwire-server journal export` saves what it can."
+    )
+
+
+def _one(condition: str, parameters: Sequence[str | int], connection: sqlite3.Connection) -> ExecutionRecord | None:
     row = connection.execute(f"{WITH_REQUEST} WHERE {condition}", parameters).fetchone()
     return None if row is None else record_of(row[:-1], labels_of(connection, row[0]), request=row[-1])
 
@@ -231,8 +264,20 @@ def _records(rest: str, parameters: Sequence[str | int], connection: sqlite3.Con
 
 
 def _unfinished(connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
-    rows = connection.execute(f"{WITH_REQUEST} WHERE {UNFINISHED} ORDER BY ordinal").fetchall()
-    return [record_of(row[:-1], labels_of(connection, row[0]), request=row[-1]) for row in rows]
+    found = []
+    rows = connection.execute(f"SELECT ordinal FROM executions WHERE {UNFINISHED} ORDER BY ordinal").fetchall()
+    for (ordinal,) in rows:
+        try:
+            record = _one("ordinal = ?", (ordinal,), connection)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            record = None
+        if record is not None:
+            found.append(record)
+        else:
+            _log.error("the record of execution number %d is damaged; it is left as it is", ordinal)
+    return found
 
 
 def _page(conditions: tuple[str, Sequence[str | int]], before: int, limit: int, connection: sqlite3.Connection) -> Page:

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable, StorageFull
 from stepwire_server import failpoints
 from stepwire_server.journal.base import Conflict, JournalRefused
-from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, FULL, Cause, cause_of, primary
+from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, DAMAGED, FULL, Cause, cause_of, primary
 from stepwire_server.journal.ledger import Ledger, Taken
-from stepwire_server.journal.reader import is_damage
+from stepwire_server.journal.mark import Mark, missing
+from stepwire_server.journal.place import sync
 from stepwire_server.journal.schema import prepare
 
 __all__ = ["Writer"]
@@ -91,6 +92,7 @@ class Writer:
         self._ended: asyncio.Future[None] = self._loop.create_future()
         self._wal_bytes = 0
         self._wal_limit = _CHECKPOINT_BYTES
+        self._mark: Mark | None = None
         # A daemon, so that a process that dies of something else need not wait for a journal that nobody closes.
         self._thread = threading.Thread(target=self._run, name="stepwire-journal", daemon=True)
 
@@ -144,6 +146,7 @@ class Writer:
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
             self._set_up(connection)
             ledger = Ledger(connection, now_ns=self._now_ns)
+            self._mark = self._marked(connection, ledger)
             self._call(_finish, self._opened)
             self._serve(connection, ledger)
         except BaseException as error:
@@ -151,9 +154,16 @@ class Writer:
         finally:
             if connection is not None:
                 connection.close()
+            if self._mark is not None:
+                self._mark.close()
             self._call(_finish, self._ended)
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
+        left = self._path.with_name(self._path.name + "-wal")
+        if self._synchronous == "FULL" and left.exists():
+            # A process that was killed between a write and its fsync has left commits that only the system's memory
+            # has. From now on they are shown.
+            sync(left)
         prepare(connection, self._path)
         mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
         if mode != "wal":
@@ -164,8 +174,23 @@ class Writer:
         # What was purged is overwritten where its page is written anyway. ON, which some builds of SQLite have by
         # default, would write each page that becomes free: as much again as was purged.
         connection.execute("PRAGMA secure_delete = FAST")
-        left = self._path.with_name(self._path.name + "-wal")
         self._wal_bytes = left.stat().st_size if left.exists() else 0
+
+    def _marked(self, connection: sqlite3.Connection, ledger: Ledger) -> Mark | None:
+        """Returns where commits are noted. Raises JournalRefused where the end of what was noted is missing."""
+        if self._synchronous != "FULL":
+            # A power cut may take commits from this journal, by its operator's choice: that is no damage.
+            Mark.remove(self._path)
+            return None
+        lacking = missing(connection, self._path)
+        if lacking:
+            raise JournalRefused(
+                f"the end of {self._path} is missing: {lacking}. Put all its files in their place as they were. Where "
+                f"they are lost, or this is an older copy, remove {self._path}.mark to go on without the rest."
+            )
+        mark = Mark(self._path)
+        mark.note(*ledger.reached)
+        return mark
 
     def _serve(self, connection: sqlite3.Connection, ledger: Ledger) -> None:
         batch: list[_Entry] = []
@@ -235,6 +260,8 @@ class Writer:
             outcomes = [_apply(ledger, entry) for entry in batch]
             failpoints.reach("before-commit")
             ledger.commit()
+            if self._mark is not None:
+                self._mark.note(*ledger.reached)
             failpoints.reach("after-commit")
         except Exception as error:
             ledger.rollback()
@@ -245,7 +272,9 @@ class Writer:
                     outcomes = [_Outcome(entry, None, JournalUnavailable(BUSY)) for entry in batch]
                 case Cause.ENTRY if len(batch) == 1:
                     outcomes = [_Outcome(batch[0], None, error)]
-                case Cause.ENTRY:
+                case Cause.DAMAGED if len(batch) == 1:
+                    outcomes = [_Outcome(batch[0], None, JournalDamaged(DAMAGED))]
+                case Cause.ENTRY | Cause.DAMAGED:
                     for entry in batch:
                         self._process(ledger, [entry])
                     return
@@ -258,6 +287,7 @@ class Writer:
 
     def _checkpoint(self, connection: sqlite3.Connection, mode: str) -> None:
         """Moves what is in the WAL to its place, as far as no reader needs it where it is."""
+        failpoints.reach("before-checkpoint")
         try:
             _, in_wal, done = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
         except sqlite3.OperationalError as error:
@@ -270,6 +300,7 @@ class Writer:
         left = (in_wal - done) * _PAGE
         self._wal_bytes = left if left > 0 else 0
         self._wal_limit = self._wal_bytes + _CHECKPOINT_BYTES
+        failpoints.reach("after-checkpoint")
 
     def _break(self, error: BaseException, batch: Sequence[_Entry]) -> None:
         _log.critical("the journal stops: nobody knows what of the last commit is stored", exc_info=error)
@@ -308,10 +339,6 @@ def _apply(ledger: Ledger, entry: _Entry) -> _Outcome:
         if entry.bite:
             raise
         return _Outcome(entry, None, error)
-    except sqlite3.DatabaseError as error:
-        if entry.bite and is_damage(error):
-            raise JournalDamaged("The journal's file is damaged.") from error
-        raise
 
 
 def _settle(outcomes: Sequence[_Outcome]) -> None:

@@ -118,7 +118,8 @@ async def test_permissions(open_journal, path, tmp_path, new_record):
     finally:
         os.umask(before)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in path.parent.iterdir()}
-    assert modes == dict.fromkeys(("journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock"), 0o600)
+    names = ("journal.db", "journal.db-wal", "journal.db-shm", "journal.db.lock", "journal.db.mark")
+    assert modes == dict.fromkeys(names, 0o600)
     assert [stat.S_IMODE(folder.stat().st_mode) for folder in (path.parent, path.parent.parent)] == [0o700, 0o700]
 
 
@@ -207,7 +208,7 @@ async def test_close_leaves_nothing_running(open_journal, path, new_record, new_
     await asyncio.gather(*(journal.get("e1") for _ in range(50)))
     await journal.close()
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("stepwire-journal")]
-    assert {file.name for file in path.parent.iterdir()} == {"journal.db", "journal.db.lock"}
+    assert {file.name for file in path.parent.iterdir()} == {"journal.db", "journal.db.lock", "journal.db.mark"}
 
 
 async def test_close_comes_after_what_waits(open_journal, path, new_record, new_chunk, append):
