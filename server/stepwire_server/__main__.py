@@ -19,7 +19,7 @@ except ModuleNotFoundError:
     raise SystemExit('stepwire-server needs more than the base install: pip install "stepwire[server]"') from None
 
 import stepwire_server.demo
-from stepwire.errors import JournalUnavailable
+from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
 from stepwire_server.api.server import ListenError, Options, Server
 from stepwire_server.app import App
 from stepwire_server.config import (
@@ -189,7 +189,7 @@ def serve(**values: Any) -> None:
         _leave()
     except JournalRefused as error:
         raise click.ClickException(f"{error} (--journal FILE names another)") from error
-    except (ConfigError, ListenError, JournalUnavailable) as error:
+    except (ConfigError, ListenError, JournalDamaged, JournalUnavailable, StorageFull) as error:
         raise click.ClickException(str(error)) from error
 
 
