@@ -104,3 +104,68 @@ async def _session(clients: Clients, request_id: str, number: int) -> None:
         group.create_task(clients.watch(f"{request_id} raw", execution_id))
         group.create_task(clients.read(f"{request_id} client", execution_id))
         group.create_task(clients.poll(execution_id, Random(number), late=f"{request_id} late"))
+
+
+@pytest.mark.parametrize(
+    ("calls", "when", "code"),
+    [
+        pytest.param("fsync", "1+", 1, id="log-before-it-is-read"),
+        pytest.param("fdatasync", "1+", FATAL, id="claim"),
+        pytest.param("pwrite64", "1+", FATAL, id="write-of-a-claim"),
+    ],
+)
+@pytest.mark.fault("a write or an fsync of the journal fails at the start", how="strace -e inject=...:error=EIO")
+async def test_a_call_fails_at_the_start(
+    tmp_path: Path, calls: str, when: str, code: int, long: bool, random_seed: int, noted: Noted
+) -> None:
+    """A server whose disk fails it while it takes executions over does not serve; the next one takes them over, under
+    epochs that only rise.
+    """
+    if not long and code != FATAL:
+        pytest.skip("only in the long run: make faults")
+    history = History()
+    with Harmed(tmp_path) as server:
+        clients = Clients(server.address, history, Random(random_seed))
+        try:
+            async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
+                group.create_task(_session(clients, "r", 1))
+                await under_way(clients, server)
+                server.kill()
+                wal = server.journal.with_name(server.journal.name + "-wal")
+                notes = tmp_path / "notes"
+                server.prefix = [*strace(path=wal, calls=calls, fault="error=EIO", when=when, follow=notes), "-D"]
+                said = await asyncio.to_thread(server.refuse_to_start)
+                assert server.code == code, said
+                noted.figures["code"] = str(code)
+                assert code == FATAL or "Error: the server can't start: [Errno 5]" in said
+                assert (code == FATAL) == ("the journal stops: nobody knows" in said)
+                server.prefix = []
+                await asyncio.to_thread(server.start)
+        finally:
+            await clients.close()
+        server.kill()
+        history.journal = await dump(server.journal)
+        history.add_effects(server.effects)
+    assert check(history) == {}
+    assert not clients.odd
+
+
+@pytest.mark.fault("a disk that fails a new journal", how="strace -e inject=...:error=EIO")
+def test_a_new_journal_on_a_disk_that_fails(tmp_path: Path) -> None:
+    """A server that can't make its journal says so in one line, and makes it at the next start."""
+    server = Harmed(tmp_path)
+    command = strace(path=server.journal, calls="pwrite64", fault="error=EIO", when="1+", follow=tmp_path / "notes")
+    server.prefix = [*command, "-D"]
+    said = server.refuse_to_start()
+    assert server.code == 1
+    assert said.strip() == f"Error: {server.journal} can't be opened: disk I/O error"
+    server.prefix = []
+    with server:
+        assert server.address
+
+
+async def under_way(clients: Clients, server: Harmed) -> None:
+    """Returns once a watcher has seen a few events, and an operation runs."""
+    streams = clients.history.streams
+    while not server.gauge()[0] or sum(len(m.frames) for s in streams for m in s.messages) < 5:  # noqa: ASYNC110
+        await asyncio.sleep(0)
