@@ -81,6 +81,7 @@ async def events(journal: Journal) -> list[Event]:
     return events_of(kept)
 
 
+@pytest.mark.fault("wall clock set back an hour while a step runs", how="injected clock")
 async def test_set_back_while_a_step_runs() -> None:
     """Where the wall clock goes back an hour, event times do not, and a retry waits no longer than it should."""
     clock, journal = SetBack(), MemoryJournal()
@@ -95,6 +96,7 @@ async def test_set_back_while_a_step_runs() -> None:
     await journal.close()
 
 
+@pytest.mark.fault("another wall clock after a restart", how="injected clock")
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_another_time_after_a_restart(hours: int) -> None:
     """A server that starts with its clock an hour back goes on, with times that do not decrease, and the time limit
