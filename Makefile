@@ -18,8 +18,9 @@ GRPCURL_VERSION := v1.9.3
 PROTO_TOOLS := grpcio-tools==1.74.0 googleapis-common-protos==1.70.0 mypy-protobuf==5.1.0
 PROTO_VENV := build/proto-venv
 PROTO_FILES := $(wildcard protos/stepwire/v1/*.proto)
-# What buf compares the contract with: main, or on main itself the commit before.
-AGAINST ?= $(shell [ "$$(git rev-parse HEAD)" != "$$(git rev-parse -q --verify main)" ] && echo main || echo HEAD~1)
+# What buf compares the contract with: main where it is another commit, else the commit before.
+AGAINST ?= $(shell for c in main origin/main HEAD~1; do \
+	git cat-file -e $$c:protos 2>/dev/null && [ "$$(git rev-parse $$c)" != "$$(git rev-parse HEAD)" ] && echo $$c && break; done)
 LOWEST := grpcio==1.74.0 grpcio-status==1.74.0 grpcio-health-checking==1.74.0 grpcio-reflection==1.74.0 \
 	grpcio-testing==1.74.0 protobuf==6.31.1
 
@@ -100,12 +101,14 @@ lint: $(VENV)/.dev build/image.binpb ## Checks form, types and the contract's ru
 	$(BIN)/mypy
 	$(BIN)/buf format protos --diff --exit-code
 	$(BIN)/buf lint build/image.binpb --config protos/buf.yaml
-	@if git cat-file -e $(AGAINST):protos 2>/dev/null; then \
+	@if [ -n "$(AGAINST)" ]; then \
 		rm -rf build/against && mkdir -p build/against; \
 		git archive $(AGAINST) protos | tar -x -C build/against; \
 		$(call image,build/against/protos,build/against.binpb); \
 		$(BIN)/buf breaking build/image.binpb --against build/against.binpb --config protos/buf.yaml; \
-	else echo "NOT RUN: buf breaking, because there is no earlier contract to compare with"; fi
+	else \
+		echo "NOT RUN: buf breaking: this clone has no earlier commit to compare with (git fetch --deepen 1 gets one)"; \
+		[ -z "$$STEPWIRE_REQUIRE_TOOLS" ]; fi
 
 # -- The contract
 
