@@ -1,10 +1,13 @@
 """One function a promise: each takes a History and returns what breaks the promise, in words; nothing where it holds.
 
-    P1 no lost acknowledgement        P7  ranges join               P12 dependencies and pauses
-    P2 dense                          P8  one terminal event        P16 folding gives the state
-    P3 ordered for each client        P9  one request, one run      P17 percentage
-    P4 agreement                      P11 attempts and effects
-    P6 resumable
+    P1 no lost acknowledgement        P7  ranges join               P13 cancels
+    P2 dense                          P8  one terminal event        P14 every call ends
+    P3 ordered for each client        P9  one request, one run      P15 bounded
+    P4 agreement                      P10 one writer                P16 folding gives the state
+    P5 durable before visible         P11 attempts and effects      P17 percentage
+    P6 resumable                      P12 dependencies and pauses   P18 secrets
+
+P5, P10, P13, P14, P15 and P18 are in `conduct`: they judge how a server behaves, more than what it gave.
 
 The rules are written from the contract, and not from the server's code; P16 alone uses the server's Fold, since that is
 what it is about.
@@ -19,7 +22,9 @@ from dataclasses import dataclass, field
 from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState, StepSkipped
 from stepwire_server.engine.fold import Fold
 
-from .history import History, Kept, Stream
+from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
+from .history import History, Stream, events_of
+from .history import kind_of as _kind
 
 __all__ = ["CHECKERS", "check", "events_of"]
 
@@ -38,21 +43,14 @@ def check(history: History) -> dict[str, list[str]]:
     return {name: violations for name, violations in found.items() if violations}
 
 
-def events_of(kept: Kept) -> list[Event]:
-    """Returns an execution's events, decoded."""
-    return [Event.FromString(frame) for frame in kept.frames]
-
-
-def _kind(event: Event) -> str:
-    return event.WhichOneof("kind") or ""
-
-
 def no_lost_acknowledgement(history: History) -> Iterator[str]:
     """P1: what a client was told is in the journal: accepted starts, events, the sequences of snapshots, cancels."""
     for reply in history.replies:
         if reply.status != "OK" or not reply.execution_id:
             continue
         kept = history.journal.get(reply.execution_id)
+        if kept is None and reply.execution_id in history.purged:
+            continue
         if kept is None:
             yield f"{reply.method} was answered with {reply.execution_id}, which the journal does not have"
         elif reply.method == "CancelExecution" and not any(
@@ -61,18 +59,23 @@ def no_lost_acknowledgement(history: History) -> Iterator[str]:
             yield f"{reply.execution_id}: a cancel was accepted, and the journal has no plan_cancelling"
     for whose, _, snapshot in history.snapshots():
         kept = history.journal.get(snapshot.execution_id)
-        if kept is None:
+        if kept is None and snapshot.execution_id in history.purged:
+            if snapshot.as_of_sequence > history.purged[snapshot.execution_id].last_sequence:
+                yield f"{whose}: {snapshot.execution_id} as of {snapshot.as_of_sequence}; it had fewer events"
+        elif kept is None:
             yield f"{whose}: a snapshot of {snapshot.execution_id}, which the journal does not have"
         elif snapshot.as_of_sequence > len(kept.frames):
             last = len(kept.frames)
             yield f"{whose}: {snapshot.execution_id} as of {snapshot.as_of_sequence}; the journal ends at {last}"
+    held: dict[str, set[bytes]] = {kept.execution_id: set(kept.frames) for kept in history.journal.values()}
     for stream in history.streams:
-        held = _held(history, stream.execution_id)
         for frame in _frames(stream):
-            if frame not in held:
+            if frame not in held.get(stream.execution_id, ()) and not _was_purged(history, frame):
                 yield f"{stream.watcher}: event {_name(frame)} is not in the journal"
     for reading in history.readings:
         kept = history.journal.get(reading.execution_id)
+        if kept is None and reading.execution_id in history.purged:
+            continue
         events = {event.sequence: event for event in events_of(kept)} if kept else {}
         for data in reading.events:
             event = Event.FromString(data)
@@ -100,7 +103,10 @@ def ordered(history: History) -> Iterator[str]:
     for (watcher, execution_id), streams in _by_watcher(history).items():
         sequences = [Event.FromString(frame).sequence for stream in streams for frame in _frames(stream)]
         after = streams[0].after
-        if streams[0].kinds:
+        if streams[0].kinds and execution_id in history.purged:
+            if sequences != sorted(set(sequences)):
+                yield f"{watcher}: of {execution_id} after {after} it got {sequences[:50]}"
+        elif streams[0].kinds:
             covered = max((message.sequence for stream in streams for message in stream.messages), default=after)
             wanted = [
                 event.sequence
@@ -115,7 +121,7 @@ def ordered(history: History) -> Iterator[str]:
         sequences = [Event.FromString(data).sequence for data in reading.events]
         if sequences != list(range(reading.after + 1, reading.after + 1 + len(sequences))):
             yield f"{reading.reader}: of {reading.execution_id}: {_first_odd(sequences, reading.after + 1)}"
-        if reading.error:
+        if reading.error and not (reading.execution_id in history.purged and "CursorExpired" in reading.error):
             yield f"{reading.reader}: of {reading.execution_id}: {reading.error}"
 
 
@@ -134,9 +140,9 @@ def agreement(history: History) -> Iterator[str]:
 
 def resumable(history: History) -> Iterator[str]:
     """P6: a watch after k begins with what follows k, or is refused with OUT_OF_RANGE for a reason that is true."""
-    shown: list[tuple[float, str, int]] = [
-        (message.at, stream.execution_id, message.sequence) for stream in history.streams for message in stream.messages
-    ]
+    shown: dict[str, list[tuple[float, int]]] = defaultdict(list)
+    for stream in history.streams:
+        shown[stream.execution_id] += [(message.at, message.sequence) for message in stream.messages]
     for stream in history.streams:
         name = f"{stream.watcher}: the watch of {stream.execution_id} after {stream.after}"
         if stream.messages:
@@ -150,16 +156,23 @@ def resumable(history: History) -> Iterator[str]:
             continue
         if stream.messages:
             yield f"{name} was refused after it had begun"
-        last = max((k for at, id_, k in shown if id_ == stream.execution_id and at < stream.began), default=0)
+        last = max((k for at, k in shown[stream.execution_id] if at < stream.began), default=0)
         if stream.reason == "CURSOR_AHEAD":
             if stream.after <= last:
                 yield f"{name} was refused as ahead, and {last} had been shown before"
         elif stream.reason == "CURSOR_EXPIRED":
             kept = history.journal.get(stream.execution_id)
             true_first = kept.firsts[0] if kept and kept.firsts else None
+            stone = history.purged.get(stream.execution_id)
+            if stone is not None:
+                true_first = stone.last_sequence + 1
+                if stream.metadata.get("last_sequence") != str(stone.last_sequence):
+                    yield f"{name}: the last sequence was said to be {stream.metadata}, and was {stone.last_sequence}"
+            if true_first is None:
+                yield f"{name} was refused as expired, and nobody purged it"
             if true_first is not None and stream.metadata.get("first_sequence") != str(true_first):
                 yield f"{name}: the first sequence was said to be {stream.metadata}, and is {true_first}"
-            if true_first is not None and stream.after + 1 >= true_first:
+            if stone is None and true_first is not None and stream.after + 1 >= true_first:
                 yield f"{name} was refused as expired, and its events are there"
         else:
             yield f"{name} was refused with {stream.reason or 'no reason'}"
@@ -215,6 +228,7 @@ def one_terminal(history: History) -> Iterator[str]:
             yield f"{kept.execution_id}: no terminal event"
         if (kept.state in ENDED or places) and kept.state != ends.get(kept.execution_id):
             yield f"{kept.execution_id}: the record says {ExecutionState.Name(kept.state)}, the events do not"
+    ends |= {stone.execution_id: stone.state for stone in history.purged.values()}
     over: dict[str, tuple[float, int]] = {}
     for whose, at, snapshot in sorted(history.snapshots(), key=lambda item: item[1]):
         if snapshot.state in ENDED and ends.get(snapshot.execution_id) != snapshot.state:
@@ -251,6 +265,9 @@ def one_request_one_execution(history: History) -> Iterator[str]:
     for record in history.journal.values():
         if record.request_id:
             kept[record.request_id].add(record.execution_id)
+    for stone in history.purged.values():
+        if stone.request_id:
+            kept[stone.request_id].add(stone.execution_id)
     for request_id in sorted(answers.keys() | kept.keys()):
         told, stored = answers[request_id], kept[request_id]
         if len(stored) > 1 or (told and told != stored):
@@ -377,14 +394,20 @@ CHECKERS: Mapping[str, Callable[[History], Iterator[str]]] = {
     "P2": dense,
     "P3": ordered,
     "P4": agreement,
+    "P5": durable_before_visible,
     "P6": resumable,
     "P7": joined,
     "P8": one_terminal,
     "P9": one_request_one_execution,
+    "P10": one_writer,
     "P11": attempts,
     "P12": dependencies,
+    "P13": cancels,
+    "P14": every_call_ends,
+    "P15": bounded,
     "P16": folding,
     "P17": percentage,
+    "P18": secrets,
 }
 """By the promise's number."""
 
@@ -434,9 +457,10 @@ def _frames(stream: Stream) -> Iterator[bytes]:
         yield from message.frames
 
 
-def _held(history: History, execution_id: str) -> set[bytes]:
-    kept = history.journal.get(execution_id)
-    return set(kept.frames) if kept else set()
+def _was_purged(history: History, frame: bytes) -> bool:
+    event = Event.FromString(frame)
+    stone = history.purged.get(event.execution_id)
+    return stone is not None and event.sequence <= stone.last_sequence
 
 
 def _by_watcher(history: History) -> dict[tuple[str, str], list[Stream]]:

@@ -6,24 +6,50 @@
     recording.end("OK")
     history.journal = await dump(path)    # when no server has it open
 
-Times are time.monotonic()'s.
+Times are time.monotonic()'s, unless a clock of another kind made all of them.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.e2e.watchers import frames
 
-from stepwire.v1 import EventBatch, ExecuteRequest, Execution, ExecutionFilter
+from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionFilter
 from stepwire_server.journal import Journal, SqliteJournal
+from stepwire_server.journal.retention import Tombstone
 
-__all__ = ["Effect", "History", "Kept", "Message", "Reading", "Reply", "Stream", "dump", "dump_open"]
+__all__ = [
+    "Append",
+    "Bounds",
+    "Canary",
+    "Effect",
+    "History",
+    "Holding",
+    "Kept",
+    "Message",
+    "Probe",
+    "Reading",
+    "Reply",
+    "Stream",
+    "dump",
+    "dump_open",
+    "events_of",
+    "gone",
+    "kind_of",
+]
 
 _PAGE = 500
+
+_COMMITTED = """
+SELECT last_sequence FROM executions WHERE execution_id = :id
+UNION ALL SELECT last_sequence FROM tombstones WHERE execution_id = :id
+"""
 
 
 @dataclass(kw_only=True)
@@ -38,6 +64,10 @@ class Message:
     notice: int = 0
     execution: bytes = b""
     """The snapshot, where there was one."""
+    committed: int | None = None
+    """Up to where another connection to the journal saw the execution's events when the message was here; -1: it saw no
+    execution. None: nobody looked.
+    """
 
 
 @dataclass(kw_only=True)
@@ -62,13 +92,18 @@ class Stream:
     reason: str = ""
     metadata: dict[str, str] = field(default_factory=dict)
     """Of the status's ErrorInfo."""
+    said: str = ""
+    """The status's text and all metadata that came with it."""
+    left: bool = False
+    """Whether its reader ended it."""
 
-    def take(self, message: bytes) -> Message:
-        """Adds what came."""
+    def take(self, message: bytes, probe: Probe | None = None) -> Message:
+        """Adds what came, and what a probe sees then."""
         batch = EventBatch.FromString(message)
         if not self.execution_id:
             self.execution_id = batch.execution.execution_id
         snapshot = batch.execution.SerializeToString() if batch.HasField("execution") else b""
+        committed = probe.committed(self.execution_id) if probe is not None else None
         taken = Message(
             at=time.monotonic(),
             frames=list(frames(message)),
@@ -76,13 +111,20 @@ class Stream:
             sequence=batch.sequence,
             notice=batch.notice,
             execution=snapshot,
+            committed=committed,
         )
         self.messages.append(taken)
         return taken
 
-    def end(self, status: str, reason: str = "", metadata: dict[str, str] | None = None) -> None:
+    def end(self, status: str, reason: str = "", metadata: dict[str, str] | None = None, said: str = "") -> None:
         """Notes how it ended."""
         self.ended, self.status, self.reason, self.metadata = time.monotonic(), status, reason, metadata or {}
+        self.said = said
+
+    def leave(self) -> None:
+        """Notes that its reader ended it, if nobody else had."""
+        if not self.ended:
+            self.ended, self.left = time.monotonic(), True
 
 
 @dataclass(kw_only=True)
@@ -111,6 +153,12 @@ class Reply:
     execution_id: str = ""
     execution: bytes = b""
     """The snapshot in it."""
+    committed: int | None = None
+    """As a message's."""
+    said: str = ""
+    """The status's text and all metadata that came with it."""
+    left: bool = False
+    """Whether the caller did not wait for the answer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +169,51 @@ class Effect:
     step_id: str
     attempt: int
     at_most_once: bool
+    saved: int = 0
+    """What the step had found as its saved state, where operations of its kind save numbers that grow; else 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Append:
+    """What one owner added to an execution at once, as the journal took it."""
+
+    execution_id: str
+    epoch: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """What the server's process held at one moment."""
+
+    phase: str
+    """"before", "during" or "after" what is done to it."""
+    resident: int
+    """Bytes of memory."""
+    descriptors: int
+    tasks: int = 0
+    """Of its event loop; 0 where nobody counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bounds:
+    """How much more than before a server may hold."""
+
+    resident_during: int
+    resident_after: int
+    descriptors_during: int = 1_000_000
+    descriptors_after: int = 0
+    tasks_after: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Canary:
+    """A text that must not be found."""
+
+    text: str
+    allowed: frozenset[str] = frozenset()
+    """Where it may stand: "journal", "log", "status"."""
 
 
 @dataclass(kw_only=True)
@@ -143,6 +236,34 @@ class Kept:
     """The bytes of each event, as clients get them."""
 
 
+def events_of(kept: Kept) -> list[Event]:
+    """Returns an execution's events, decoded."""
+    return [Event.FromString(frame) for frame in kept.frames]
+
+
+class Probe:
+    """Sees what is committed, beside the server: with a connection of its own that only reads.
+
+    In WAL mode with synchronous=FULL a commit is seen by another connection only after the WAL was synced, so what it
+    sees is durable. It looks when the client has a message in its hands, which is later than the server sent it: a
+    message that is shown some milliseconds too early is caught, one that is early by less than it travels is not.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._uri = f"{path.absolute().as_uri()}?mode=ro"
+
+    def committed(self, execution_id: str) -> int:
+        """Returns the last event that is committed; -1 where there is no such execution."""
+        with closing(sqlite3.connect(self._uri, uri=True, isolation_level=None)) as connection:
+            found = connection.execute(_COMMITTED, {"id": execution_id}).fetchone()
+        return -1 if found is None else int(found[0])
+
+
+def kind_of(event: Event) -> str:
+    """Returns the name of an event's kind; empty where it is unknown."""
+    return event.WhichOneof("kind") or ""
+
+
 @dataclass(kw_only=True)
 class History:
     """One run of a cluster of clients against a server that is being harmed."""
@@ -155,6 +276,23 @@ class History:
     """By execution id."""
     complete: bool = True
     """Whether the run waited until every execution had ended."""
+    purged: dict[str, Tombstone] = field(default_factory=dict)
+    """What is left of executions that were purged, by execution id."""
+    appends: list[Append] = field(default_factory=list)
+    """In the order in which the journal took them, where somebody wrote them down."""
+    outages: list[tuple[float, float]] = field(default_factory=list)
+    """From when to when the server was dead, or was made to stand still. In between, nothing can happen in time."""
+    wall: float = field(default_factory=lambda: time.time() - time.monotonic())
+    """What the wall clock shows at the moment 0 of this history's times."""
+    cancel_grace: float | None = None
+    """The server's grace for cancelled steps, where it is known."""
+    cancel_margin: float = 2.0
+    """Seconds that an end may take besides the grace."""
+    holdings: list[Holding] = field(default_factory=list)
+    bounds: Bounds | None = None
+    canaries: list[Canary] = field(default_factory=list)
+    log: str = ""
+    """The server's."""
 
     def open(
         self,
@@ -190,10 +328,21 @@ class History:
     def add_effects(self, path: Path) -> None:
         """Reads the file in which operations leave a line: execution, step, attempt, 1 for at most once."""
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
-            execution_id, step_id, attempt, once = line.split()
+            execution_id, step_id, attempt, once, *saved = line.split()
             self.effects.append(
-                Effect(execution_id=execution_id, step_id=step_id, attempt=int(attempt), at_most_once=once == "1")
+                Effect(
+                    execution_id=execution_id,
+                    step_id=step_id,
+                    attempt=int(attempt),
+                    at_most_once=once == "1",
+                    saved=int(saved[0]) if saved else 0,
+                )
             )
+
+    def ids(self) -> set[str]:
+        """Returns the executions that clients heard of."""
+        told = {stream.execution_id for stream in self.streams} | {reply.execution_id for reply in self.replies}
+        return told - {""}
 
 
 async def dump(path: Path) -> dict[str, Kept]:
@@ -216,6 +365,17 @@ async def dump_open(journal: Journal) -> dict[str, Kept]:
             found[record.execution_id] = await _kept(journal, record.execution_id)
         before, more = page.records[-1].ordinal if page.records else 0, page.more
     return found
+
+
+async def gone(path: Path, execution_ids: Iterable[str]) -> dict[str, Tombstone]:
+    """Returns what is left of those of the executions that were purged. No server may have the file open."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    try:
+        found = [(execution_id, await journal.tombstone(execution_id)) for execution_id in sorted(execution_ids)]
+    finally:
+        await journal.close()
+    return {execution_id: stone for execution_id, stone in found if stone is not None}
 
 
 async def _kept(journal: Journal, execution_id: str) -> Kept:

@@ -1,0 +1,883 @@
+"""Checkers that find nothing prove nothing: a good history, and what each checker must find in it when it is spoiled.
+
+python -m tests.faults.mutations      prints a table: checker, mutation, caught or not
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from google.rpc import status_pb2
+
+from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry
+from stepwire_server import App, Plan, StepContext, plan_step
+from stepwire_server.engine.engine import Engine
+from stepwire_server.journal import Chunk, Journal, MemoryJournal
+from stepwire_server.journal.retention import Tombstone
+
+from .checkers import CHECKERS
+from .history import (
+    Append,
+    Bounds,
+    Canary,
+    Effect,
+    History,
+    Holding,
+    Kept,
+    Message,
+    Reading,
+    Reply,
+    Stream,
+    dump_open,
+    events_of,
+)
+
+__all__ = ["MUTATIONS", "good_history", "outcomes"]
+
+_PATIENCE = 20.0
+_MIB = 1 << 20
+
+app = App("checked")
+
+
+@app.operation()
+async def work(step: StepContext) -> int:
+    """Report, fail once, and end."""
+    await step.progress(40, "Some of it")
+    if step.attempt == 1:
+        raise RuntimeError("not yet")
+    await step.content("a piece")
+    return step.attempt
+
+
+@app.operation(at_most_once=True)
+async def pay(step: StepContext) -> str:
+    """End."""
+    await step.progress(50, "Half of it")
+    return "paid"
+
+
+@app.operation()
+async def broken() -> None:
+    """Raise."""
+    raise RuntimeError("no")
+
+
+@app.operation()
+async def held(step: StepContext) -> str:
+    """Wait to be cancelled, or lost; another attempt ends."""
+    await step.progress(30, "Waiting")
+    if step.attempt == 1:
+        await asyncio.Event().wait()
+    return "no longer"
+
+
+RETRY = Retry(attempts=2, initial_delay=timedelta(milliseconds=1))
+GOOD = Plan(
+    steps=[
+        plan_step("a", "work", retry=RETRY),
+        plan_step("b", "pay", depends_on=["a"]),
+        plan_step("c", "work", depends_on=["b"], retry=RETRY),
+    ]
+)
+BAD = Plan(steps=[plan_step("a", "broken"), plan_step("b", "work", depends_on=["a"])])
+
+
+HELD = Plan(steps=[plan_step("a", "held"), plan_step("b", "pay", depends_on=["a"])])
+PLANS = (GOOD, BAD, HELD, HELD)
+
+
+class Noting(MemoryJournal):
+    """Notes what it took, and from whom."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.appends: list[Append] = []
+
+    async def append(self, execution_id: str, *, epoch: int, chunk: Chunk, state: Any, snapshot: bytes) -> int:
+        position = await super().append(execution_id, epoch=epoch, chunk=chunk, state=state, snapshot=snapshot)
+        self.appends.append(Append(execution_id=execution_id, epoch=epoch, first=chunk.first, last=chunk.last))
+        return position
+
+
+async def good_history() -> History:
+    """Returns a history in which nothing is wrong: of an execution that completed, one that failed, one that was
+    cancelled, and one that was taken over.
+    """
+    async with asyncio.timeout(_PATIENCE):
+        return await _run()
+
+
+async def _run() -> History:
+    journal = Noting()
+    await journal.open()
+    history = History(cancel_grace=10.0)
+    first, second = (Engine(app.catalog(), journal) for _ in range(2))
+    ids = []
+    for number, plan in enumerate(PLANS):
+        record = await first.accept(ExecuteRequest(plan=plan, request_id=f"request-{number}"))
+        ids.append(record.execution_id)
+    for execution_id in ids[2:]:
+        await _until(journal, execution_id, "step_progress")
+    await first.cancel(ids[2], actor="somebody", reason="enough")
+    for execution_id in ids[:3]:
+        await _until(journal, execution_id, "")
+    await second.recover()
+    await _until(journal, ids[3], "")
+    history.journal = await dump_open(journal)
+    await first.drain(0)
+    await second.drain(0)
+    await journal.close()
+    history.appends = journal.appends
+    history.effects = [
+        Effect(execution_id=ids[0], step_id="b", attempt=1, at_most_once=True),
+        Effect(execution_id=ids[0], step_id="c", attempt=1, at_most_once=False, saved=0),
+        Effect(execution_id=ids[0], step_id="c", attempt=2, at_most_once=False, saved=0),
+    ]
+    history.replies.append(Reply(method="CancelExecution", sent=1, at=1, status="OK", execution_id=ids[2]))
+    for number, execution_id in enumerate(ids):
+        _seen(history, history.journal[execution_id], f"request-{number}")
+    _purge_one(history)
+    history.holdings = [
+        Holding(phase="before", resident=60 * _MIB, descriptors=20, tasks=5),
+        Holding(phase="during", resident=90 * _MIB, descriptors=90, tasks=95),
+        Holding(phase="after", resident=65 * _MIB, descriptors=20, tasks=5),
+    ]
+    history.bounds = Bounds(resident_during=40 * _MIB, resident_after=10 * _MIB, descriptors_during=100)
+    history.canaries = [Canary(text="Bearer canary-1"), Canary(text="canary-2", allowed=frozenset({"log"}))]
+    history.log = "WARNING an operation failed: RuntimeError, because of canary-2"
+    return history
+
+
+async def _until(journal: Journal, execution_id: str, kind: str) -> None:
+    """Returns once an event of this kind is durable; where it is empty, once the execution has ended."""
+    with journal.follow(execution_id, after=0) as follower:
+        while not follower.ended:
+            for chunk in await follower.read(max_events=512, max_bytes=1 << 20):
+                if kind and any(event.WhichOneof("kind") == kind for event in EventBatch.FromString(chunk.data).events):
+                    return
+            await follower.wait()
+
+
+def _seen(history: History, kept: Kept, request_id: str) -> None:
+    """Adds what clients would have seen of an execution."""
+    half = len(kept.frames) // 2
+    history.replies.append(
+        Reply(
+            method="StartExecution",
+            sent=1,
+            at=1,
+            status="OK",
+            request_id=request_id,
+            execution_id=kept.execution_id,
+            committed=0,
+        )
+    )
+    for watcher in ("one", "two"):
+        _stream(history, watcher, kept, 0, half, 2.0)
+        _stream(history, watcher, kept, half, len(kept.frames), 4.0)
+    _stream(history, "filtered", kept, 0, len(kept.frames), 4.0, kinds=frozenset({"step_started"}))
+    history.readings.append(
+        Reading(reader="client", execution_id=kept.execution_id, after=0, events=list(kept.frames), times=[])
+    )
+    history.replies.append(
+        Reply(
+            method="GetExecution",
+            sent=8,
+            at=9,
+            status="OK",
+            execution_id=kept.execution_id,
+            execution=kept.snapshot,
+            committed=len(kept.frames),
+        )
+    )
+    ahead = history.open("lost", kept.execution_id, after=len(kept.frames) + 5)
+    ahead.began = 10.0
+    ahead.end("OUT_OF_RANGE", "CURSOR_AHEAD")
+    history.open("gone", kept.execution_id).leave()
+
+
+def _purge_one(history: History) -> None:
+    """Adds an execution that was purged, and a watcher who came too late."""
+    stone = Tombstone(
+        execution_id="purged",
+        tenant="",
+        request_id="request-purged",
+        state=ExecutionState.EXECUTION_STATE_COMPLETED,
+        last_sequence=7,
+        purge_time_ns=1,
+    )
+    history.purged["purged"] = stone
+    late = history.open("late", "purged", after=3)
+    late.began = 10.0
+    late.end("OUT_OF_RANGE", "CURSOR_EXPIRED", {"first_sequence": "8", "last_sequence": "7"})
+
+
+def _stream(
+    history: History,
+    watcher: str,
+    kept: Kept,
+    after: int,
+    until: int,
+    began: float,
+    kinds: frozenset[str] = frozenset(),
+) -> None:
+    """Adds what a stream of two messages and a heartbeat between them would have shown."""
+    stream = history.open(watcher, kept.execution_id, after=after, kinds=kinds)
+    stream.began = began
+    snapshot = kept.snapshot if until == len(kept.frames) else b""
+    stream.messages.append(Message(at=began, frames=[], after=after, sequence=after, execution=snapshot))
+    middle = (after + until) // 2
+    for first, last in ((after, middle), (middle, middle), (middle, until)):
+        events = [(frame, Event.FromString(frame)) for frame in kept.frames[first:last]]
+        given = [
+            frame
+            for frame, event in events
+            if not kinds or event.WhichOneof("kind") in kinds | {"plan_completed", "plan_failed", "plan_cancelled"}
+        ]
+        notice = EventBatch.NOTICE_HEARTBEAT if first == last else EventBatch.NOTICE_UNSPECIFIED
+        stream.messages.append(
+            Message(at=began + 1, frames=given, after=first, sequence=last, notice=notice, committed=last)
+        )
+    stream.end("OK" if until == len(kept.frames) else "UNAVAILABLE")
+
+
+def kept(history: History, number: int = 0) -> Kept:
+    """Returns the execution that completed, or another one, by its number in PLANS."""
+    return next(kept for kept in history.journal.values() if kept.request_id == f"request-{number}")
+
+
+def change(history: History, sequence: int, edit: Callable[[Event], None], number: int = 0) -> None:
+    """Changes an event everywhere alike, in the journal and in what clients saw: nobody disagrees."""
+    execution = kept(history, number)
+    before = execution.frames[sequence - 1]
+    event = Event.FromString(before)
+    edit(event)
+    after = event.SerializeToString()
+    for frames in _all_frames(history):
+        frames[:] = [after if frame == before else frame for frame in frames]
+
+
+def _all_frames(history: History) -> Iterator[list[bytes]]:
+    yield from (execution.frames for execution in history.journal.values())
+    yield from (message.frames for stream in history.streams for message in stream.messages)
+    yield from (reading.events for reading in history.readings)
+
+
+def find(history: History, kind: str, step: str = "", number: int = 0) -> int:
+    """Returns the sequence of the first event of a kind, and of a step where one is given."""
+    return next(
+        event.sequence
+        for event in events_of(kept(history, number))
+        if event.WhichOneof("kind") == kind and step in ("", event.step_id)
+    )
+
+
+def streams(history: History, watcher: str = "one") -> list[Message]:
+    """Returns the messages of a watcher of the execution that completed, over all its streams."""
+    execution_id = kept(history).execution_id
+    return [
+        message
+        for stream in history.streams
+        if stream.watcher == watcher and stream.execution_id == execution_id
+        for message in stream.messages
+    ]
+
+
+def full(history: History, watcher: str = "one") -> Message:
+    """Returns a message with three events at least."""
+    return next(message for message in streams(history, watcher) if len(message.frames) >= 3)
+
+
+def _reading(history: History) -> Reading:
+    return next(item for item in history.readings if item.execution_id == kept(history).execution_id)
+
+
+def _refused(history: History, reason: str) -> Stream:
+    return next(stream for stream in history.streams if stream.reason == reason)
+
+
+def lose_the_execution(history: History) -> None:
+    del history.journal[kept(history).execution_id]
+
+
+def lose_the_last_event(history: History) -> None:
+    kept(history).frames.pop()
+
+
+def show_what_is_not_there(history: History) -> None:
+    message = streams(history)[-1]
+    message.frames.append(Event(execution_id=kept(history).execution_id, sequence=999).SerializeToString())
+
+
+def read_what_is_not_there(history: History) -> None:
+    reading = next(item for item in history.readings if item.execution_id == kept(history).execution_id)
+    reading.events[3] = Event(sequence=4, message="invented").SerializeToString()
+
+
+def promise_a_sequence(history: History) -> None:
+    reply = next(r for r in history.replies if r.execution and r.execution_id == kept(history).execution_id)
+    snapshot = Execution.FromString(reply.execution)
+    snapshot.as_of_sequence += 1
+    reply.execution = snapshot.SerializeToString()
+
+
+def accept_a_cancel(history: History) -> None:
+    history.replies.append(
+        Reply(method="CancelExecution", sent=1, at=2, status="OK", execution_id=kept(history).execution_id)
+    )
+
+
+def drop_from_the_journal(history: History) -> None:
+    del kept(history).frames[4]
+
+
+def repeat_in_the_journal(history: History) -> None:
+    kept(history).frames.insert(4, kept(history).frames[4])
+
+
+def swap_in_the_journal(history: History) -> None:
+    frames = kept(history).frames
+    frames[4], frames[5] = frames[5], frames[4]
+
+
+def count_too_few(history: History) -> None:
+    kept(history).last_sequence -= 1
+
+
+def overlap_chunks(history: History) -> None:
+    kept(history).firsts[-1] -= 1
+
+
+def drop_from_a_stream(history: History) -> None:
+    del full(history).frames[1]
+
+
+def swap_in_a_stream(history: History) -> None:
+    frames = full(history).frames
+    frames[0], frames[1] = frames[1], frames[0]
+
+
+def repeat_in_a_stream(history: History) -> None:
+    frames = full(history).frames
+    frames.insert(1, frames[1])
+
+
+def repeat_after_a_resume(history: History) -> None:
+    streams(history)[5].frames.insert(0, streams(history)[3].frames[-1])
+
+
+def drop_from_a_filtered_stream(history: History) -> None:
+    del next(message for message in streams(history, "filtered") if message.frames).frames[0]
+
+
+def drop_from_a_client(history: History) -> None:
+    del _reading(history).events[2]
+
+
+def repeat_in_a_client(history: History) -> None:
+    _reading(history).events.insert(2, _reading(history).events[2])
+
+
+def fail_a_client(history: History) -> None:
+    _reading(history).error = "StreamBroken"
+
+
+def other_bytes(history: History) -> None:
+    message = full(history)
+    event = Event.FromString(message.frames[1])
+    event.message += "!"
+    message.frames[1] = event.SerializeToString()
+
+
+def other_order_of_bytes(history: History) -> None:
+    """The same event as a message, in other bytes."""
+    message = full(history)
+    sequence = Event.FromString(message.frames[1]).sequence
+    message.frames[1] = message.frames[1] + Event(sequence=sequence).SerializeToString()
+
+
+def begin_too_late(history: History) -> None:
+    stream = next(stream for stream in history.streams if stream.watcher == "one" and stream.after)
+    stream.messages[0].after += 1
+
+
+def jump_silently(history: History) -> None:
+    stream = next(stream for stream in history.streams if stream.watcher == "one" and stream.after)
+    del stream.messages[1].frames[0]
+
+
+def refuse_what_was_shown(history: History) -> None:
+    next(stream for stream in history.streams if stream.reason == "CURSOR_AHEAD").after = 3
+
+
+def refuse_what_is_there(history: History) -> None:
+    stream = next(stream for stream in history.streams if stream.reason == "CURSOR_AHEAD")
+    stream.reason, stream.after, stream.metadata = "CURSOR_EXPIRED", 2, {"first_sequence": "1"}
+
+
+def name_another_first(history: History) -> None:
+    kept(history).firsts[0] = 5
+    stream = next(s for s in history.streams if s.reason and s.execution_id == kept(history).execution_id)
+    stream.reason, stream.after, stream.metadata = "CURSOR_EXPIRED", 2, {"first_sequence": "4"}
+
+
+def refuse_without_reason(history: History) -> None:
+    next(stream for stream in history.streams if stream.reason == "CURSOR_AHEAD").reason = ""
+
+
+def hole_between_ranges(history: History) -> None:
+    message = full(history)
+    message.after += 1
+
+
+def heartbeat_ahead(history: History) -> None:
+    next(message for message in streams(history) if message.notice).sequence += 1
+
+
+def event_outside_its_range(history: History) -> None:
+    message = full(history)
+    message.sequence -= 1
+
+
+def range_without_its_events(history: History) -> None:
+    next(message for message in streams(history, "filtered") if message.frames).frames.clear()
+
+
+def second_terminal(history: History) -> None:
+    execution = kept(history)
+    execution.frames.append(execution.frames[-1])
+
+
+def event_after_the_end(history: History) -> None:
+    execution = kept(history)
+    execution.frames.append(Event(sequence=len(execution.frames) + 1, step_id="a").SerializeToString())
+
+
+def no_terminal(history: History) -> None:
+    kept(history).frames.pop()
+
+
+def state_after_the_end(history: History) -> None:
+    snapshot = Execution(
+        execution_id=kept(history).execution_id, state=ExecutionState.EXECUTION_STATE_RUNNING, as_of_sequence=3
+    )
+    history.replies.append(
+        Reply(
+            method="GetExecution",
+            sent=20,
+            at=21,
+            status="OK",
+            execution_id=snapshot.execution_id,
+            execution=snapshot.SerializeToString(),
+        )
+    )
+
+
+def record_of_another_end(history: History) -> None:
+    kept(history).state = ExecutionState.EXECUTION_STATE_FAILED
+
+
+def ok_too_early(history: History) -> None:
+    next(stream for stream in history.streams if stream.status == "UNAVAILABLE").status = "OK"
+    stream = next(stream for stream in history.streams if stream.status == "OK")
+    stream.messages[0].execution = b""
+
+
+def step_left_running(history: History) -> None:
+    change(history, find(history, "step_completed", "b"), lambda event: event.step_progress.SetInParent())
+
+
+def answer_with_two(history: History) -> None:
+    other = next(key for key in history.journal if key != kept(history).execution_id)
+    reply = copy.copy(next(reply for reply in history.replies if reply.request_id))
+    reply.execution_id = other if reply.execution_id != other else kept(history).execution_id
+    history.replies.append(reply)
+
+
+def keep_two(history: History) -> None:
+    for execution in history.journal.values():
+        execution.request_id = "request-0"
+
+
+def skip_an_attempt(history: History) -> None:
+    sequence = next(
+        event.sequence
+        for event in events_of(kept(history))
+        if event.WhichOneof("kind") == "step_started" and event.attempt == 2
+    )
+    change(history, sequence, lambda event: setattr(event, "attempt", 3))
+
+
+def start_after_the_end(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_id, event.attempt = "a", 3
+
+    change(history, find(history, "step_started", "c"), edit)
+
+
+def effect_twice(history: History) -> None:
+    history.effects *= 2
+
+
+def effect_after_completion(history: History) -> None:
+    history.effects.append(Effect(execution_id=kept(history).execution_id, step_id="a", attempt=3, at_most_once=False))
+
+
+def start_too_early(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.plan_started.plan.steps[0].depends_on.append("c")
+
+    change(history, find(history, "plan_started"), edit)
+
+
+def start_while_paused(history: History) -> None:
+    change(history, find(history, "step_progress", "a"), lambda event: event.plan_paused.SetInParent())
+
+
+def state_of_another_event(history: History) -> None:
+    change(history, 4, lambda event: setattr(event, "execution_state", ExecutionState.EXECUTION_STATE_PAUSED))
+
+
+def kind_that_does_not_fit(history: History) -> None:
+    change(history, find(history, "step_progress", "a"), lambda event: event.plan_resumed.SetInParent())
+
+
+def snapshot_of_another_state(history: History) -> None:
+    snapshot = Execution.FromString(kept(history).snapshot)
+    snapshot.progress.completed_steps += 1
+    kept(history).snapshot = snapshot.SerializeToString()
+
+
+def reply_of_another_state(history: History) -> None:
+    reply = next(reply for reply in history.replies if reply.execution)
+    snapshot = Execution.FromString(reply.execution)
+    snapshot.progress.percentage -= 1
+    reply.execution = snapshot.SerializeToString()
+
+
+def percentage_back(history: History) -> None:
+    change(history, find(history, "step_started", "c"), lambda event: setattr(event.progress, "percentage", 0.5))
+
+
+def hundred_too_early(history: History) -> None:
+    sequence = find(history, "step_completed", "c") - 1
+    change(history, sequence, lambda event: setattr(event.progress, "percentage", 100))
+
+
+def never_a_hundred(history: History) -> None:
+    change(history, len(kept(history).frames), lambda event: setattr(event.progress, "percentage", 99.99))
+
+
+def time_back(history: History) -> None:
+    change(history, 5, lambda event: event.event_time.FromSeconds(1))
+
+
+def show_before_the_commit(history: History) -> None:
+    full(history).committed = full(history).after
+
+
+def show_what_nobody_stored(history: History) -> None:
+    streams(history)[0].committed = -1
+
+
+def heartbeat_before_the_commit(history: History) -> None:
+    message = next(message for message in streams(history) if message.notice)
+    message.committed = message.sequence - 1
+
+
+def reply_before_the_commit(history: History) -> None:
+    next(reply for reply in history.replies if reply.execution).committed = 1
+
+
+def accept_before_the_insert(history: History) -> None:
+    next(reply for reply in history.replies if reply.method == "StartExecution").committed = -1
+
+
+def epoch_back(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.plan_recovered.epoch = 1
+
+    change(history, find(history, "plan_recovered", number=3), edit, 3)
+
+
+def record_of_an_old_epoch(history: History) -> None:
+    kept(history, 3).epoch = 1
+
+
+def old_owner_goes_on(history: History) -> None:
+    """A progress of the lost attempt, where the new owner's verdict is due."""
+    change(history, find(history, "step_retrying", number=3), lambda event: event.step_progress.SetInParent(), 3)
+
+
+def retried_for_another_reason(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_retrying.error.CopyFrom(status_pb2.Status(message="as if the old owner had"))
+
+    change(history, find(history, "step_retrying", number=3), edit, 3)
+
+
+def no_word_of_what_was_lost(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_id = "b"
+
+    change(history, find(history, "step_retrying", number=3), lambda event: event.error.SetInParent(), 3)
+    change(history, find(history, "error", number=3), edit, 3)
+
+
+def old_owner_appends(history: History) -> None:
+    place = next(i for i, append in enumerate(history.appends) if append.epoch == 2)
+    taken = history.appends[place]
+    history.appends.append(replace(taken, epoch=1, first=history.appends[-1].last + 1))
+
+
+def appends_overlap(history: History) -> None:
+    history.appends.append(replace(history.appends[-1]))
+
+
+def start_after_a_cancel(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_id, event.attempt = "b", 1
+        event.step_started.SetInParent()
+
+    change(history, find(history, "step_skipped", number=2), edit, 2)
+
+
+def end_too_late(history: History) -> None:
+    last = len(kept(history, 2).frames)
+    change(history, last, lambda event: setattr(event.event_time, "seconds", event.event_time.seconds + 60), 2)
+
+
+def still_running_when_asked(history: History) -> None:
+    going = Execution(execution_id=kept(history, 2).execution_id, state=ExecutionState.EXECUTION_STATE_CANCELLING)
+    history.replies.append(
+        Reply(
+            method="GetExecution",
+            sent=100,
+            at=101,
+            status="OK",
+            execution_id=going.execution_id,
+            execution=going.SerializeToString(),
+        )
+    )
+
+
+def an_outage_that_is_too_short(history: History) -> None:
+    end_too_late(history)
+    now = events_of(kept(history, 2))[-1].event_time.ToNanoseconds() / 1e9 - history.wall
+    history.outages.append((now - 20, now))
+
+
+def cancelled_by_nobody(history: History) -> None:
+    history.replies = [reply for reply in history.replies if reply.method != "CancelExecution"]
+
+
+def stream_without_an_end(history: History) -> None:
+    history.open("hangs", kept(history).execution_id)
+
+
+def stream_without_a_status(history: History) -> None:
+    next(stream for stream in history.streams if stream.status == "OK").status = ""
+
+
+def call_without_an_answer(history: History) -> None:
+    history.replies.append(Reply(method="GetExecution", sent=5, at=0, status=""))
+
+
+def memory_during(history: History) -> None:
+    history.holdings.insert(1, Holding(phase="during", resident=101 * _MIB, descriptors=20))
+
+
+def memory_after(history: History) -> None:
+    history.holdings.append(Holding(phase="after", resident=71 * _MIB, descriptors=20))
+
+
+def descriptors_during(history: History) -> None:
+    history.holdings.insert(1, Holding(phase="during", resident=60 * _MIB, descriptors=121))
+
+
+def descriptors_after(history: History) -> None:
+    history.holdings.append(Holding(phase="after", resident=60 * _MIB, descriptors=21))
+
+
+def tasks_after(history: History) -> None:
+    history.holdings.append(Holding(phase="after", resident=60 * _MIB, descriptors=20, tasks=6))
+
+
+def nobody_looked_before(history: History) -> None:
+    del history.holdings[0]
+
+
+def secret_in_an_event(history: History) -> None:
+    change(history, 3, lambda event: setattr(event, "message", f"with {history.canaries[1].text}"))
+
+
+def secret_in_a_snapshot(history: History) -> None:
+    snapshot = Execution.FromString(kept(history).snapshot)
+    snapshot.labels["a"] = history.canaries[0].text
+    kept(history).snapshot = snapshot.SerializeToString()
+
+
+def secret_in_a_request(history: History) -> None:
+    kept(history).request = ExecuteRequest(labels={"a": history.canaries[0].text}).SerializeToString()
+
+
+def secret_in_the_log(history: History) -> None:
+    history.log += f"\nmetadata: ('authorization', '{history.canaries[0].text}')"
+
+
+def secret_in_a_status(history: History) -> None:
+    next(reply for reply in history.replies if reply.status == "OK").said = "internal error: KeyError: canary-2"
+
+
+def secret_in_metadata(history: History) -> None:
+    _refused(history, "CURSOR_AHEAD").metadata["caller"] = history.canaries[0].text
+
+
+def expired_and_not_purged(history: History) -> None:
+    del history.purged["purged"]
+
+
+def expired_with_another_first(history: History) -> None:
+    _refused(history, "CURSOR_EXPIRED").metadata["first_sequence"] = "1"
+
+
+def expired_with_another_last(history: History) -> None:
+    _refused(history, "CURSOR_EXPIRED").metadata["last_sequence"] = "3"
+
+
+def promise_more_than_was_purged(history: History) -> None:
+    snapshot = Execution(execution_id="purged", as_of_sequence=8)
+    history.replies.append(
+        Reply(
+            method="GetExecution",
+            sent=1,
+            at=2,
+            status="OK",
+            execution_id="purged",
+            execution=snapshot.SerializeToString(),
+        )
+    )
+
+
+def run_a_purged_request_again(history: History) -> None:
+    kept(history).request_id = "request-purged"
+
+
+MUTATIONS: dict[str, list[Callable[[History], None]]] = {
+    "P1": [
+        lose_the_execution,
+        lose_the_last_event,
+        show_what_is_not_there,
+        read_what_is_not_there,
+        promise_a_sequence,
+        accept_a_cancel,
+        promise_more_than_was_purged,
+    ],
+    "P2": [drop_from_the_journal, repeat_in_the_journal, swap_in_the_journal, count_too_few, overlap_chunks],
+    "P3": [
+        drop_from_a_stream,
+        swap_in_a_stream,
+        repeat_in_a_stream,
+        repeat_after_a_resume,
+        drop_from_a_filtered_stream,
+        drop_from_a_client,
+        repeat_in_a_client,
+        fail_a_client,
+    ],
+    "P4": [other_bytes, other_order_of_bytes],
+    "P5": [
+        show_before_the_commit,
+        show_what_nobody_stored,
+        heartbeat_before_the_commit,
+        reply_before_the_commit,
+        accept_before_the_insert,
+    ],
+    "P6": [
+        begin_too_late,
+        jump_silently,
+        refuse_what_was_shown,
+        refuse_what_is_there,
+        name_another_first,
+        refuse_without_reason,
+        expired_and_not_purged,
+        expired_with_another_first,
+        expired_with_another_last,
+    ],
+    "P7": [hole_between_ranges, heartbeat_ahead, event_outside_its_range, range_without_its_events],
+    "P8": [
+        second_terminal,
+        event_after_the_end,
+        no_terminal,
+        state_after_the_end,
+        record_of_another_end,
+        ok_too_early,
+        step_left_running,
+    ],
+    "P9": [answer_with_two, keep_two, run_a_purged_request_again],
+    "P10": [
+        epoch_back,
+        record_of_an_old_epoch,
+        old_owner_goes_on,
+        retried_for_another_reason,
+        no_word_of_what_was_lost,
+        old_owner_appends,
+        appends_overlap,
+    ],
+    "P11": [skip_an_attempt, start_after_the_end, effect_twice, effect_after_completion],
+    "P12": [start_too_early, start_while_paused],
+    "P13": [
+        start_after_a_cancel,
+        end_too_late,
+        an_outage_that_is_too_short,
+        still_running_when_asked,
+        cancelled_by_nobody,
+    ],
+    "P14": [stream_without_an_end, stream_without_a_status, call_without_an_answer],
+    "P15": [memory_during, memory_after, descriptors_during, descriptors_after, tasks_after, nobody_looked_before],
+    "P16": [state_of_another_event, kind_that_does_not_fit, snapshot_of_another_state, reply_of_another_state],
+    "P17": [percentage_back, hundred_too_early, never_a_hundred, time_back],
+    "P18": [
+        secret_in_an_event,
+        secret_in_a_snapshot,
+        secret_in_a_request,
+        secret_in_the_log,
+        secret_in_a_status,
+        secret_in_metadata,
+    ],
+}
+"""By the promise's number: what its checker must find."""
+
+
+def outcomes(history: History) -> Iterator[tuple[str, str, list[str]]]:
+    """Gives, of each mutation: the checker, what was done to the good history, and what the checker said."""
+    for promise, mutations in MUTATIONS.items():
+        for mutate in mutations:
+            spoiled = copy.deepcopy(history)
+            mutate(spoiled)
+            yield promise, mutate.__name__, list(CHECKERS[promise](spoiled))
+
+
+def main() -> int:
+    logging.disable()
+    history = asyncio.run(good_history())
+    print("| checker | mutation | caught |\n| --- | --- | --- |")
+    count = missed = 0
+    for promise, name, found in outcomes(history):
+        print(f"| {promise} | {name.replace('_', ' ')} | {'yes' if found else 'NO'} |")
+        count, missed = count + 1, missed + (not found)
+    wrong = {name: found for name, checker in CHECKERS.items() if (found := list(checker(history)))}
+    print(f"\n{count} mutations of {len(MUTATIONS)} checkers, {missed} not caught")
+    print(f"found in the good history: {wrong or 'nothing'}")
+    return 1 if missed or wrong or MUTATIONS.keys() != CHECKERS.keys() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
