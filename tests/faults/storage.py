@@ -1,13 +1,13 @@
 """Harm to what a journal is stored on: calls that fail, a disk that is full, bytes that are not what was written.
 
-    with failing(server, "fdatasync,fsync", path=server.journal):      # strace, attached to a server that runs
-        code = server.wait_for_its_end()
+with failing(server, "fdatasync,fsync", path=server.journal):      # strace, attached to a server that runs
+    code = server.wait_for_its_end()
 
-    with SmallDisk(tmp_path / "disk") as disk:                         # a tmpfs
-        disk.fill()
-        disk.clear()
+with SmallDisk(tmp_path / "disk") as disk:                         # a tmpfs
+    disk.fill()
+    disk.clear()
 
-    Damage(seed).flip(path, bits=3)
+Damage(seed).flip(path, bits=3)
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from tests.e2e.serving import until
+from tests.e2e.serving import command, until
 
 from .kill_loop import Gauged
 
-__all__ = ["Damage", "Harmed", "SmallDisk", "failing", "not_run", "strace"]
+__all__ = ["Damage", "Harmed", "SmallDisk", "failing", "findings", "not_run", "strace"]
 
 _PATIENCE = 30.0
 
@@ -109,10 +109,21 @@ def _all_traced(pid: int) -> bool:
     return all("TracerPid:\t0\n" not in state for state in states)
 
 
+def findings(path: Path) -> list[str]:
+    """Returns what `stepwire-server journal check` finds, line by line. It ends with 0 where that is nothing."""
+    done = subprocess.run(
+        [command("stepwire-server"), "journal", "check", str(path)], capture_output=True, text=True, timeout=_PATIENCE
+    )
+    assert "Traceback" not in done.stderr, done.stderr
+    lines = done.stdout.splitlines()[:-1] + done.stderr.splitlines()
+    assert bool(lines) == bool(done.returncode), (done.returncode, done.stdout, done.stderr)
+    return lines
+
+
 class SmallDisk:
     """A tmpfs of its own, that can be filled to the last byte."""
 
-    def __init__(self, place: Path, *, mebibytes: int = 12) -> None:
+    def __init__(self, place: Path, *, mebibytes: int = 8) -> None:
         self.place = place
         self._size = mebibytes << 20
         self._ballast = place / "ballast"
