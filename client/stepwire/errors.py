@@ -26,6 +26,7 @@ A call that could not be done raises one of these; each carries the `reason` tha
     |-- LimitReached                   RESOURCE_EXHAUSTED    try again after `retry_after`
     |   |-- LimitExecutions            LIMIT_EXECUTIONS
     |   |-- LimitWatchers              LIMIT_WATCHERS
+    |   |-- LimitCalls                 LIMIT_CALLS
     |   |-- LimitSize                  LIMIT_SIZE
     |   `-- StorageFull                STORAGE_FULL
     |-- RequestIncomplete              DEADLINE_EXCEEDED     REQUEST_INCOMPLETE
@@ -70,6 +71,7 @@ __all__ = [
     "InvalidRequest",
     "JournalDamaged",
     "JournalUnavailable",
+    "LimitCalls",
     "LimitExecutions",
     "LimitReached",
     "LimitSize",
@@ -271,6 +273,12 @@ class LimitWatchers(LimitReached):
     """Too many streams are open."""
 
     reason = "LIMIT_WATCHERS"
+
+
+class LimitCalls(LimitReached):
+    """Too many calls run, or wait for their requests."""
+
+    reason = "LIMIT_CALLS"
 
 
 class LimitSize(LimitReached):

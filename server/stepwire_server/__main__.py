@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import asdict, fields
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,6 +35,7 @@ from stepwire_server.config import (
 from stepwire_server.engine.executor import Settings
 from stepwire_server.journal import Journal, JournalRefused, MemoryJournal, Retention, SqliteJournal
 from stepwire_server.journal_commands import journal
+from stepwire_server.limits import CallLimits
 
 __all__ = ["main"]
 
@@ -93,12 +95,7 @@ def _serve_options(command: F) -> F:
                 metavar="NAME=VALUE",
                 help="A setting of the app; check-config lists those it has. May be given often.",
             ),
-            _option(
-                "--max-executions", default=defaults.max_executions, type=click.IntRange(1), help="That run at once."
-            ),
-            _option(
-                "--max-watchers", default=defaults.max_watchers, type=click.IntRange(1), help="Streams open at once."
-            ),
+            *_limit_options(),
             _option(
                 "--max-parallel-steps",
                 default=defaults.max_parallel_steps,
@@ -141,6 +138,18 @@ def _serve_options(command: F) -> F:
     return command
 
 
+def _limit_options() -> list[Callable[[F], F]]:
+    return [
+        _option(
+            "--" + limit.name.replace("_", "-"),
+            default=limit.default,
+            type=click.IntRange(1) if isinstance(limit.default, int) else click.FloatRange(0, 3600, min_open=True),
+            help=limit.metadata["help"],
+        )
+        for limit in fields(CallLimits)
+    ]
+
+
 def _config(values: dict[str, Any]) -> ServeConfig:
     settings: dict[str, str] = {}
     for pair in values.pop("set"):
@@ -151,7 +160,8 @@ def _config(values: dict[str, Any]) -> ServeConfig:
     documents = values.pop("documents")
     if documents:
         settings["documents"] = documents
-    return ServeConfig(settings=settings, **values)
+    limits = CallLimits(**{limit.name: values.pop(limit.name) for limit in fields(CallLimits)})
+    return ServeConfig(settings=settings, limits=limits, **values)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -203,8 +213,9 @@ def check_config(**values: Any) -> None:
         check_settings(app, config.settings)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
-    for key in config.__slots__:
-        value = getattr(config, key)
+    shown = {key: getattr(config, key) for key in config.__slots__}
+    shown |= asdict(shown.pop("limits"))
+    for key, value in shown.items():
         click.echo(f"{key.replace('_', '-')} = {value if value != '' else default_journal(app.name)}")
     catalog = app.catalog()
     click.echo(f"operations: {', '.join(sorted(catalog.operations)) or 'none'}")
@@ -244,8 +255,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
     options = Options(
         listen=config.listen,
         settings=Settings(max_parallel_steps=config.max_parallel_steps, cancel_grace=config.cancel_grace),
-        max_executions=config.max_executions,
-        max_watchers=config.max_watchers,
+        limits=config.limits,
         drain_grace=config.drain_grace,
         retention=Retention(keep_days=config.keep_days, keep_executions=config.keep_executions),
         version=installed_version("stepwire"),

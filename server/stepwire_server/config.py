@@ -19,6 +19,7 @@ import platformdirs
 
 from stepwire_server.app import App
 from stepwire_server.journal.retention import KEEP_DAYS, KEEP_EXECUTIONS
+from stepwire_server.limits import CallLimits
 
 __all__ = ["DEFAULT_APP", "ConfigError", "ServeConfig", "check_settings", "default_journal", "load_app", "read_file"]
 
@@ -39,8 +40,7 @@ class ServeConfig:
     journal: str = ""
     durability: Literal["machine", "process"] = "machine"
     settings: dict[str, str] = field(default_factory=dict)
-    max_executions: int = 10_000
-    max_watchers: int = 20_000
+    limits: CallLimits = field(default_factory=CallLimits)
     max_parallel_steps: int = 32
     cancel_grace: float = 10.0
     drain_grace: float = 10.0

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -33,6 +34,7 @@ from stepwire.v1 import (
     WatchExecutionRequest,
 )
 from stepwire_server import plan_step
+from stepwire_server.limits import CallLimits
 
 Response = TypeVar("Response", bound=Message)
 
@@ -195,13 +197,17 @@ def test_environment(serve: Serve, place: Path) -> None:
         STEPWIRE_MAX_WATCHERS="11",
         STEPWIRE_MAX_EXECUTIONS="12",
         STEPWIRE_MAX_PARALLEL_STEPS="13",
+        STEPWIRE_MAX_HALF_OPEN_CALLS_PER_CALLER="14",
+        STEPWIRE_BODY_TIMEOUT="2.5",
         STEPWIRE_CANCEL_GRACE="1.5",
         STEPWIRE_SET="greeting=moin",
     )
     found = info(server)
     limits = found.limits
     assert (limits.max_watchers, limits.max_executions, limits.max_parallel_steps) == (11, 12, 13)
+    assert limits.max_half_open_calls_per_caller == 14
     assert limits.cancel_grace.ToMilliseconds() == 1_500
+    assert limits.body_timeout.ToMilliseconds() == 2_500
     assert found.journal == "sqlite"
     assert (place / "here.db").exists()
     assert server.run(GREET).output.string_value == "moin"
@@ -223,6 +229,7 @@ max-watchers = 5
 max_executions = 6
 set = ["greeting=servus"]
 log-level = "ERROR"
+max-calls-per-caller = 21
 """
 
 
@@ -233,7 +240,7 @@ def test_a_file(serve: Serve, place: Path) -> None:
         "--config", "server.toml", "--max-watchers", "7", STEPWIRE_MAX_WATCHERS="8", STEPWIRE_MAX_EXECUTIONS="9"
     )
     limits = info(server).limits
-    assert (limits.max_watchers, limits.max_executions) == (7, 9)
+    assert (limits.max_watchers, limits.max_executions, limits.max_calls_per_caller) == (7, 9, 21)
     assert server.run(GREET).output.string_value == "servus"
 
 
@@ -248,6 +255,16 @@ def test_check_config_takes_the_same(place: Path) -> None:
     assert not (place / "state").exists()
 
 
+def test_check_config_shows_every_limit(place: Path) -> None:
+    """check-config shows each limit with its default, and serve's help explains each of them."""
+    shown = command(place, "check-config", "sample:app").stdout.splitlines()
+    text = command(place, "serve", "--help").stdout
+    for limit in fields(CallLimits):
+        assert f"{limit.name.replace('_', '-')} = {limit.default}" in shown
+        assert f"--{limit.name.replace('_', '-')}" in text
+        assert limit.metadata["help"].split()[0] in text
+
+
 @pytest.mark.parametrize("name", ["serve", "check-config"])
 @pytest.mark.parametrize(
     ("arguments", "says"),
@@ -260,7 +277,7 @@ def test_check_config_takes_the_same(place: Path) -> None:
         ([".sample:app"], "is not MODULE:APP"),
         (["sample:app", "--set", "colour=red"], "has no setting 'colour'; it has: greeting"),
         (["sample:app", "--documents", "x"], "has no setting 'documents'"),
-        (["--config", "unknown.toml"], "there is no setting 'colour'; there are: app, cancel_grace,"),
+        (["--config", "unknown.toml"], "there is no setting 'colour'; there are: app, body_timeout,"),
         (["--config", "bad.toml"], "bad.toml"),
     ],
 )
@@ -282,6 +299,8 @@ def test_mistakes(name: str, arguments: list[str], says: str, place: Path) -> No
     [
         ["--max-watchers", "0"],
         ["--max-watchers", "many"],
+        ["--max-calls-per-caller", "0"],
+        ["--body-timeout", "0"],
         ["--durability", "sometimes"],
         ["--drain-grace", "-1"],
         ["--set", "x"],

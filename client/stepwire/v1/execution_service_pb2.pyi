@@ -1049,6 +1049,7 @@ class GetServerInfoResponse(_message.Message):
     LIMITS_FIELD_NUMBER: _builtins.int
     CAPABILITIES_FIELD_NUMBER: _builtins.int
     JOURNAL_FIELD_NUMBER: _builtins.int
+    LOAD_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Stepwire's version."""
     app: _builtins.str
@@ -1067,6 +1068,10 @@ class GetServerInfoResponse(_message.Message):
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The rpcs that this release has, by name."""
 
+    @_builtins.property
+    def load(self) -> Global___Load:
+        """What it does now, for operators."""
+
     def __init__(
         self,
         *,
@@ -1076,14 +1081,85 @@ class GetServerInfoResponse(_message.Message):
         limits: Global___Limits | None = ...,
         capabilities: _abc.Iterable[_builtins.str] | None = ...,
         journal: _builtins.str = ...,
+        load: Global___Load | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "start_time", b"start_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits", "load", b"load", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "capabilities", b"capabilities", "journal", b"journal", "limits", b"limits", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["app", b"app", "capabilities", b"capabilities", "journal", b"journal", "limits", b"limits", "load", b"load", "start_time", b"start_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetServerInfoResponse: _TypeAlias = GetServerInfoResponse  # noqa: Y015
+
+@_typing.final
+class Load(_message.Message):
+    """What a server does at the moment, for operators: to see what it is busy with, and whether anything stays behind."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class RefusedEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    RUNNING_EXECUTIONS_FIELD_NUMBER: _builtins.int
+    OPEN_STREAMS_FIELD_NUMBER: _builtins.int
+    RUNNING_CALLS_FIELD_NUMBER: _builtins.int
+    HALF_OPEN_CALLS_FIELD_NUMBER: _builtins.int
+    ABANDONED_OPERATIONS_FIELD_NUMBER: _builtins.int
+    TASKS_FIELD_NUMBER: _builtins.int
+    REFUSED_FIELD_NUMBER: _builtins.int
+    running_executions: _builtins.int
+    """Executions that have not ended."""
+    open_streams: _builtins.int
+    """Streams and waits that are open: Execute, WatchExecution, WaitExecution."""
+    running_calls: _builtins.int
+    """Other calls that run, with this one."""
+    half_open_calls: _builtins.int
+    """Calls whose request has not come yet."""
+    abandoned_operations: _builtins.int
+    """Operations and planners that go on although their step or execution has ended, because they do not heed
+    cancellation.
+    """
+    tasks: _builtins.int
+    """Tasks of the server's event loop. Counted at most once a second."""
+    @_builtins.property
+    def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Calls of this service that ended with a reason since the server started, by reason."""
+
+    def __init__(
+        self,
+        *,
+        running_executions: _builtins.int = ...,
+        open_streams: _builtins.int = ...,
+        running_calls: _builtins.int = ...,
+        half_open_calls: _builtins.int = ...,
+        abandoned_operations: _builtins.int = ...,
+        tasks: _builtins.int = ...,
+        refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_operations", b"abandoned_operations", "half_open_calls", b"half_open_calls", "open_streams", b"open_streams", "refused", b"refused", "running_calls", b"running_calls", "running_executions", b"running_executions", "tasks", b"tasks"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Load: _TypeAlias = Load  # noqa: Y015
 
 @_typing.final
 class Limits(_message.Message):
@@ -1100,12 +1176,19 @@ class Limits(_message.Message):
     MAX_QUERY_CHARACTERS_FIELD_NUMBER: _builtins.int
     MAX_REQUEST_BYTES_FIELD_NUMBER: _builtins.int
     CANCEL_GRACE_FIELD_NUMBER: _builtins.int
+    MAX_WATCHERS_PER_CALLER_FIELD_NUMBER: _builtins.int
+    MAX_CALLS_FIELD_NUMBER: _builtins.int
+    MAX_CALLS_PER_CALLER_FIELD_NUMBER: _builtins.int
+    MAX_HALF_OPEN_CALLS_FIELD_NUMBER: _builtins.int
+    MAX_HALF_OPEN_CALLS_PER_CALLER_FIELD_NUMBER: _builtins.int
+    MAX_STARTS_PER_CALLER_FIELD_NUMBER: _builtins.int
+    BODY_TIMEOUT_FIELD_NUMBER: _builtins.int
     max_parallel_steps: _builtins.int
     """Steps that run at once in one execution, where ExecutionOptions does not say less."""
     max_executions: _builtins.int
     """Executions that have not ended. LIMIT_EXECUTIONS."""
     max_watchers: _builtins.int
-    """Streams and waits that are open. LIMIT_WATCHERS."""
+    """Streams and waits that are open, of all callers. LIMIT_WATCHERS."""
     max_event_bytes: _builtins.int
     """Bytes of one event. An operation that emits more fails its step with LIMIT_SIZE."""
     max_plan_bytes: _builtins.int
@@ -1116,9 +1199,27 @@ class Limits(_message.Message):
     """Characters of one query. REQUEST_MALFORMED."""
     max_request_bytes: _builtins.int
     """Bytes of one request. LIMIT_SIZE."""
+    max_watchers_per_caller: _builtins.int
+    """Streams and waits of one caller that are open. LIMIT_WATCHERS. A caller is the host that a connection comes from:
+    all who come through one proxy are one caller.
+    """
+    max_calls: _builtins.int
+    """Calls that are neither streams nor waits and run at once, of all callers. LIMIT_CALLS."""
+    max_calls_per_caller: _builtins.int
+    """As above, of one caller. LIMIT_CALLS."""
+    max_half_open_calls: _builtins.int
+    """Calls of all callers whose request has not come yet. LIMIT_CALLS."""
+    max_half_open_calls_per_caller: _builtins.int
+    """As above, of one caller. LIMIT_CALLS."""
+    max_starts_per_caller: _builtins.int
+    """Executions of one caller that are being accepted at once. LIMIT_EXECUTIONS."""
     @_builtins.property
     def cancel_grace(self) -> _duration_pb2.Duration:
         """Time that running steps have to end after a cancel."""
+
+    @_builtins.property
+    def body_timeout(self) -> _duration_pb2.Duration:
+        """How long a call's request may take to come. REQUEST_INCOMPLETE."""
 
     def __init__(
         self,
@@ -1132,10 +1233,17 @@ class Limits(_message.Message):
         max_query_characters: _builtins.int = ...,
         max_request_bytes: _builtins.int = ...,
         cancel_grace: _duration_pb2.Duration | None = ...,
+        max_watchers_per_caller: _builtins.int = ...,
+        max_calls: _builtins.int = ...,
+        max_calls_per_caller: _builtins.int = ...,
+        max_half_open_calls: _builtins.int = ...,
+        max_half_open_calls_per_caller: _builtins.int = ...,
+        max_starts_per_caller: _builtins.int = ...,
+        body_timeout: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["body_timeout", b"body_timeout", "cancel_grace", b"cancel_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_grace", b"cancel_grace", "max_event_bytes", b"max_event_bytes", "max_executions", b"max_executions", "max_parallel_steps", b"max_parallel_steps", "max_plan_bytes", b"max_plan_bytes", "max_plan_steps", b"max_plan_steps", "max_query_characters", b"max_query_characters", "max_request_bytes", b"max_request_bytes", "max_watchers", b"max_watchers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_timeout", b"body_timeout", "cancel_grace", b"cancel_grace", "max_calls", b"max_calls", "max_calls_per_caller", b"max_calls_per_caller", "max_event_bytes", b"max_event_bytes", "max_executions", b"max_executions", "max_half_open_calls", b"max_half_open_calls", "max_half_open_calls_per_caller", b"max_half_open_calls_per_caller", "max_parallel_steps", b"max_parallel_steps", "max_plan_bytes", b"max_plan_bytes", "max_plan_steps", b"max_plan_steps", "max_query_characters", b"max_query_characters", "max_request_bytes", b"max_request_bytes", "max_starts_per_caller", b"max_starts_per_caller", "max_watchers", b"max_watchers", "max_watchers_per_caller", b"max_watchers_per_caller"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,4 +1,4 @@
-"""One envelope around every method: read, parse, run, and always end with a status.
+"""One envelope around every method: admit, read, parse, run, and always end with a status.
 
 Methods are registered without (de)serialisers and as stream-to-stream, which looks the same on the wire as any other
 cardinality. So one coroutine sees everything that a caller can do, also a call without a message, which grpc itself
@@ -30,16 +30,14 @@ from stepwire.errors import (
     StorageFull,
     status_from_error,
 )
+from stepwire_server.api.admission import Admission, Place, caller_of
 
-__all__ = ["BODY_SECONDS", "MAX_REQUEST_BYTES", "Call", "Envelope", "PeerGone"]
+__all__ = ["MAX_REQUEST_BYTES", "Call", "Envelope", "PeerGone"]
 
 _log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 4 << 20
 """Bytes of one request."""
-
-BODY_SECONDS = 30.0
-"""How long a request's body may take to come."""
 
 _STORAGE_RETRY = timedelta(seconds=10)
 """What RetryInfo says while the disk is full."""
@@ -60,10 +58,12 @@ class PeerGone(Exception):
 class Call:
     """One call, as far as a method needs it: somewhere to write."""
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "caller")
 
-    def __init__(self, context: aio.ServicerContext[Any, Any]) -> None:
+    def __init__(self, context: aio.ServicerContext[Any, Any], caller: str) -> None:
         self._context = context
+        self.caller = caller
+        """Who calls, as Admission counts them."""
 
     async def write(self, encoded: bytes) -> None:
         """Sends one encoded message; waits while the caller reads slowly. Raises PeerGone."""
@@ -83,15 +83,19 @@ class Envelope(Generic[Request]):
         request_type: type[Request],
         run: Callable[[Request, Call], Awaitable[None]],
         *,
-        admit: Callable[[], None] = lambda: None,
-        body_seconds: float = BODY_SECONDS,
+        admission: Admission,
+        place: Place,
+        check_open: Callable[[], None] = lambda: None,
     ) -> None:
-        """`admit` is called for each request that came, and raises where the server takes none now."""
+        """`place`: what a call takes up while it runs. `check_open` is called for each request that came, and raises
+        where the server takes none now.
+        """
         self.name = name
         self._request_type = request_type
         self._run = run
-        self._admit = admit
-        self._body_seconds = body_seconds
+        self._admission = admission
+        self._place = place
+        self._check_open = check_open
         self.tasks: set[asyncio.Task[Any]] = set()
         """The calls that run now."""
 
@@ -121,11 +125,14 @@ class Envelope(Generic[Request]):
     ) -> status_pb2.Status | None:
         """Runs the method; returns the status to end with, None for OK."""
         try:
-            request = await self._read(context)
-            self._admit()
-            await self._run(request, Call(context))
+            caller = caller_of(context.peer())
+            with self._admission.admit(Place.HALF_OPEN, caller):
+                request = await self._read(context)
+            self._check_open()
+            with self._admission.admit(self._place, caller):
+                await self._run(request, Call(context, caller))
         except StepwireError as error:
-            return _status(error)
+            return self._refuse(error)
         except PeerGone:
             return None
         except asyncio.CancelledError:
@@ -133,19 +140,23 @@ class Envelope(Generic[Request]):
                 # The caller left, or the server stops. Swallowing this would leak.
                 raise
             # Something within was cancelled that is not this call: without a status the caller would hang for ever.
-            return _status(_bug(f"{self.name}: a CancelledError escaped"))
+            return self._refuse(_bug(f"{self.name}: a CancelledError escaped"))
         except Exception:
-            return _status(_bug(f"{self.name} failed", exception=True))
+            return self._refuse(_bug(f"{self.name} failed", exception=True))
         return None
 
+    def _refuse(self, error: StepwireError) -> status_pb2.Status:
+        if error.reason:
+            self._admission.refused[error.reason] += 1
+        return _status(error)
+
     async def _read(self, context: aio.ServicerContext[Any, Any]) -> Request:
+        seconds = self._admission.limits.body_timeout
         try:
-            async with asyncio.timeout(self._body_seconds):
+            async with asyncio.timeout(seconds):
                 raw = await context.read()
         except TimeoutError:
-            raise RequestIncomplete(
-                f"no request came within {self._body_seconds:g} s", retry_after=timedelta(seconds=1)
-            ) from None
+            raise RequestIncomplete(f"no request came within {seconds:g} s", retry_after=timedelta(seconds=1)) from None
         except (aio.InternalError, aio.UsageError) as error:
             raise PeerGone from error
         if raw is aio.EOF:

@@ -1,5 +1,8 @@
 """grpc.health.v1: whether the server takes calls. Like all methods it answers a call without a message too, which the
 library's own servicer leaves hanging.
+
+Its calls have places of their own, as many as the service's, and run no work: whoever floods the service does not keep
+those out who ask how it is.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from typing import Any
 from grpc_health.v1 import health_pb2
 
 from stepwire.errors import NotFound
+from stepwire_server.api.admission import Admission, Place
 from stepwire_server.api.envelope import Call, Envelope
 
 __all__ = ["HEALTH", "Health"]
@@ -23,14 +27,15 @@ _State = health_pb2.HealthCheckResponse
 class Health:
     """The health of some services, which all have the same."""
 
-    def __init__(self, services: Iterable[str]) -> None:
-        """`services`: their names; the empty one is the server as a whole."""
+    def __init__(self, services: Iterable[str], *, admission: Admission) -> None:
+        """`services`: their names; the empty one is the server as a whole. `admission`: this service's own."""
+        self.admission = admission
         self._services = frozenset(services)
         self._serving = False
         self._changed = asyncio.Event()
         self.methods: Mapping[str, Envelope[Any]] = {
-            "Check": Envelope("Check", health_pb2.HealthCheckRequest, self._check),
-            "Watch": Envelope("Watch", health_pb2.HealthCheckRequest, self._watch),
+            name: Envelope(name, health_pb2.HealthCheckRequest, run, admission=admission, place=place)
+            for name, run, place in (("Check", self._check, Place.CALL), ("Watch", self._watch, Place.STREAM))
         }
         """Every method, by name."""
 

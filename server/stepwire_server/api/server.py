@@ -11,7 +11,8 @@ import grpc
 from grpc import aio
 from grpc_reflection.v1alpha import reflection
 
-from stepwire_server.api.envelope import BODY_SECONDS, MAX_REQUEST_BYTES
+from stepwire_server.api.admission import Admission
+from stepwire_server.api.envelope import MAX_REQUEST_BYTES
 from stepwire_server.api.health import HEALTH, Health
 from stepwire_server.api.service import SERVICE, Service
 from stepwire_server.api.streams import Streams
@@ -20,6 +21,7 @@ from stepwire_server.engine.executor import Settings
 from stepwire_server.engine.operation import Catalog
 from stepwire_server.journal import Journal, Retention
 from stepwire_server.journal.upkeep import keep_up
+from stepwire_server.limits import CallLimits
 
 __all__ = ["ListenError", "Options", "Server"]
 
@@ -58,16 +60,12 @@ class Options:
     """HOST:PORT; port 0 takes a free one."""
     settings: Settings = field(default_factory=Settings)
     """What its executions share."""
-    max_executions: int = 10_000
-    """Executions that run at once."""
-    max_watchers: int = 20_000
-    """Streams and waits that are open at once."""
+    limits: CallLimits = field(default_factory=CallLimits)
+    """What callers may have at once."""
     drain_grace: float = 10.0
     """Seconds that running steps have to end when the server stops."""
     retention: Retention = field(default_factory=Retention)
     """Which ended executions are kept."""
-    body_seconds: float = BODY_SECONDS
-    """How long a request's body may take to come."""
     version: str = ""
     """What GetServerInfo says."""
 
@@ -86,17 +84,18 @@ class Server:
             catalog,
             journal,
             settings=self.options.settings,
-            max_executions=self.options.max_executions,
+            max_executions=self.options.limits.max_executions,
         )
-        self.streams = Streams(self.engine, max_watchers=self.options.max_watchers)
+        self.admission = Admission(self.options.limits)
+        self.streams = Streams(self.engine, admission=self.admission)
         self._service = Service(
             self.engine,
             self.streams,
+            admission=self.admission,
             version=self.options.version,
             started_ns=time.time_ns(),
-            body_seconds=self.options.body_seconds,
         )
-        self._health = Health(("", SERVICE))
+        self._health = Health(("", SERVICE), admission=Admission(self.options.limits))
         self._grpc: aio.Server | None = None
         self._upkeep: asyncio.Task[None] | None = None
         self.address = ""

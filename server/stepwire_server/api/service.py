@@ -6,7 +6,9 @@ Nothing is decided here.
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import asdict
 from typing import Any, NoReturn
 
 from google.protobuf import struct_pb2
@@ -42,6 +44,7 @@ from stepwire.v1 import (
     ListExecutionsResponse,
     ListOperationsRequest,
     ListOperationsResponse,
+    Load,
     NamedPlan,
     Operation,
     PauseExecutionRequest,
@@ -57,7 +60,8 @@ from stepwire.v1 import (
 )
 from stepwire.values import to_struct
 from stepwire_server.api import paging
-from stepwire_server.api.envelope import BODY_SECONDS, MAX_REQUEST_BYTES, Call, Envelope
+from stepwire_server.api.admission import Admission, Place
+from stepwire_server.api.envelope import MAX_REQUEST_BYTES, Call, Envelope
 from stepwire_server.api.filters import EventSieve, check_execution_filter
 from stepwire_server.api.streams import BATCH_EVENTS, Streams, heartbeat_seconds
 from stepwire_server.engine.acceptance import MAX_QUERY
@@ -71,11 +75,17 @@ __all__ = ["SERVICE", "Service"]
 
 SERVICE = "stepwire.v1.ExecutionService"
 
+_STREAMS = frozenset({"Execute", "WatchExecution", "WaitExecution"})
+"""The methods that last: all others answer as soon as they can."""
+
 _PAGE = 50
 _MAX_PAGE = 500
 _PAGE_BYTES = 2 << 20
 _EVENTS_BYTES = 1 << 20
 _WAIT = (30.0, 600.0)
+_TASKS_SECONDS = 1.0
+"""How long a count of the tasks is good for: with many, counting takes milliseconds."""
+
 _MAX_REASON = 1_000
 _MAX_ACTOR = 200
 
@@ -84,13 +94,16 @@ class Service:
     """The methods of stepwire.v1.ExecutionService."""
 
     def __init__(
-        self, engine: Engine, streams: Streams, *, version: str, started_ns: int, body_seconds: float = BODY_SECONDS
+        self, engine: Engine, streams: Streams, *, admission: Admission, version: str, started_ns: int
     ) -> None:
         self._engine = engine
+        self._admission = admission
         self._journal = engine.journal
         self._streams = streams
         self._version = version
         self._started_ns = started_ns
+        self._tasks = 0
+        self._tasks_counted = -math.inf
         built: dict[str, tuple[type[Message], Callable[[Any, Call], Awaitable[None]]]] = {
             "Execute": (ExecuteRequest, self._execute),
             "StartExecution": (StartExecutionRequest, self._start_execution),
@@ -116,7 +129,14 @@ class Service:
         self._capabilities = sorted(built)
         methods = built | {name: (kind, _not_built(name)) for name, kind in later.items()}
         self.methods: Mapping[str, Envelope[Any]] = {
-            name: Envelope(name, kind, run, admit=streams.check_open, body_seconds=body_seconds)
+            name: Envelope(
+                name,
+                kind,
+                run,
+                admission=admission,
+                place=Place.STREAM if name in _STREAMS else Place.CALL,
+                check_open=streams.check_open,
+            )
             for name, (kind, run) in methods.items()
         }
         """Every method, by name."""
@@ -131,14 +151,17 @@ class Service:
     async def _execute(self, request: ExecuteRequest, call: Call) -> None:
         sieve = EventSieve(request.filter)
         heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
-        with self._streams.admit():
-            record = await self._engine.accept(request)
-            await self._streams.stream(call, record, after=0, sieve=sieve, heartbeat=heartbeat)
+        record = await self._accept(request, call)
+        await self._streams.stream(call, record, after=0, sieve=sieve, heartbeat=heartbeat)
 
     async def _start_execution(self, request: StartExecutionRequest, call: Call) -> None:
         # The same fields under the same numbers: what is sent as the one can be read as the other.
-        record = await self._engine.accept(ExecuteRequest.FromString(request.SerializeToString()))
+        record = await self._accept(ExecuteRequest.FromString(request.SerializeToString()), call)
         await _answer(call, StartExecutionResponse(execution=snapshot_of(record)))
+
+    async def _accept(self, request: ExecuteRequest, call: Call) -> ExecutionRecord:
+        with self._admission.admit(Place.START, call.caller):
+            return await self._engine.accept(request)
 
     async def _build_plan(self, request: BuildPlanRequest, call: Call) -> None:
         try:
@@ -153,10 +176,9 @@ class Service:
     async def _watch_execution(self, request: WatchExecutionRequest, call: Call) -> None:
         sieve = EventSieve(request.filter)
         heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
-        with self._streams.admit():
-            record = await self._record_to_read(request.execution_id)
-            _check_cursor(request.after_sequence, record)
-            await self._streams.stream(call, record, after=request.after_sequence, sieve=sieve, heartbeat=heartbeat)
+        record = await self._record_to_read(request.execution_id)
+        _check_cursor(request.after_sequence, record)
+        await self._streams.stream(call, record, after=request.after_sequence, sieve=sieve, heartbeat=heartbeat)
 
     async def _wait_execution(self, request: WaitExecutionRequest, call: Call) -> None:
         default, longest = _WAIT
@@ -164,10 +186,9 @@ class Service:
         if not 0 <= seconds <= longest:
             _malformed("timeout", f"is {seconds:g} s; 0 to {longest:g} s are allowed")
         _check_view(request.view)
-        with self._streams.admit():
-            record = await self._record(request.execution_id)
-            await self._streams.wait(record, seconds=seconds)
-            ended = await self._execution(await self._record(request.execution_id), request.view)
+        record = await self._record(request.execution_id)
+        await self._streams.wait(record, seconds=seconds)
+        ended = await self._execution(await self._record(request.execution_id), request.view)
         await _answer(call, WaitExecutionResponse(execution=ended))
 
     async def _list_events(self, request: ListEventsRequest, call: Call) -> None:
@@ -240,10 +261,11 @@ class Service:
 
     async def _get_server_info(self, request: GetServerInfoRequest, call: Call) -> None:
         settings = self._engine.settings
+        bounds = asdict(self._admission.limits)
+        body_timeout = bounds.pop("body_timeout")
         limits = Limits(
+            **bounds,
             max_parallel_steps=settings.max_parallel_steps,
-            max_executions=self._engine.max_executions,
-            max_watchers=self._streams.max_watchers,
             max_event_bytes=MAX_EVENT_BYTES,
             max_plan_bytes=MAX_PLAN_BYTES,
             max_plan_steps=MAX_STEPS,
@@ -251,15 +273,31 @@ class Service:
             max_request_bytes=MAX_REQUEST_BYTES,
         )
         limits.cancel_grace.FromNanoseconds(int(settings.cancel_grace * 1e9))
+        limits.body_timeout.FromNanoseconds(int(body_timeout * 1e9))
         response = GetServerInfoResponse(
             version=self._version,
             app=self._engine.catalog.app,
             limits=limits,
             capabilities=self._capabilities,
             journal=self._journal.kind,
+            load=self._load(),
         )
         response.start_time.FromNanoseconds(self._started_ns)
         await _answer(call, response)
+
+    def _load(self) -> Load:
+        now = asyncio.get_running_loop().time()
+        if now >= self._tasks_counted + _TASKS_SECONDS:
+            self._tasks, self._tasks_counted = len(asyncio.all_tasks()), now
+        return Load(
+            running_executions=self._engine.running,
+            open_streams=self._admission.taken(Place.STREAM),
+            running_calls=self._admission.taken(Place.CALL),
+            half_open_calls=self._admission.taken(Place.HALF_OPEN),
+            abandoned_operations=self._engine.abandoned,
+            tasks=self._tasks,
+            refused=self._admission.refused,
+        )
 
     # -- control
 

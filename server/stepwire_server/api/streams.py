@@ -9,8 +9,9 @@ from datetime import timedelta
 
 from google.protobuf import duration_pb2
 
-from stepwire.errors import Draining, LimitWatchers, RequestMalformed, Violation
+from stepwire.errors import Draining, RequestMalformed, Violation
 from stepwire.v1 import EventBatch
+from stepwire_server.api.admission import Admission, Place
 from stepwire_server.api.envelope import Call
 from stepwire_server.api.filters import EventSieve
 from stepwire_server.engine.engine import Engine
@@ -47,37 +48,23 @@ def heartbeat_seconds(interval: duration_pb2.Duration | None) -> float:
 
 
 class Streams:
-    """All streams and waits that are open, so that their number is bounded and a drain can end them."""
+    """All streams and waits that are open, so that a drain can end them."""
 
-    def __init__(self, engine: Engine, *, max_watchers: int) -> None:
+    def __init__(self, engine: Engine, *, admission: Admission) -> None:
         self._engine = engine
-        self.max_watchers = max_watchers
+        self._admission = admission
         self._followers: set[Follower] = set()
-        self._open = 0
         self.draining = False
 
     @property
     def open(self) -> int:
         """How many are open now."""
-        return self._open
+        return self._admission.taken(Place.STREAM)
 
     def check_open(self) -> None:
         """Raises Draining where the server is going."""
         if self.draining:
             raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
-
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Takes one of the places while it lasts. Raises LimitWatchers."""
-        if self._open >= self.max_watchers:
-            raise LimitWatchers(
-                f"{self.max_watchers:,} streams are open already; try again later", retry_after=timedelta(seconds=1)
-            )
-        self._open += 1
-        try:
-            yield
-        finally:
-            self._open -= 1
 
     def drain(self) -> None:
         """Makes every stream say DRAINING and end, and lets no call begin."""

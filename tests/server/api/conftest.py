@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,6 +13,7 @@ import pytest
 from stepwire_server.api.server import Options, Server
 from stepwire_server.engine.executor import Settings
 from stepwire_server.journal import Journal, MemoryJournal, SqliteJournal
+from stepwire_server.limits import CallLimits
 
 from .shop import Caller, Gate, create_app
 
@@ -40,7 +42,10 @@ async def serve(gate: Gate) -> AsyncIterator[Serve]:
 
     async def start(journal: Journal | None = None, **options: Any) -> Server:
         options = {"drain_grace": 0.0, "settings": Settings(cancel_grace=0.5), "version": "1.2.3"} | options
-        server = Server(create_app(gate).catalog(), journal or MemoryJournal(), Options(**options))
+        limits = {limit.name: options.pop(limit.name) for limit in fields(CallLimits) if limit.name in options}
+        server = Server(
+            create_app(gate).catalog(), journal or MemoryJournal(), Options(limits=CallLimits(**limits), **options)
+        )
         await server.start()
         started.append(server)
         return server

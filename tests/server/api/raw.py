@@ -48,16 +48,19 @@ class RawStream:
 
 
 class RawCaller:
-    """One connection. Without `reads` it never gives the server more room than the first 64 KiB."""
+    """One connection, from the host `source` where it is given. Without `reads` it never gives the server more room
+    than the first 64 KiB.
+    """
 
-    def __init__(self, address: str, *, reads: bool = True) -> None:
+    def __init__(self, address: str, *, reads: bool = True, source: str = "") -> None:
         self._host, _, self._port = address.rpartition(":")
         self._reads = reads
+        self._source = (source, 0) if source else None
         self._h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
         self._streams: dict[int, RawStream] = {}
 
     async def __aenter__(self) -> RawCaller:
-        self._reader, self._writer = await asyncio.open_connection(self._host, int(self._port))
+        self._reader, self._writer = await asyncio.open_connection(self._host, int(self._port), local_addr=self._source)
         self._h2.initiate_connection()
         self._flush()
         self._task = asyncio.create_task(self._read())

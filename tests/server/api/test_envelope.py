@@ -72,7 +72,7 @@ async def test_many_calls_without_a_message(server: Server, caller: Caller) -> N
 )
 async def test_a_body_that_never_completes(sent: bytes, serve: Serve) -> None:
     """A body that does not come in time is DEADLINE_EXCEEDED, which may be tried again."""
-    server = await serve(body_seconds=0.2)
+    server = await serve(body_timeout=0.2)
     async with RawCaller(server.address) as raw:
         code, error = await raw.open("StartExecution", sent, end=False).status()
 
@@ -82,7 +82,7 @@ async def test_a_body_that_never_completes(sent: bytes, serve: Serve) -> None:
 
 async def test_half_open_calls_do_not_keep_others_out(serve: Serve, call_with: Call) -> None:
     """A thousand calls whose bodies never come do not delay a good one."""
-    server = await serve(body_seconds=20)
+    server = await serve(body_timeout=20)
     caller = call_with(server)
     async with RawCaller(server.address) as raw:
         for _ in range(1_000):

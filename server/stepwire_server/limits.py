@@ -1,0 +1,34 @@
+"""How much one caller, and all callers together, may have of a server at once.
+
+A caller is the host that a connection comes from: without authentication there is nothing better to know callers by.
+So all who come through one proxy, or over a Unix socket, are one caller. The defaults leave one machine room for 10,000
+idle watchers and 1,000 concurrent starts, and leave a part of every limit to others, whatever one caller does. Where
+everybody comes through one proxy, that part is nobody's: set a caller's limits to those of all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+__all__ = ["CallLimits"]
+
+
+def _limit(default: int, says: str) -> int:
+    return field(default=default, metadata={"help": says})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallLimits:
+    """The limits. Each field is a flag of `serve`, with the help that stands in its metadata."""
+
+    max_executions: int = _limit(10_000, "Executions that run at once.")
+    max_starts_per_caller: int = _limit(5_000, "Executions of one caller (a host) that are being accepted at once.")
+    max_watchers: int = _limit(20_000, "Streams and waits that are open at once.")
+    max_watchers_per_caller: int = _limit(
+        16_000, "Those of one caller. Where all come through one proxy, set each ...-per-caller to the limit of all."
+    )
+    max_calls: int = _limit(10_000, "Other calls that run at once.")
+    max_calls_per_caller: int = _limit(8_000, "Those of one caller.")
+    max_half_open_calls: int = _limit(20_000, "Calls whose request has not come yet.")
+    max_half_open_calls_per_caller: int = _limit(16_000, "Those of one caller.")
+    body_timeout: float = field(default=30.0, metadata={"help": "Seconds that a call's request may take to come."})
