@@ -38,7 +38,7 @@ from tests.e2e.serving import PATIENCE, REPOSITORY, Lines
 
 import stepwire
 import stepwire.aio
-from stepwire.errors import StepwireError
+from stepwire.errors import ExecutionEnded, StepwireError
 from stepwire.transport import ChannelOption, channel_options, error_from_call
 from stepwire.v1 import EventBatch, Plan, WatchExecutionRequest
 from stepwire_server import plan_step
@@ -290,9 +290,9 @@ async def ticking(address: str) -> str:
 
 
 async def cancel(address: str, execution_id: str, history: History) -> None:
-    """Ends it, and notes that somebody asked for that."""
+    """Ends it where it has not ended, and notes that somebody asked for that."""
     async with stepwire.aio.Client(address) as client:
-        with asked(history, execution_id):
+        with contextlib.suppress(ExecutionEnded), asked(history, execution_id):
             await client.cancel(execution_id)
         await client.wait(execution_id, timeout=20)
 
@@ -302,7 +302,11 @@ def asked(history: History, execution_id: str) -> Iterator[None]:
     """Notes that a cancel is asked for meanwhile, and answered."""
     reply = Reply(method="CancelExecution", sent=time.monotonic(), at=0, status="", execution_id=execution_id)
     history.replies.append(reply)
-    yield
+    try:
+        yield
+    except ExecutionEnded:
+        reply.at, reply.status = time.monotonic(), "FAILED_PRECONDITION"
+        raise
     reply.at, reply.status = time.monotonic(), "OK"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from pathlib import Path
 from random import Random
 
@@ -18,9 +19,10 @@ from .checkers import check, events_of
 from .history import History, dump
 from .kill_loop import APPS, Clients, Gauged
 from .noted import Noted
+from .readers import Readers, being_read, pace, ticking, told
 
 PATIENCE = 40.0
-FREEZE = float(os.environ.get("FAULTS_FREEZE", "5"))
+FREEZE = float(os.environ.get("FAULTS_FREEZE") or (30 if os.environ.get("FAULTS_LONG") else 5))
 """Seconds that a server is frozen."""
 
 
@@ -119,3 +121,27 @@ async def test_the_second_server_takes_over(tmp_path: Path, random_seed: int) ->
     kept = history.journal[execution_id]
     assert kept.epoch == 2
     assert [event.plan_recovered.epoch for event in events_of(kept) if event.HasField("plan_recovered")] == [2]
+
+
+@pytest.mark.slow
+@pytest.mark.fault("the server frozen, then on", how="SIGSTOP, SIGCONT")
+@pytest.mark.timeout(150)
+async def test_readers_notice_a_frozen_server(tmp_path: Path, long: bool, noted: Noted) -> None:
+    """Readers of a server that says nothing any more notice, go on trying, and have everything once when it goes on."""
+    with Gauged(tmp_path) as server:
+        execution_id = await ticking(server.address)
+        readers = Readers(server.address, History(), **pace(long))
+        async with being_read(readers, server, tmp_path, execution_id):
+            server.process.send_signal(signal.SIGSTOP)
+            struck = time.monotonic()
+            await readers.have_noticed(since=struck)
+            if long:
+                await asyncio.sleep(max(0, struck + 30 - time.monotonic()))
+            server.process.send_signal(signal.SIGCONT)
+            thawed = time.monotonic()
+            await readers.have_events(since=thawed)
+    noted.figures["frozen for"] = f"{thawed - struck:.1f} s"
+    noted.figures["noticed after"] = told(readers.first_noticed(struck))
+    noted.figures["from SIGCONT to the next event"] = told(readers.next_event(thawed))
+    assert max(readers.first_noticed(struck).values()) < 16
+    assert max(readers.next_event(thawed).values()) < 15

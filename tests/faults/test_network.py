@@ -30,6 +30,9 @@ NOTICE = 15.0
 """Seconds in which every reader notices, with the defaults. A little more passes before it can be measured."""
 
 
+GLANCE = 0.05
+
+
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gauged]:
     """One for all tests here: the network is harmed, not the server."""
@@ -168,6 +171,28 @@ client.wait(sys.argv[1], timeout=20)
 """
 
 
+async def vanish(cable: Cable, server: Plugged, folder: Path) -> str:
+    """Unplugs clients for good, and returns after how many seconds the server has let go of them."""
+
+    def held() -> int:
+        return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+    execution_id = await asyncio.to_thread(server.call, START)
+    before = held()
+    with cable.client_side():
+        process = ReaderProcess(server.address, execution_id, folder / "vanished")
+    with process:
+        await process.have_events(since=0)
+        assert held() >= before + 3
+        cable.unplug()
+        gone = time.monotonic()
+        process.process.kill()
+        while held() > before:
+            assert time.monotonic() < gone + 40
+            await asyncio.sleep(GLANCE)
+        return f"{time.monotonic() - gone:.1f} s"
+
+
 @pytest.mark.fault("the network unplugged, then back", how="network namespaces: ip link set down, ip address del")
 @pytest.mark.timeout(300)
 async def test_an_unplugged_network(tmp_path: Path, long: bool, noted: Noted) -> None:
@@ -193,6 +218,10 @@ async def test_an_unplugged_network(tmp_path: Path, long: bool, noted: Noted) ->
             with asked(history, execution_id):
                 await asyncio.to_thread(server.call, CANCEL, execution_id)
             readers = await process.finish(history)
+        if long:
+            noted.figures["clients that never come back: their connections are gone after"] = await vanish(
+                cable, server, tmp_path
+            )
         server.kill()
     history.journal = await dump(server.journal)
     judge(history, execution_id)
