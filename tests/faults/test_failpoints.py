@@ -4,28 +4,46 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from random import Random
 
 import pytest
+from tests.e2e.serving import until
 
+from stepwire.errors import CursorExpired
 from stepwire.v1 import ExecuteRequest, Plan, Retry
 from stepwire_server import failpoints, plan_step
+from stepwire_server.journal import SqliteJournal
 
 from .checkers import TERMINAL, check, events_of
-from .history import History, dump
+from .history import History, Kept, dump
 from .kill_loop import Clients, Gauged
+from .storage import findings
 
 PATIENCE = 30.0
+
+ELSEWHERE = ("claim", "purge", "compaction")
+"""What a server without an earlier execution does not reach."""
 
 CASES = [
     pytest.param(point, times, id=f"{point}-{times}")
     for point in failpoints.POINTS
-    # The first insert and commit are those of the execution itself; later ones are of its events, then of its end.
-    for times in ((1, 2, 6, 12) if "insert" in point or "commit" in point else (1, 4))
+    if not point.endswith(ELSEWHERE)
+    # The first insert and commit are those of the execution itself; later ones are of its events, then of its end. The
+    # first quiet moment, in which the journal is checkpointed, comes after the end.
+    for times in ((1, 2, 6, 12) if point.endswith(("insert", "commit")) else (1,) if "checkpoint" in point else (1, 4))
 ]
+UPKEEP = [
+    pytest.param(point, times, id=f"{point}-{times}")
+    for point in failpoints.POINTS
+    if point.endswith(("purge", "compaction"))
+    for times in (1, 2, 3)
+]
+SHORT = ("after-purge-2", "after-compaction-1")
 
 
 def plan() -> Plan:
@@ -55,6 +73,10 @@ class Doomed(Gauged):
     def doom(self, point: str, times: int) -> None:
         """Makes its next start end at a point."""
         self._environment[failpoints.VARIABLE] = f"{point}:{times}"
+
+    def keep(self, executions: int) -> None:
+        """Makes it keep so many executions from its next start on. 0: all."""
+        self._flags = [*self._flags, "--keep-executions", str(executions)]
 
     def start_and_wait_for_its_end(self) -> int:
         """Returns the code that it ended with, before or after it had said where it listens."""
@@ -113,7 +135,10 @@ async def test_a_crash_at(tmp_path: Path, point: str, times: int) -> None:
     assert (ending == "plan_completed") == (not unknown)
 
 
-@pytest.mark.parametrize("point", ["before-insert", "after-insert", "before-commit", "after-commit", "after-wake"])
+@pytest.mark.parametrize(
+    "point",
+    ["before-claim", "before-insert", "after-claim", "after-insert", "before-commit", "after-commit", "after-wake"],
+)
 async def test_a_crash_while_it_recovers(tmp_path: Path, point: str) -> None:
     """A server that dies again while it takes an execution over leaves it to the next one, under a higher epoch."""
     history = History()
@@ -137,9 +162,74 @@ async def test_a_crash_while_it_recovers(tmp_path: Path, point: str) -> None:
     assert check(history) == {}
     assert not clients.odd
     # A claim that was not committed never was.
-    assert history.journal[execution_id].epoch == (
-        2 if point in ("before-insert", "after-insert", "before-commit") else 3
-    )
+    assert history.journal[execution_id].epoch == (3 if point in ("after-commit", "after-wake") else 2)
+
+
+@pytest.mark.parametrize(("point", "times"), UPKEEP)
+@pytest.mark.fault("a crash in the middle of a purge or a compaction", how="a fail point, os._exit")
+async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, long: bool) -> None:
+    """Between two bites of a purge or a compaction, each execution reads as it was or is gone as a whole; a check finds
+    nothing wrong, and the next start does the rest.
+    """
+    if not long and f"{point}-{times}" not in SHORT:
+        pytest.skip("only in the long run: make faults")
+    purges = point.endswith("purge")
+    with Doomed(tmp_path, "before-purge", 1_000_000) as server:
+        clients = Clients(server.address, History(), Random(1))
+        async with asyncio.timeout(PATIENCE):
+            names = [await clients.start(ExecuteRequest(plan=scattered(), request_id=f"r{n}")) for n in range(3)]
+            await asyncio.gather(*(clients.poll(name, Random(1)) for name in names))
+        await clients.close()
+        server.kill()
+        before = await dump(server.journal)
+        server.keep(1 if purges else 0)
+        server.doom(point, times)
+        assert server.start_and_wait_for_its_end() == failpoints.EXIT_CODE
+        assert findings(server.journal) == []
+        between, gone = await held(server.journal, names)
+        assert {name: kept.frames for name, kept in between.items()} == {
+            name: before[name].frames for name in names if name not in gone
+        }
+        assert gone == {name: str(before[name].last_sequence + 1) for name in gone}
+        assert bool(gone) == (purges and times > 1)
+        assert not (purges and times == 2) or query(server.journal, "SELECT * FROM remains") != []
+        server.start()
+        left = 1 if purges else 3
+        done = "SELECT (SELECT count(*) FROM executions), (SELECT coalesce(sum(scattered), 0) FROM executions)"
+        await asyncio.to_thread(until, lambda: query(server.journal, done) == [(left, 0)], "the rest")
+        await asyncio.to_thread(until, lambda: query(server.journal, "SELECT * FROM remains") == [], "the rest")
+        server.kill()
+        assert findings(server.journal) == []
+        after, gone = await held(server.journal, names)
+    assert {name: kept.frames for name, kept in after.items()} == {name: before[name].frames for name in after}
+    assert len(after) == left
+    assert gone == {name: str(before[name].last_sequence + 1) for name in names if name not in after}
+
+
+def scattered() -> Plan:
+    """Returns a plan whose events come one by one: a row in the journal each."""
+    return Plan(steps=[plan_step("a", "work", input={"pieces": 120, "pause": 0.001})])
+
+
+async def held(path: Path, names: list[str]) -> tuple[dict[str, Kept], dict[str, str]]:
+    """Returns what a journal holds, and of what is gone the first sequence that a reader is told."""
+    kept = await dump(path)
+    journal = SqliteJournal(path)
+    await journal.open()
+    gone = {}
+    for name in names:
+        if name not in kept:
+            with pytest.raises(CursorExpired) as expired:
+                await journal.read(name, after=0, max_events=1, max_bytes=1)
+            gone[name] = expired.value.metadata["first_sequence"]
+    await journal.close()
+    return kept, gone
+
+
+def query(path: Path, sql: str) -> list[tuple[int, ...]]:
+    """Returns what a journal's file says beside its server."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        return connection.execute(sql).fetchall()
 
 
 def _copy(request: ExecuteRequest) -> ExecuteRequest:
