@@ -26,6 +26,8 @@ _OPTIONS: Sequence[ChannelOption] = (
     # gRPC's own reconnecting would slow down to once in two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 5_000),
+    # A server that takes a connection and says nothing, because it is frozen, is given up after this, not after 20 s.
+    ("grpc.min_reconnect_backoff_ms", 5_000),
     # Streams are resumed by their cursor, unary calls are retried by the client.
     ("grpc.enable_retries", 0),
     # Without this an idle reader takes in some MB for each stream.

@@ -34,8 +34,9 @@ _ARGUMENTS = (
     ("grpc.keepalive_time_ms", 20_000),
     ("grpc.http2.ping_timeout_ms", 10_000),
     ("grpc.keepalive_permit_without_calls", 1),
-    # Our clients ping each 10 s; a default server would take that for an attack.
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 5_000),
+    # Our clients ping each 10 s; a default server would take that for an attack. (With `recv` in its name, as it is
+    # called in C, the argument would have no effect.)
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
     ("grpc.max_concurrent_streams", 100_000),
     # Above our own limit, so that a request that is a little too large is refused with a reason.

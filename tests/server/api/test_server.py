@@ -122,7 +122,7 @@ async def test_stop_without_start_and_twice(gate: Gate) -> None:
 def test_the_clients_pings_are_welcome() -> None:
     """The server allows pings more often than our clients send them, with and without calls: else it would hang up."""
     server, client = dict(server_module._ARGUMENTS), dict(channel_options(()))
-    assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] <= client["grpc.keepalive_time_ms"] // 2
+    assert server["grpc.http2.min_ping_interval_without_data_ms"] <= client["grpc.keepalive_time_ms"] // 2
     assert server["grpc.keepalive_permit_without_calls"] == 1
     # keepalive_timeout_ms has no effect; this has.
     assert "grpc.http2.ping_timeout_ms" in server
