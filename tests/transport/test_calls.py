@@ -190,8 +190,8 @@ async def test_how_much_an_idle_reader_takes() -> None:
         async def handler(_: bytes, context: Any) -> None:
             nonlocal count
             while True:
-                await context.write(bytes(200))
-                count += 200
+                await context.write(bytes(1000))
+                count += 1000
 
         async with serving(handler) as (address, _), calling(address, options) as channel:
             call = channel.unary_stream(METHOD)(b"")
@@ -199,7 +199,7 @@ async def test_how_much_an_idle_reader_takes() -> None:
             before = -1
             while count != before:
                 before = count
-                assert await says_nothing(asyncio.Event().wait(), seconds=0.2)
+                assert await says_nothing(asyncio.Event().wait(), seconds=0.1)
             call.cancel()
         sent[name] = count
     assert sent["ours"] < 256 * 1024 < sent["default"]
@@ -245,7 +245,7 @@ async def test_stalled_streams_beside_a_healthy_one(server: Server, call_with: C
 async def test_calls_whose_callers_leave_leave_nothing(
     server: Server, caller: Caller, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The cancellation of a caller who leaves passes through our handler, and five hundred of them leave no objects."""
+    """The cancellation of a caller who leaves passes through our handler, and two hundred of them leave no objects."""
     raised: Counter[type[BaseException] | None] = Counter()
     handle = Envelope._handle
 
@@ -276,7 +276,7 @@ async def test_calls_whose_callers_leave_leave_nothing(
 
     await leave(100)
     before = objects()
-    await leave(500)
-    await eventually(lambda: objects() < before + 250)
+    await leave(200)
+    await eventually(lambda: objects() < before + 100)
     assert set(raised) == {asyncio.CancelledError}
     gate.opened.set()

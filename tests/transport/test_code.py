@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import inspect
 import re
@@ -28,8 +29,13 @@ CLIENT = dict(channel_options(()))
 SERVER = dict(server_module._ARGUMENTS)
 
 
-def names(path: Path) -> Iterator[str]:
-    """Gives every name and attribute in a module, with what it is taken from where that is a name."""
+@functools.cache
+def names(path: Path) -> tuple[str, ...]:
+    """Returns every name and attribute in a module, with what it is taken from where that is a name."""
+    return tuple(_names(path))
+
+
+def _names(path: Path) -> Iterator[str]:
     for node in ast.walk(parse(path)):
         match node:
             case ast.Attribute(value=ast.Name(id=base), attr=attribute):

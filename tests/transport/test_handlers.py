@@ -106,6 +106,22 @@ async def test_a_call_without_a_message_is_never_answered() -> None:
     assert not reached.is_set()
 
 
+async def test_a_burst_is_cancelled() -> None:
+    """Of two thousand calls at once a server with default arguments cancels some."""
+
+    async def handler(_: bytes, context: Any) -> bytes:
+        return b"answer"
+
+    async with (
+        serving(handler, make=grpc.unary_unary_rpc_method_handler) as (address, _),
+        calling(address) as channel,
+    ):
+        method = channel.unary_unary(METHOD)
+        found = await asyncio.gather(*(method(b"", timeout=30) for _ in range(2_000)), return_exceptions=True)
+    codes = {error.code() for error in found if isinstance(error, aio.AioRpcError)}
+    assert codes == {grpc.StatusCode.CANCELLED}
+
+
 async def test_a_handler_that_only_looks_like_a_coroutine() -> None:
     """A handler that returns a coroutine, and is no coroutine function, is not awaited: the caller gets an error."""
 
