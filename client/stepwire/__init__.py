@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from stepwire.client import Client, Run
     from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
     from stepwire.events import event_type, is_completed, is_error, is_terminal, output_of, to_dict, to_json
+    from stepwire.patience import Patience
     from stepwire.progress import ProgressCallback, ProgressTracker
-    from stepwire.resume import Patience
 
     __version__: str
 
@@ -49,7 +49,7 @@ _MODULES = {
     "Client": "client",
     "ExecutionCancelled": "errors",
     "ExecutionFailed": "errors",
-    "Patience": "resume",
+    "Patience": "patience",
     "ProgressCallback": "progress",
     "ProgressTracker": "progress",
     "Run": "client",

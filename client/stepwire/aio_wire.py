@@ -15,7 +15,6 @@ from google.rpc import code_pb2
 from stepwire.errors import CallFailed, StepwireError
 from stepwire.requests import Method
 from stepwire.transport import ROOM, ChannelOption, End, error_from_call
-from stepwire.v1.execution_pb2 import EventBatch
 
 __all__ = ["Call", "Link", "Wire"]
 
@@ -27,12 +26,12 @@ class Call:
         self.link = link
         self._rpc = rpc
         self._release = release
-        self._queue: asyncio.Queue[EventBatch | End | None] = asyncio.Queue(ROOM)
+        self._queue: asyncio.Queue[Message | End | None] = asyncio.Queue(ROOM)
         self._closed = False
         # The task knows the call's parts, never the run: a run that nobody holds any more can go.
         self.task = asyncio.create_task(_read(rpc, self._queue), name="stepwire-read")
 
-    async def get(self, seconds: float) -> EventBatch | End | None:
+    async def get(self, seconds: float) -> Message | End | None:
         """Returns what is next, or None after so many seconds, or when closed."""
         if self._closed:
             return None
@@ -63,7 +62,7 @@ class Call:
         await asyncio.gather(self.task, return_exceptions=True)
 
 
-async def _read(rpc: Any, queue: asyncio.Queue[EventBatch | End | None]) -> None:
+async def _read(rpc: Any, queue: asyncio.Queue[Message | End | None]) -> None:
     error: StepwireError | None = None
     try:
         while (batch := await rpc.read()) is not grpc.aio.EOF:
@@ -112,16 +111,27 @@ class Wire:
         finally:
             self._give(link)
 
-    async def stream(self, method: Method, request: Message, *, instead_of: Link | None) -> Call:
+    async def call(
+        self,
+        method: Method,
+        request: Message,
+        *,
+        instead_of: Link | None,
+        wait_for_ready: bool,
+        limit: float | None,
+    ) -> Call:
+        """Opens a stream, or makes a unary call: that is a stream of one message."""
         link = self._take(instead_of)
         try:
             await self._close_idle()
             open_call = link.channel.unary_stream(
                 method.path,
                 request_serializer=type(request).SerializeToString,
-                response_deserializer=EventBatch.FromString,
+                response_deserializer=method.response.FromString,
             )
-            call = Call(open_call(request), link, release=lambda: self._give(link))
+            call = Call(
+                open_call(request, timeout=limit, wait_for_ready=wait_for_ready), link, release=lambda: self._give(link)
+            )
         except BaseException:
             self._give(link)
             raise

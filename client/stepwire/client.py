@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from types import TracebackType
-from typing import Any, Self, TypeVar, Unpack, cast
+from typing import Any, Self, TypeVar, Unpack, cast, get_args
 from weakref import WeakSet
 
 import grpc
@@ -16,10 +16,12 @@ from google.protobuf.message import Message
 
 from stepwire import requests
 from stepwire.events import has_ended, is_terminal
+from stepwire.fallback import Delivery
+from stepwire.patience import Patience, pause_before
 from stepwire.progress import Handler
 from stepwire.requests import METHODS, Span, seconds
-from stepwire.resume import Finish, Open, Patience, Read, Refuse, pause_before
 from stepwire.run import BaseRun, Source
+from stepwire.steps import Ask, Finish, Open, Read, Refuse
 from stepwire.transport import ChannelOption, End, channel_options, error_from_call
 from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
@@ -41,7 +43,8 @@ class Client:
 
     `target` is HOST:PORT. `timeout` is the deadline of each unary call, and the longest that a stream may take to
     begin. `credentials` make it TLS. `options` are more channel arguments of gRPC. `patience` says how long it goes on
-    trying.
+    trying. `delivery` says how events come: "auto" is over streams, and by polling where something on the way lets no
+    stream through; "poll" spares the seconds until that is found out; "stream" never polls.
     """
 
     def __init__(
@@ -52,8 +55,12 @@ class Client:
         credentials: grpc.ChannelCredentials | None = None,
         options: Iterable[ChannelOption] = (),
         patience: Patience | None = None,
+        delivery: Delivery = "auto",
     ) -> None:
+        if delivery not in get_args(Delivery):
+            raise ValueError(f"No such delivery: {delivery}. There are: {', '.join(get_args(Delivery))}")
         self._timeout = seconds(timeout)
+        self._delivery = delivery
         self._patience = patience or Patience()
         self._wire = Wire(target, credentials=credentials, options=channel_options(options))
         self._lock = threading.Lock()
@@ -269,6 +276,7 @@ class Run(BaseRun):
             on_event=on_event,
             history=history,
             opening=client._timeout,
+            delivery=client._delivery,
             patience=client._patience,
             random=random.random,
         )
@@ -357,19 +365,23 @@ class Run(BaseRun):
             case Read(seconds=left):
                 call = self._call
                 match call.get(left) if call is not None else None:
-                    case EventBatch() as batch:
-                        resumption.received(batch, time.monotonic())
+                    case Message() as message:
+                        resumption.received(message, time.monotonic())
                     case End(error=error):
                         resumption.ended(error, time.monotonic())
                     case None if not self._closed:
                         resumption.silent(time.monotonic())
-            case Open() as opening:
+            case Open() | Ask() as opening:
                 self._drop_call()
                 if opening.wait > 0 and self._woken.wait(opening.wait):
                     return True
                 method, request = self._call_for(opening)
-                self._call = self._client._wire.stream(
-                    method, request, instead_of=self._link if opening.fresh else None
+                self._call = self._client._wire.call(
+                    method,
+                    request,
+                    instead_of=self._link if opening.fresh else None,
+                    wait_for_ready=opening.wait_for_ready,
+                    limit=opening.limit if isinstance(opening, Ask) else None,
                 )
                 self._link = self._call.link
                 resumption.opened(time.monotonic())

@@ -7,6 +7,7 @@ came of it is told with `opened`, `received`, `ended` or `silent`:
     while event is None:
         match resumption.step(now):
             case Open():      end the old call; wait; open Execute or WatchExecution; resumption.opened(now)
+            case Ask():       end the old call; wait; make that unary call; resumption.opened(now)
             case Read():      wait for a message at most so long; received, ended or silent
             case Finish():    the stream is over
             case Refuse():    raise its error
@@ -30,12 +31,19 @@ The rules:
     only over a call that has been healthy for a whole interval, and a quiet execution may be quiet for days.
 10. A call that says nothing for two heartbeat intervals and a second is dead.
 11. An event of an unknown kind is an event.
+12. At the start a call fails at once where there is no connection, and says why. Later it waits for the connection, so
+    long as it may take to begin: two back-offs, ours and the connection's, would add up.
+13. Where streams do not come through (`fallback` decides), pages of events are asked for instead. They are messages
+    like those of a stream: all of this holds for them too. Execute is then StartExecution, with the same request id.
 
                opened                   terminal event            OK, or silence
     TO_OPEN ------------> READING ------------------------> ENDING --------------> FINISHED
-       ^                   |    |                             |
-       '-------------------'    '-----------------------------'-------------------> BROKEN
-        lost, within budget      refused, budget spent, contract broken
+     ^   |                 |    |                             |                      ^
+     |   |                 |    '-----------------------------'-------> BROKEN       |
+     |<--|-----------------'     refused, budget spent, contract broken   ^          |
+     |   | lost, within budget                                            |          |
+     |   '----------> ASKING ---------------------------------------------'----------'
+     '------------------'        refused, budget spent, contract broken; terminal event
 """
 
 from __future__ import annotations
@@ -43,148 +51,33 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Literal
 
+from google.protobuf.message import Message
 from google.rpc import code_pb2
 
-from stepwire.errors import CallFailed, Draining, LimitReached, StepwireError, StreamBroken, Unavailable
+from stepwire.errors import CallFailed, Draining, StepwireError, StreamBroken
 from stepwire.events import has_ended, is_terminal
+from stepwire.fallback import Delivery, Fallback
+from stepwire.patience import Patience, backoff, can_pass
+from stepwire.steps import Ask, Finish, Open, Outage, Read, Refuse, Step
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution
+from stepwire.v1.execution_service_pb2 import StartExecutionResponse, WaitExecutionResponse
 
-__all__ = [
-    "DEFAULT_HEARTBEAT",
-    "Finish",
-    "Open",
-    "Outage",
-    "Patience",
-    "Read",
-    "Refuse",
-    "Resumption",
-    "Step",
-    "backoff",
-    "can_pass",
-    "pause_before",
-]
+__all__ = ["DEFAULT_HEARTBEAT", "Resumption"]
 
 DEFAULT_HEARTBEAT = 15.0
 """Seconds after which the server says that it lives, where the request does not say otherwise."""
 
 _END_OF_CALL = 1.0
-"""Seconds that the status may take after the terminal event. Nothing depends on it any more."""
-
-_PASSING = frozenset(
-    {code_pb2.UNAVAILABLE, code_pb2.CANCELLED, code_pb2.UNKNOWN, code_pb2.INTERNAL, code_pb2.DEADLINE_EXCEEDED}
-)
-"""Codes of the transport that say nothing about the request. CANCELLED: a server that stops ends its calls so."""
-
-_UNARY_PASSING = frozenset({code_pb2.UNAVAILABLE, code_pb2.CANCELLED})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long a client goes on trying. The defaults give up after about 6 s at the start, and 2 min when resuming.
-
-    client = Client("localhost:50051", patience=Patience(start_failures=3))
-    """
-
-    start_failures: int = 8
-    """Failures in a row before the first message of a stream, and of a unary call. The last one is raised."""
-    start_seconds: float = 30.0
-    """Seconds since the first of those failures."""
-    resume_failures: int = 50
-    """Failures in a row without a new event or a heartbeat between them. Then StreamBroken is raised."""
-    resume_seconds: float = 120.0
-    """Seconds since the first of those failures."""
-    initial_delay: float = 0.1
-    """Seconds: the most that the first wait can be. It doubles with each failure."""
-    max_delay: float = 5.0
-    """Seconds: no wait is longer, unless the server asked for it."""
-
-
-def backoff(failures: int, *, patience: Patience, random: Callable[[], float]) -> float:
-    """Returns the seconds to wait after so many failures in a row: any share of the doubled delay (full jitter)."""
-    return random() * min(patience.max_delay, patience.initial_delay * 2.0 ** min(failures - 1, 30))
-
-
-def can_pass(error: StepwireError) -> bool:
-    """Tells whether the same call can do better later, or on another connection."""
-    match error:
-        case Unavailable():
-            return True
-        case LimitReached():
-            return error.retry_after is not None
-        case CallFailed(status_code=code_pb2.RESOURCE_EXHAUSTED):
-            return error.retry_after is not None
-        case CallFailed():
-            return error.status_code in _PASSING
-        case _:
-            return False
-
-
-def pause_before(
-    error: StepwireError, *, failures: int, left: float, patience: Patience, random: Callable[[], float]
-) -> float | None:
-    """Returns the seconds to wait before a unary call is sent again, or None where its error is to be raised.
-
-    `failures` counts this one, `left` is the seconds to the call's deadline. The call must be safe to send twice.
-    """
-    passing = isinstance(error, Unavailable) or (isinstance(error, CallFailed) and error.status_code in _UNARY_PASSING)
-    pause = backoff(failures, patience=patience, random=random)
-    return pause if passing and failures < patience.start_failures and pause < left else None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outage:
-    """A stream that has begun and is without its connection now. It is tried again until the patience is spent."""
-
-    since: float
-    """When it was lost, by `time.monotonic`."""
-    draining: bool
-    """True: the server said that it is going. False: the connection was lost."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Open:
-    """End the call that there may be, wait, and open another."""
-
-    execute: bool
-    """True: Execute. False: WatchExecution."""
-    after_sequence: int
-    """The cursor for WatchExecution: exclusive."""
-    wait: float
-    """Seconds to wait first."""
-    fresh: bool
-    """True: over a new connection."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Read:
-    """Wait for the next message."""
-
-    seconds: float
-    """At most so long; then it is silence. 0: what is there already may still be taken."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Finish:
-    """The stream is over."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Refuse:
-    """The stream can't go on."""
-
-    error: StepwireError
-    """Why."""
-
-
-Step = Open | Read | Finish | Refuse
+"""Seconds that the status may take after the terminal event, and after a deadline. Nothing depends on it any more."""
 
 
 class _State(enum.Enum):
     TO_OPEN = enum.auto()
     READING = enum.auto()
+    ASKING = enum.auto()
     ENDING = enum.auto()
     FINISHED = enum.auto()
     BROKEN = enum.auto()
@@ -194,8 +87,7 @@ class Resumption:
     """One stream of one execution's events. Not safe across threads.
 
     Without `execution_id` it begins with Execute, with one it begins with WatchExecution after `after_sequence`.
-    `silence` is the seconds after which a call that says nothing is dead, `opening` the same for its first message.
-    `random` gives 0 to 1.
+    `opening` is the seconds that the first message of a call may take. `random` gives 0 to 1.
     """
 
     def __init__(
@@ -206,6 +98,7 @@ class Resumption:
         filtered: bool = False,
         heartbeat: float = DEFAULT_HEARTBEAT,
         opening: float = 10.0,
+        delivery: Delivery = "auto",
         patience: Patience,
         random: Callable[[], float],
     ) -> None:
@@ -216,12 +109,14 @@ class Resumption:
         self.terminal: Event | None = None
         """The event that ended the execution, once it has been received."""
         self.outage: Outage | None = None
-        """Set from the loss of a connection to the first message over the next one. None before the first message."""
+        """Set from the loss of a connection to the first message over the next one, and while there is nothing but
+        polling. None before the first message."""
         self._filtered = filtered
         self._silence = 2.0 * heartbeat + 1.0
         self._opening = opening
         self._patience = patience
         self._random = random
+        self._fallback = Fallback(delivery, heartbeat=heartbeat, patience=patience)
 
         self._state = _State.TO_OPEN
         self._pending: deque[Event] = deque()
@@ -229,13 +124,18 @@ class Resumption:
         self._given = after_sequence  # the last event that `take` gave
         self._cursor = after_sequence  # the last event that was processed
         self._welcomed = False  # a first message came, once, over any call
-        self._deadline = 0.0  # when silence begins, while READING or ENDING
+        self._deadline = 0.0  # when silence begins, while READING, ASKING or ENDING
         self._open_at = 0.0
         self._fresh = False
         self._failures = 0
         self._drains = 0
         self._failing_since = 0.0
         self._error: StepwireError | None = None
+
+        self._wait = 0.0  # the seconds of the WaitExecution to ask for; 0: a page is asked for
+        self._asked_at = 0.0
+        self._answer: Message | None = None
+        self._polling_since: float | None = None
 
     @property
     def sequence(self) -> int:
@@ -261,14 +161,17 @@ class Resumption:
     def step(self, now: float) -> Step:
         """Returns what to do next. `now` is in seconds of any clock that never goes back."""
         match self._state:
+            case _State.TO_OPEN if self._fallback.asks:
+                return self._question(now)
             case _State.TO_OPEN:
                 return Open(
                     execute=not self.execution_id,
                     after_sequence=self._accepted,
                     wait=max(0.0, self._open_at - now),
                     fresh=self._fresh,
+                    wait_for_ready=self._welcomed,
                 )
-            case _State.READING | _State.ENDING:
+            case _State.READING | _State.ASKING | _State.ENDING:
                 return Read(seconds=max(0.0, self._deadline - now))
             case _State.FINISHED:
                 return Finish()
@@ -279,71 +182,180 @@ class Resumption:
     def opened(self, now: float) -> None:
         """Takes note that the call that `step` asked for is under way."""
         assert self._state is _State.TO_OPEN, self._state
-        self._state = _State.READING
         self._fresh = False
-        self._deadline = now + self._opening
+        if self._fallback.asks:
+            self._state = _State.ASKING
+            self._asked_at, self._answer = now, None
+            # The call's own deadline comes first.
+            self._deadline = now + self._wait + self._opening + _END_OF_CALL
+        else:
+            self._state = _State.READING
+            self._deadline = now + self._fallback.opening(self._opening)
+            self._fallback.opened(now)
 
     def suspend(self) -> None:
         """Takes note that the call was ended from our side. Asked again, the stream goes on where it was."""
-        if self._state is _State.READING:
+        if self._state in (_State.READING, _State.ASKING):
             self._state = _State.TO_OPEN
             self._open_at = 0.0
         elif self._state is _State.ENDING:
             self._state = _State.FINISHED
 
-    def received(self, batch: EventBatch, now: float) -> None:
+    def received(self, message: Message, now: float) -> None:
         """Takes a message."""
-        assert self._state in (_State.READING, _State.ENDING), self._state
+        assert self._state in (_State.READING, _State.ASKING, _State.ENDING), self._state
+        if self._state is _State.ASKING:
+            self._answer = message
+            return
+        assert isinstance(message, EventBatch)
         if self._state is _State.ENDING:
-            if any(event.sequence > self._accepted for event in batch.events):
+            if any(event.sequence > self._accepted for event in message.events):
                 self._break(self._broken("The server sent an event after the terminal one"))
             return
         self._deadline = now + self._silence
-        self._take_in(batch, now)
+        if self._take_in(message, now):
+            if self.terminal is not None:
+                self._state = _State.ENDING
+                self._deadline = now + _END_OF_CALL
+            elif message.notice == EventBatch.NOTICE_DRAINING:
+                self._again(None, now, fresh=True)
+            elif message.notice == EventBatch.NOTICE_HEARTBEAT:
+                self._refill()
         self._note_contact()
 
     def _note_contact(self) -> None:
-        """Ends the outage, unless the message itself is why another connection is needed."""
-        if self._state is not _State.TO_OPEN:
-            self.outage = None
+        """Ends the outage, unless the message itself is why another connection is needed, or has yet to be believed."""
+        if self._state is not _State.TO_OPEN and (self._fallback.chosen or not self._fallback.polls):
+            self.outage = self._polling_since = None
 
-    def _take_in(self, batch: EventBatch, now: float) -> None:
+    def _take_in(self, batch: EventBatch, now: float) -> bool:
+        """Takes the events of a message. Returns False where it is not as it must be."""
+        state, before = self._state, self._accepted
         if not self._welcome(batch, now):
-            return
+            return False
         hole = self._accept(batch)
-        if self._state is not _State.READING:
-            return
-        if hole:
-            self._again(self._broken(hole), now)
-        elif batch.notice == EventBatch.NOTICE_DRAINING:
-            self._again(None, now, fresh=True)
-        elif batch.notice == EventBatch.NOTICE_HEARTBEAT:
-            self._refill()
-        if self.terminal is not None:
-            self._state = _State.ENDING
-            self._deadline = now + _END_OF_CALL
+        if state is _State.READING:
+            heartbeat = batch.notice == EventBatch.NOTICE_HEARTBEAT and not hole
+            self._fallback.heard(now, news=self._accepted > before, heartbeat=heartbeat)
+        if self._state is state and hole and self.terminal is None:
+            self._lose(self._broken(hole), now)
+        return self._state is state
 
     def ended(self, error: StepwireError | None, now: float) -> None:
         """Takes the end of the call: its error, or None for OK."""
-        if self._state is _State.ENDING:
+        if self._state is _State.ASKING:
+            self._close_question(error, now)
+        elif self._state is _State.ENDING:
             self._state = _State.FINISHED
-        elif error is not None and not can_pass(error):
+        elif error is not None and not can_pass(error) and not self._fallback.refuses(error):
             self._break(error)
         elif error is not None:
-            self._again(error, now)
+            self._lose(error, now)
         elif self._has_nothing_left():
             self._state = _State.FINISHED
             self.outage = None
         else:
-            self._again(self._broken("The stream ended before the execution did"), now)
+            self._lose(self._broken("The stream ended before the execution did"), now)
 
     def silent(self, now: float) -> None:
         """Takes note that nothing came in the time that `step` gave."""
+        error = CallFailed("The server was silent for too long", status_code=code_pb2.DEADLINE_EXCEEDED)
         if self._state is _State.ENDING:
             self._state = _State.FINISHED
+        elif self._state is _State.ASKING:
+            self._close_question(error, now)
         else:
-            text = "The server was silent for too long"
-            self._again(CallFailed(text, status_code=code_pb2.DEADLINE_EXCEEDED), now, fresh=True)
+            self._lose(error, now, silent=True)
+
+    # -- questions
+
+    def _question(self, now: float) -> Ask:
+        reading: Literal["ListEvents", "WaitExecution"] = "WaitExecution" if self._wait else "ListEvents"
+        return Ask(
+            method=reading if self.execution_id else "StartExecution",
+            after_sequence=self._accepted,
+            wait=max(0.0, self._open_at - now),
+            fresh=self._fresh,
+            wait_for_ready=self._welcomed,
+            timeout=self._wait,
+            limit=self._wait + self._opening,
+        )
+
+    def _close_question(self, error: StepwireError | None, now: float) -> None:
+        """Takes what a question has brought."""
+        waited, self._wait = self._wait, 0.0
+        answer, self._answer = self._answer, None
+        if error is None and answer is None:
+            error = CallFailed("The server ended the call without an answer", status_code=code_pb2.INTERNAL)
+        if error is not None and waited:
+            # Whether the server is there, and the execution, the page will say.
+            self._fallback.cut_short(now, after=now - self._asked_at)
+            self._ask_again(self._asked_at + waited)
+        elif error is not None and not can_pass(error):
+            self._break(error)
+        elif error is not None:
+            self._fallback.unanswered()
+            self._polling_since = None
+            if self.outage is not None and self.outage.polling:
+                self.outage = None
+            late = isinstance(error, CallFailed) and error.status_code == code_pb2.DEADLINE_EXCEEDED
+            self._again(error, now, fresh=late)
+        elif isinstance(answer, WaitExecutionResponse):
+            self._take_wait(answer.execution, waited, now)
+        elif isinstance(answer, StartExecutionResponse):
+            if self._welcome(EventBatch(execution=answer.execution), now):
+                self._ask_again(now)
+        elif isinstance(answer, EventBatch):
+            self._take_page(answer, now)
+
+    def _take_wait(self, execution: Execution, waited: float, now: float) -> None:
+        self._note_answer(now, news=False)
+        if has_ended(execution) or execution.as_of_sequence > self._accepted:
+            self._ask_again(now)
+        else:
+            self._pause(max(now, self._asked_at + waited))
+
+    def _take_page(self, page: EventBatch, now: float) -> None:
+        before = self._accepted
+        if not self._take_in(page, now):
+            return
+        self._note_answer(now, news=self._accepted > before)
+        if self.terminal is not None or self._has_nothing_left():
+            self._state = _State.FINISHED
+            self._note_contact()
+        elif self._accepted > before and page.execution.as_of_sequence != self._accepted:
+            self._ask_again(now)
+        else:
+            self._pause(now)
+
+    def _note_answer(self, now: float, *, news: bool) -> None:
+        self._fallback.answered(now, news=news)
+        if not self._fallback.polls:
+            return
+        self._refill()
+        if self._fallback.chosen:
+            self.outage = None
+        else:
+            if self._polling_since is None:
+                self._polling_since = now
+            self.outage = Outage(since=self._polling_since, draining=False, polling=True)
+
+    def _pause(self, now: float) -> None:
+        """Goes on with a pause, which is a WaitExecution where that can be had and does not return at once."""
+        if not self._fallback.asks:
+            self._ask_again(now)
+            return
+        pause = self._fallback.pause()
+        over = self.execution is not None and has_ended(self.execution)
+        self._wait = 0.0 if over else min(pause, self._fallback.longest_wait)
+        self._ask_again(now if self._wait else now + pause)
+
+    def _ask_again(self, at: float) -> None:
+        """Goes on with the next call, which need not be a question."""
+        self._state = _State.TO_OPEN
+        self._open_at = at
+
+    # -- messages
 
     def _welcome(self, batch: EventBatch, now: float) -> bool:
         """Takes what a call's first message says about the execution. Returns whether to go on with the message."""
@@ -353,7 +365,7 @@ class Resumption:
         else:
             told = batch.events[0].execution_id if batch.events else self.execution_id
         if not told:
-            self._again(self._broken("The server did not say which execution the stream is about"), now)
+            self._lose(self._broken("The server did not say which execution the stream is about"), now)
             return False
         if self.execution_id and told != self.execution_id:
             self._break(self._broken(f"The server sent events of {told}"))
@@ -403,6 +415,12 @@ class Resumption:
     def _refill(self) -> None:
         self._failures = 0
         self._drains = 0
+
+    def _lose(self, error: StepwireError, now: float, *, silent: bool = False) -> None:
+        """Takes note that a call failed in a way that can pass, and opens again."""
+        if self._state is _State.READING:
+            self._fallback.lost(error, now, silent=silent)
+        self._again(error, now, fresh=silent)
 
     def _again(self, error: StepwireError | None, now: float, *, fresh: bool = False) -> None:
         """Opens again: after a failure within the budget, or without one when asked to move on."""

@@ -9,12 +9,20 @@ from google.protobuf.message import Message
 
 from stepwire.errors import StepwireError, StreamBroken
 from stepwire.events import has_ended, output_of
+from stepwire.fallback import Delivery
+from stepwire.patience import Patience, can_pass
 from stepwire.progress import Handler, ProgressCallback, ProgressTracker
-from stepwire.requests import METHODS, Method, Span, duration, seconds, selection
-from stepwire.resume import DEFAULT_HEARTBEAT, Open, Outage, Patience, Resumption, can_pass
+from stepwire.requests import METHODS, Method, Span, duration, seconds, selection, start
+from stepwire.resume import DEFAULT_HEARTBEAT, Resumption
+from stepwire.steps import Ask, Open, Outage
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventFilter, Execution
-from stepwire.v1.execution_service_pb2 import ExecuteRequest, WatchExecutionRequest
+from stepwire.v1.execution_service_pb2 import (
+    ExecuteRequest,
+    ListEventsRequest,
+    WaitExecutionRequest,
+    WatchExecutionRequest,
+)
 
 __all__ = ["BaseRun", "Source"]
 
@@ -49,6 +57,7 @@ class BaseRun:
         on_event: Handler | None,
         history: int,
         opening: float,
+        delivery: Delivery,
         patience: Patience,
         random: Callable[[], float],
     ) -> None:
@@ -61,6 +70,7 @@ class BaseRun:
             filtered=source.filter is not None,
             heartbeat=DEFAULT_HEARTBEAT if interval is None else seconds(interval),
             opening=opening,
+            delivery=delivery,
             patience=patience,
             random=random,
         )
@@ -97,18 +107,21 @@ class BaseRun:
 
     @property
     def outage(self) -> Outage | None:
-        """Since when the stream is without a connection, or None. Can be read from any thread, while the run is read.
+        """What the run is without, and since when, or None. Can be read from any thread, while the run is read.
 
-        Reading goes on by itself when the server is back: this is for those who show how a run is going.
+        Reading goes on by itself when the server is back, or when streams come through again: this is for those who
+        show how a run is going.
 
             lost = run.outage
             if lost is not None and time.monotonic() - lost.since > 1:
-                print("the server is going" if lost.draining else "connection lost")
+                print("polling" if lost.polling else "the server is going" if lost.draining else "connection lost")
         """
         return self._resumption.outage
 
-    def _call_for(self, step: Open) -> tuple[Method, Message]:
+    def _call_for(self, step: Open | Ask) -> tuple[Method, Message]:
         """Returns the method to call, and its request."""
+        if isinstance(step, Ask):
+            return METHODS[step.method], self._question(step)
         if step.execute:
             assert self._source.request is not None
             return METHODS["Execute"], self._source.request
@@ -118,6 +131,18 @@ class BaseRun:
             filter=self._source.filter,
             heartbeat_interval=duration(self._source.heartbeat_interval),
         )
+
+    def _question(self, step: Ask) -> Message:
+        match step.method:
+            case "StartExecution":
+                assert self._source.request is not None
+                return start(self._source.request)
+            case "ListEvents":
+                return ListEventsRequest(
+                    execution_id=self.execution_id, after_sequence=step.after_sequence, filter=self._source.filter
+                )
+            case "WaitExecution":
+                return WaitExecutionRequest(execution_id=self.execution_id, timeout=duration(step.timeout))
 
     def _note_request(self, error: BaseException) -> None:
         """Says on an error of the start how to find out what became of it."""

@@ -13,7 +13,6 @@ from google.protobuf.message import Message
 from stepwire.errors import StepwireError
 from stepwire.requests import Method
 from stepwire.transport import ROOM, ChannelOption, End, error_from_call
-from stepwire.v1.execution_pb2 import EventBatch
 
 __all__ = ["Call", "Link", "Wire"]
 
@@ -25,14 +24,14 @@ class Call:
         self.link = link
         self._rpc = rpc
         self._release = release
-        self._box: deque[EventBatch | End] = deque()
+        self._box: deque[Message | End] = deque()
         self._changed = threading.Condition()  # with an RLock: a garbage collection may close a call in here
         self._closed = False
         # The thread knows the call, never the run: a run that nobody holds any more can go.
         self._thread = threading.Thread(target=self._read, name="stepwire-read", daemon=True)
         self._thread.start()
 
-    def get(self, seconds: float) -> EventBatch | End | None:
+    def get(self, seconds: float) -> Message | End | None:
         """Returns what is next, or None after so many seconds, or when closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._box or self._closed, seconds)
@@ -64,7 +63,7 @@ class Call:
             error = error_from_call(self._rpc)
         self._put(End(error))
 
-    def _put(self, item: EventBatch | End) -> bool:
+    def _put(self, item: Message | End) -> bool:
         with self._changed:
             self._changed.wait_for(lambda: len(self._box) < ROOM or self._closed)
             if not self._closed:
@@ -106,15 +105,26 @@ class Wire:
         finally:
             self._give(link)
 
-    def stream(self, method: Method, request: Message, *, instead_of: Link | None) -> Call:
+    def call(
+        self,
+        method: Method,
+        request: Message,
+        *,
+        instead_of: Link | None,
+        wait_for_ready: bool,
+        limit: float | None,
+    ) -> Call:
+        """Opens a stream, or makes a unary call: that is a stream of one message."""
         link = self._take(instead_of)
         try:
             open_call = link.channel.unary_stream(
                 method.path,
                 request_serializer=type(request).SerializeToString,
-                response_deserializer=EventBatch.FromString,
+                response_deserializer=method.response.FromString,
             )
-            return Call(open_call(request), link, release=lambda: self._give(link))
+            return Call(
+                open_call(request, timeout=limit, wait_for_ready=wait_for_ready), link, release=lambda: self._give(link)
+            )
         except BaseException:
             self._give(link)
             raise

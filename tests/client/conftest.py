@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from stepwire.resume import Patience
+from stepwire.patience import Patience
 
 from .scripted import ScriptedServer
 

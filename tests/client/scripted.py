@@ -147,6 +147,15 @@ def welcome(after: int = 0, *, state: int = 3, last: int | None = None) -> Event
     return EventBatch(execution=snapshot, after_sequence=after, sequence=after)
 
 
+def page(*events: Event, at: int | None = None, last: int | None = None, state: int = 3) -> EventBatch:
+    """A page of events, or an empty one after `at`, of an execution whose last event is `last`."""
+    made = batch(*events, after=at if not events else None)
+    end = made.sequence if last is None else last
+    ended = 6 if any(e.WhichOneof("kind") == "plan_completed" for e in events) else state
+    made.execution.CopyFrom(Execution(execution_id=EXECUTION, state=ended, as_of_sequence=end))
+    return made
+
+
 def event(sequence: int, kind: str = "step_progress", **fields: Any) -> Event:
     """An event of a plan with two steps."""
     made = Event(

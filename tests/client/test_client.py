@@ -17,7 +17,7 @@ from google.rpc import code_pb2
 import stepwire
 from stepwire import aio, errors
 from stepwire.aio_wire import Call as LoopedCall
-from stepwire.resume import Patience
+from stepwire.patience import Patience
 from stepwire.v1 import (
     BuildPlanResponse,
     CancelExecutionResponse,
@@ -45,6 +45,7 @@ from .scripted import (
     event,
     heartbeat,
     numbers,
+    page,
     welcome,
 )
 
@@ -212,13 +213,14 @@ class TestStreams:
         assert await client.read(run) == [3]
 
     async def test_first_reply_lost(self, server: ScriptedServer, client: Any) -> None:
-        """Execute is sent again with the same request id until a first message has come."""
+        """The work is sent again with the same request id until a first message has come."""
         server.plays(
             [Status(code_pb2.UNAVAILABLE)], [Status(code_pb2.UNAVAILABLE)], [welcome(), numbers(1), batch(completed(2))]
         )
+        server.replies("StartExecution", Status(code_pb2.UNAVAILABLE))
         run = await client.execute("q")
         assert await client.read(run) == [1, 2]
-        assert server.names() == ["Execute"] * 3
+        assert server.names() == ["Execute", "Execute", "StartExecution", "Execute"]
         assert len({call.request.request_id for call in server.calls}) == 1
 
     async def test_duplicates(self, server: ScriptedServer, client: Any) -> None:
@@ -296,7 +298,7 @@ class TestStreams:
     async def test_silence(self, server: ScriptedServer, connect: Connect) -> None:
         """A stream that says nothing for its time is given up and watched again."""
         server.plays([HANG], [welcome(), numbers(1), batch(completed(2))])
-        async with connect(timeout=0.1) as client:
+        async with connect(timeout=0.1, delivery="stream") as client:
             assert await client.read(await client.execute("q")) == [1, 2]
         assert server.names() == ["Execute", "Execute"]
 
@@ -310,6 +312,7 @@ class TestStreams:
     async def test_start_budget(self, server: ScriptedServer, client: Any) -> None:
         """A server that stays unavailable is given up after the budget, with the status of the last try."""
         server.plays(*[[Status(code_pb2.UNAVAILABLE, "away")]] * 9)
+        server.replies("StartExecution", Status(code_pb2.UNAVAILABLE, "away"))
         with pytest.raises(errors.CallFailed, match="away") as caught:
             await client.execute("q")
         assert len(server.calls) == 4
@@ -318,6 +321,7 @@ class TestStreams:
     async def test_resume_budget(self, server: ScriptedServer, client: Any) -> None:
         """A stream that can't be resumed is raised with the place to go on from, and with its cause."""
         server.plays([welcome(), numbers(1, 2)], *[[Status(code_pb2.UNAVAILABLE, "away")]] * 9)
+        server.replies("ListEvents", *[Status(code_pb2.UNAVAILABLE, "away")] * 9)
         run = await client.execute("q")
         with pytest.raises(stepwire.StreamBroken) as caught:
             await client.read(run)
@@ -395,9 +399,11 @@ class TestStreams:
     async def test_silence_in_the_middle(self, server: ScriptedServer, client: Any) -> None:
         """A stream that falls silent is given up after two heartbeats and a second, for a new connection."""
         server.plays([welcome(), numbers(1), HANG], [welcome(1), batch(completed(2))])
+        server.replies("ListEvents", page(at=1))
         assert await client.read(await client.execute("q", heartbeat_interval=0.1)) == [1, 2]
-        assert server.calls[0].peer != server.calls[1].peer
-        assert server.calls[1].request.heartbeat_interval.nanos == 100_000_000
+        assert server.names() == ["Execute", "ListEvents", "WatchExecution"]
+        assert server.calls[0].peer != server.calls[2].peer
+        assert server.calls[2].request.heartbeat_interval.nanos == 100_000_000
 
     async def test_client_close(self, server: ScriptedServer, connect: Connect) -> None:
         """Closing the client ends its streams, and a read that waits."""

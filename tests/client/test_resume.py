@@ -11,19 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwire import errors
-from stepwire.resume import (
-    Finish,
-    Open,
-    Outage,
-    Patience,
-    Read,
-    Refuse,
-    Resumption,
-    Step,
-    backoff,
-    can_pass,
-    pause_before,
-)
+from stepwire.patience import Patience, backoff, can_pass, pause_before
+from stepwire.resume import Resumption
+from stepwire.steps import Finish, Open, Outage, Read, Refuse, Step
 from stepwire.v1 import Event, EventBatch
 
 from .scripted import EXECUTION, batch, completed, draining, event, heartbeat, numbers, welcome
@@ -33,8 +23,13 @@ AWAY = errors.CallFailed("away", status_code=code_pb2.UNAVAILABLE)
 
 
 def machine(**settings: Any) -> Resumption:
-    """A state machine whose random number is always 1, so that each wait is the longest it can be."""
-    return Resumption(**{"patience": PATIENCE, "random": lambda: 1.0, **settings})
+    """A state machine that never polls, and whose random number is always 1: each wait is the longest it can be."""
+    return Resumption(**{"patience": PATIENCE, "random": lambda: 1.0, "delivery": "stream", **settings})
+
+
+def watch_again(after: int, *, wait: float, fresh: bool = False) -> Open:
+    """The step that resumes."""
+    return Open(execute=False, after_sequence=after, wait=wait, fresh=fresh, wait_for_ready=True)
 
 
 def opened(*messages: EventBatch, **settings: Any) -> Resumption:
@@ -92,7 +87,7 @@ class TestCursor:
         made = opened(welcome(), numbers(1, 2))
         made.ended(AWAY, 0)
         assert taken(made) == [1, 2]
-        assert made.step(0) == Open(execute=False, after_sequence=2, wait=0.1, fresh=False)
+        assert made.step(0) == watch_again(2, wait=0.1)
 
 
 class TestHoles:
@@ -183,7 +178,7 @@ class TestEnd:
         """OK without a terminal event is watched again."""
         made = opened(welcome())
         made.ended(None, 0)
-        assert made.step(0) == Open(execute=False, after_sequence=0, wait=0.1, fresh=False)
+        assert made.step(0) == watch_again(0, wait=0.1)
 
     def test_ok_and_nothing_left(self) -> None:
         """OK from an execution that ended at or before the cursor is the end."""
@@ -203,7 +198,7 @@ class TestNotices:
         """DRAINING opens again at once, on a new connection."""
         made = opened(welcome(), numbers(1), draining(1))
         assert taken(made) == [1]
-        assert made.step(0) == Open(execute=False, after_sequence=1, wait=0, fresh=True)
+        assert made.step(0) == watch_again(1, wait=0, fresh=True)
 
     def test_draining_again(self) -> None:
         """DRAINING without an event between waits longer each time, and never spends the budget."""
@@ -434,7 +429,7 @@ class TestFailures:
         made.take()
         made.suspend()
         assert taken(made) == [2]
-        assert made.step(0) == Open(execute=False, after_sequence=2, wait=0, fresh=False)
+        assert made.step(0) == watch_again(2, wait=0)
 
 
 class TestBackoff:

@@ -11,9 +11,9 @@ from google.protobuf.duration_pb2 import Duration
 from rich.console import Console
 
 from stepwire.events import EVENT_TYPES
-from stepwire.resume import Outage
+from stepwire.steps import Outage
 from stepwire.terminal.live import LiveView
-from stepwire.terminal.outages import BACK, DRAINING, LOST, OutageWatch
+from stepwire.terminal.outages import BACK, DRAINING, LOST, POLLING, STREAMING, OutageWatch
 from stepwire.terminal.views import line_of, span_text
 from stepwire.v1 import StepSkipped
 
@@ -114,6 +114,18 @@ def test_outages() -> None:
         run.outage = outage
         watch.look()
     assert told == [LOST, BACK, DRAINING]
+
+
+def test_polling_is_told() -> None:
+    """A run that polls says so once, also where the connection was lost before, and when streams come through again."""
+    run, told = Watched(), []
+    watch = OutageWatch(run, told.append)  # type: ignore[arg-type]
+    lost = Outage(since=time.monotonic() - 1, draining=False)
+    polling = Outage(since=lost.since, draining=False, polling=True)
+    for outage in (lost, polling, polling, None, None, polling, lost, None):
+        run.outage = outage
+        watch.look()
+    assert told == [LOST, POLLING, STREAMING, POLLING, LOST, BACK]
 
 
 def test_more_steps_than_lines() -> None:

@@ -19,7 +19,7 @@ from rich.console import Console
 from stepwire.client import Client, Run
 from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
 from stepwire.events import execution_to_dict, has_ended, message_to_dict
-from stepwire.resume import Patience
+from stepwire.patience import Patience
 from stepwire.terminal.live import LiveView
 from stepwire.terminal.outages import OutageWatch
 from stepwire.terminal.output import (
@@ -60,10 +60,10 @@ class _Server:
         self.given = given
 
     @contextlib.contextmanager
-    def client(self) -> Iterator[Client]:
+    def client(self, *, poll: bool = False) -> Iterator[Client]:
         """A client whose errors end the command with a clear text."""
         try:
-            with Client(self.target, patience=_PATIENCE) as client:
+            with Client(self.target, patience=_PATIENCE, delivery="poll" if poll else "auto") as client:
                 yield client
         except ExecutionFailed:
             sys.exit(FAILED)
@@ -148,6 +148,12 @@ _server = click.option(
     callback=_other_server,
     help="Where the server is, here or before the command.",
 )
+_poll = click.option(
+    "--poll",
+    is_flag=True,
+    help="Ask for news again and again instead of opening a stream. For proxies that let no stream through; without it "
+    "that is found out in some seconds.",
+)
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 _as_plain = click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")
 
@@ -204,6 +210,7 @@ def stepwire(context: click.Context, server: str) -> None:
 )
 @click.option("--fail-fast", is_flag=True, help="Cancel the rest when a step fails.")
 @click.option("--detach", is_flag=True, help="Start it, print its id, and leave.")
+@_poll
 @_as_plain
 @_as_json
 @_server
@@ -223,6 +230,7 @@ def run(
     time_limit: float | None,
     fail_fast: bool,
     detach: bool,
+    poll: bool,
     plain: bool,
     as_json: bool,
 ) -> None:
@@ -245,7 +253,7 @@ def run(
     if step is not None:
         plan, call_input = _plan_of_one(step, call_input), None
     request_id = secrets.token_urlsafe(16) if request_id is None else request_id
-    with server.client() as client:
+    with server.client(poll=poll) as client:
         work: dict[str, Any] = {
             "plan": plan,
             "call": call,
@@ -278,17 +286,18 @@ def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[s
 @stepwire.command()
 @click.argument("execution_id")
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Begin after event N.")
+@_poll
 @_as_plain
 @_as_json
 @_server
 @click.pass_obj
-def watch(server: _Server, execution_id: str, after: int, plain: bool, as_json: bool) -> None:
+def watch(server: _Server, execution_id: str, after: int, poll: bool, plain: bool, as_json: bool) -> None:
     """Shows an execution from its beginning, or from after an event, until it ends.
 
     \b
       stepwire watch b7Qk2XvNf9TzLm4RcYh8Wd --after 120
     """
-    with server.client() as client:
+    with server.client(poll=poll) as client:
         _show(server, client.watch(execution_id, after_sequence=after, history=0), plain=plain, as_json=as_json)
 
 

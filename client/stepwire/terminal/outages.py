@@ -1,4 +1,4 @@
-"""Says that the server is gone, and that it is back, while a run is shown."""
+"""Says that the server is gone, that streams do not come through, and that it is over, while a run is shown."""
 
 from __future__ import annotations
 
@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable
 
 from stepwire.run import BaseRun
+from stepwire.steps import Outage
 
-__all__ = ["BACK", "DRAINING", "LOST", "OutageWatch"]
+__all__ = ["BACK", "DRAINING", "LOST", "POLLING", "STREAMING", "OutageWatch"]
 
 LOST = "connection lost, trying again (Ctrl-C leaves; the execution goes on)"
 DRAINING = "the server is going; reconnecting (Ctrl-C leaves; the execution goes on)"
+POLLING = "polling, since streams do not come through; events may come up to 2 s late"
 BACK = "connected again"
+STREAMING = "streams come through again"
 
 _BEFORE_TELLING = 1.0
 """Seconds. A shorter outage is nobody's concern."""
@@ -25,7 +28,7 @@ class OutageWatch:
     def __init__(self, run: BaseRun, tell: Callable[[str], None]) -> None:
         self._run = run
         self._tell = tell
-        self._told = False
+        self._told: str | None = None
         self._lock = threading.Lock()
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stepwire-outages", daemon=True)
@@ -43,13 +46,21 @@ class OutageWatch:
         with self._lock:
             outage = self._run.outage
             if outage is None:
-                if self._told:
-                    self._told = False
-                    self._tell(BACK)
-            elif not self._told and time.monotonic() - outage.since >= _BEFORE_TELLING:
-                self._told = True
-                self._tell(DRAINING if outage.draining else LOST)
+                told, self._told = self._told, None
+                if told:
+                    self._tell(STREAMING if told == POLLING else BACK)
+            elif time.monotonic() - outage.since >= _BEFORE_TELLING:
+                text = _text(outage)
+                if self._told is None or (self._told == POLLING) != outage.polling:
+                    self._told = text
+                    self._tell(text)
 
     def _watch(self) -> None:
         while not self._left.wait(_INTERVAL):
             self.look()
+
+
+def _text(outage: Outage) -> str:
+    if outage.polling:
+        return POLLING
+    return DRAINING if outage.draining else LOST
