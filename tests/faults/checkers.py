@@ -23,7 +23,7 @@ from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState, StepSk
 from stepwire_server.engine.fold import Fold
 
 from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
-from .history import History, Stream, events_of
+from .history import History, Stream, decoded, events_of
 from .history import kind_of as _kind
 
 __all__ = ["CHECKERS", "check", "events_of"]
@@ -68,6 +68,9 @@ def no_lost_acknowledgement(history: History) -> Iterator[str]:
             last = len(kept.frames)
             yield f"{whose}: {snapshot.execution_id} as of {snapshot.as_of_sequence}; the journal ends at {last}"
     held: dict[str, set[bytes]] = {kept.execution_id: set(kept.frames) for kept in history.journal.values()}
+    for reply in history.replies:
+        if reply.status == "NOT_FOUND" and reply.execution_id in history.journal.keys() - history.purged.keys():
+            yield f"{reply.method}: {reply.execution_id} was not found, and the journal has it"
     for stream in history.streams:
         for frame in _frames(stream):
             if frame not in held.get(stream.execution_id, ()) and not _was_purged(history, frame):
@@ -78,7 +81,7 @@ def no_lost_acknowledgement(history: History) -> Iterator[str]:
             continue
         events = {event.sequence: event for event in events_of(kept)} if kept else {}
         for data in reading.events:
-            event = Event.FromString(data)
+            event = decoded(data)
             if events.get(event.sequence) != event:
                 yield f"{reading.reader}: event {_name(data)} is not in the journal"
 
@@ -101,7 +104,7 @@ def dense(history: History) -> Iterator[str]:
 def ordered(history: History) -> Iterator[str]:
     """P3: over all its streams, a watcher gets every event that passes its filter, in order and once."""
     for (watcher, execution_id), streams in _by_watcher(history).items():
-        sequences = [Event.FromString(frame).sequence for stream in streams for frame in _frames(stream)]
+        sequences = [decoded(frame).sequence for stream in streams for frame in _frames(stream)]
         after = streams[0].after
         if streams[0].kinds and execution_id in history.purged:
             if sequences != sorted(set(sequences)):
@@ -118,7 +121,7 @@ def ordered(history: History) -> Iterator[str]:
         elif sequences != list(range(after + 1, after + 1 + len(sequences))):
             yield f"{watcher}: of {execution_id} after {after}: {_first_odd(sequences, after + 1)}"
     for reading in history.readings:
-        sequences = [Event.FromString(data).sequence for data in reading.events]
+        sequences = [decoded(data).sequence for data in reading.events]
         if sequences != list(range(reading.after + 1, reading.after + 1 + len(sequences))):
             yield f"{reading.reader}: of {reading.execution_id}: {_first_odd(sequences, reading.after + 1)}"
         if reading.error and not (reading.execution_id in history.purged and "CursorExpired" in reading.error):
@@ -130,10 +133,10 @@ def agreement(history: History) -> Iterator[str]:
     known: dict[tuple[str, int], bytes] = {}
     for kept in history.journal.values():
         for frame in kept.frames:
-            known.setdefault((kept.execution_id, Event.FromString(frame).sequence), frame)
+            known.setdefault((kept.execution_id, decoded(frame).sequence), frame)
     for stream in history.streams:
         for frame in _frames(stream):
-            place = (stream.execution_id, Event.FromString(frame).sequence)
+            place = (stream.execution_id, decoded(frame).sequence)
             if known.setdefault(place, frame) != frame:
                 yield f"{stream.watcher}: other bytes for event {place[0]}/{place[1]}"
 
@@ -149,12 +152,13 @@ def resumable(history: History) -> Iterator[str]:
             first = stream.messages[0]
             if first.after != stream.after:
                 yield f"{name} begins after {first.after}"
-            got = next((Event.FromString(frame).sequence for frame in _frames(stream)), None)
+            got = next((decoded(frame).sequence for frame in _frames(stream)), None)
             if got is not None and not stream.kinds and got != stream.after + 1:
                 yield f"{name} begins with {got}"
         if stream.status != "OUT_OF_RANGE":
             continue
-        if stream.messages:
+        # A purge may come between two reads; nothing else may.
+        if stream.messages and not (stream.reason == "CURSOR_EXPIRED" and stream.execution_id in history.purged):
             yield f"{name} was refused after it had begun"
         last = max((k for at, k in shown[stream.execution_id] if at < stream.began), default=0)
         if stream.reason == "CURSOR_AHEAD":
@@ -188,7 +192,7 @@ def joined(history: History) -> Iterator[str]:
         for message in stream.messages:
             if message.after != covered:
                 yield f"{name}: a message covers from {message.after}, the one before it up to {covered}"
-            events = [Event.FromString(frame) for frame in message.frames]
+            events = [decoded(frame) for frame in message.frames]
             sequences = [event.sequence for event in events]
             if sequences != sorted(set(sequences)) or any(
                 not message.after < sequence <= message.sequence for sequence in sequences
@@ -242,7 +246,7 @@ def one_terminal(history: History) -> Iterator[str]:
             if state != over[reply.execution_id][1]:
                 yield f"{reply.method}: {reply.execution_id} left its end for {ExecutionState.Name(state)}"
     for stream in history.streams:
-        given = [_kind(Event.FromString(frame)) for frame in _frames(stream)]
+        given = [_kind(decoded(frame)) for frame in _frames(stream)]
         count = sum(kind in TERMINAL for kind in given)
         if count > 1 or (count and given[-1] not in TERMINAL):
             yield f"{stream.watcher}: {count} terminal events of {stream.execution_id}, or not as the last"
@@ -275,21 +279,28 @@ def one_request_one_execution(history: History) -> Iterator[str]:
 
 
 def attempts(history: History) -> Iterator[str]:
-    """P11: attempts count 1, 2, 3; nothing runs after its step has ended; at most once is at most once."""
+    """P11: attempts count 1, 2, 3; nothing runs after its step has ended; at most once is at most once; and an attempt
+    finds what was saved last before it began.
+    """
+    found: dict[tuple[str, str, int], int] = {}
     done: dict[tuple[str, str], int] = {}
     for kept in history.journal.values():
         tried: dict[str, int] = defaultdict(int)
         over: set[str] = set()
+        saved: dict[str, int] = defaultdict(int)
         for event in events_of(kept):
             kind, name = _kind(event), f"{kept.execution_id}: step {event.step_id}"
             if kind == "step_started":
                 tried[event.step_id] += 1
+                found[kept.execution_id, event.step_id, event.attempt] = saved[event.step_id]
                 if event.attempt != tried[event.step_id]:
                     yield f"{name}: attempt {event.attempt} where {tried[event.step_id]} was due"
                 if event.step_id in over:
                     yield f"{name}: started again after its end, at {event.sequence}"
             elif event.step_id and event.attempt not in (0, tried[event.step_id]):
                 yield f"{name}: {kind} of attempt {event.attempt} in attempt {tried[event.step_id]}"
+            if kind == "step_saved":
+                saved[event.step_id] = int(event.step_saved.state.number_value)
             if kind == "step_completed":
                 done[kept.execution_id, event.step_id] = event.attempt
             if kind in STEP_ENDS:
@@ -299,6 +310,10 @@ def attempts(history: History) -> Iterator[str]:
         place = (effect.execution_id, effect.step_id)
         if effect.at_most_once:
             once[place] += 1
+        began_with = found.get((*place, effect.attempt))
+        if effect.saved is not None and began_with is not None and effect.saved != began_with:
+            text = f"found {effect.saved} in attempt {effect.attempt}, where {began_with} had been saved"
+            yield f"{place[0]}: step {place[1]} {text}"
         if place in done and effect.attempt > done[place]:
             yield f"{place[0]}: step {place[1]} ran in attempt {effect.attempt}; {done[place]} had completed it"
     for place, count in once.items():
@@ -458,7 +473,7 @@ def _frames(stream: Stream) -> Iterator[bytes]:
 
 
 def _was_purged(history: History, frame: bytes) -> bool:
-    event = Event.FromString(frame)
+    event = decoded(frame)
     stone = history.purged.get(event.execution_id)
     return stone is not None and event.sequence <= stone.last_sequence
 
@@ -473,7 +488,7 @@ def _by_watcher(history: History) -> dict[tuple[str, str], list[Stream]]:
 
 
 def _name(frame: bytes) -> str:
-    event = Event.FromString(frame)
+    event = decoded(frame)
     return f"{event.execution_id}/{event.sequence} ({_kind(event)})"
 
 

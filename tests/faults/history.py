@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from tests.e2e.watchers import frames
@@ -37,6 +38,7 @@ __all__ = [
     "Reading",
     "Reply",
     "Stream",
+    "decoded",
     "dump",
     "dump_open",
     "events_of",
@@ -169,8 +171,8 @@ class Effect:
     step_id: str
     attempt: int
     at_most_once: bool
-    saved: int = 0
-    """What the step had found as its saved state, where operations of its kind save numbers that grow; else 0."""
+    saved: int | None = None
+    """What the attempt found as its saved state, 0 for nothing; None where its operation saves nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -236,9 +238,15 @@ class Kept:
     """The bytes of each event, as clients get them."""
 
 
+@lru_cache(maxsize=1 << 16)
+def decoded(frame: bytes) -> Event:
+    """Returns an event, to be read only: many checkers look at the same one."""
+    return Event.FromString(frame)
+
+
 def events_of(kept: Kept) -> list[Event]:
-    """Returns an execution's events, decoded."""
-    return [Event.FromString(frame) for frame in kept.frames]
+    """Returns an execution's events, decoded, to be read only."""
+    return [decoded(frame) for frame in kept.frames]
 
 
 class Probe:
@@ -326,7 +334,9 @@ class History:
                 yield reply.method, reply.at, Execution.FromString(reply.execution)
 
     def add_effects(self, path: Path) -> None:
-        """Reads the file in which operations leave a line: execution, step, attempt, 1 for at most once."""
+        """Reads the file in which operations leave a line: execution, step, attempt, 1 for at most once, and
+        what the attempt found as its saved state, where there is a fifth word.
+        """
         for line in path.read_text("utf-8").splitlines() if path.exists() else ():
             execution_id, step_id, attempt, once, *saved = line.split()
             self.effects.append(
@@ -335,7 +345,7 @@ class History:
                     step_id=step_id,
                     attempt=int(attempt),
                     at_most_once=once == "1",
-                    saved=int(saved[0]) if saved else 0,
+                    saved=int(saved[0]) if saved else None,
                 )
             )
 

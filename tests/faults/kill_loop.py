@@ -4,7 +4,8 @@
 
 Kills with SIGKILL only while an operation runs or an append is pending: it stops the process first (SIGSTOP), reads the
 app's gauge, which is exact then, and lets it go on where neither is the case. At the end every execution has ended, the
-journal is read, the server is started once more, everything is watched again, and all checkers judge all of it.
+journal is read, the server is started once more and purges a part of it, everything is watched again, and all checkers
+judge all of it. A probe looks into the journal when a client gets a message, some of the time.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from stepwire.errors import StepwireError
 from stepwire.resume import Patience
 from stepwire.transport import channel_options, error_from_call
 from stepwire.v1 import (
+    BuildPlanRequest,
     CancelExecutionRequest,
     CancelExecutionResponse,
     EventBatch,
@@ -53,7 +55,8 @@ from stepwire.v1 import (
 from stepwire_server import plan_step
 
 from .checkers import TERMINAL, check
-from .history import History, Kept, Reading, Reply, Stream, dump
+from .gauges import Gauge
+from .history import Bounds, Canary, History, Holding, Kept, Probe, Reading, Reply, Stream, dump, gone
 
 __all__ = ["APPS", "Clients", "Gauged", "Outcome", "random_plan", "run", "table"]
 
@@ -66,6 +69,21 @@ _LONGEST_WAIT = 0.5
 
 _THREADS = 16
 """Readers with the blocking client at once."""
+
+_PROBED = 0.4
+"""The share of messages and replies at which a probe looks into the journal."""
+
+_CANCEL_GRACE = 1.0
+_CANCEL_MARGIN = 4.0
+"""Seconds. The margin is for a machine that is busy with everything else; death and freezes are taken off besides."""
+
+_SETTLED = 10.0
+"""Seconds after its clients have left in which the server lets go of what they held."""
+
+_BOUNDS = Bounds(resident_during=384 << 20, resident_after=256 << 20, descriptors_after=16)
+"""For a server that streams everything again to everybody: the tails of all executions are up to 64 MiB of it, and the
+connections of the four that read the journal, which are made when they are needed, are up to 12 descriptors.
+"""
 
 _GLANCE = 0.001
 """Seconds between two looks at a server that starts."""
@@ -88,6 +106,7 @@ def random_plan(chance: random.Random) -> Plan:
                 ("generate", {"pieces": chance.randint(1, 4), "pause": pause}),
                 ("burst", {"reports": chance.randint(50, 400)}),
                 ("pay", {"pause": pause}),
+                ("careful", {"pieces": chance.randint(1, 6), "pause": pause}),
                 ("flaky", {"failures": chance.randint(0, 2), "pause": pause}),
                 ("broken" if chance.random() < 0.3 else "flaky", {"pause": pause}),
             ]
@@ -121,13 +140,17 @@ class Gauged(ServerProcess):
             folder,
             app="faulty:app",
             cwd=APPS,
-            flags=["--cancel-grace", "1", "--drain-grace", "0.2", *flags],
+            flags=["--cancel-grace", f"{_CANCEL_GRACE:g}", "--drain-grace", "0.2", *flags],
             environment=given,
         )
 
     def start(self) -> None:
         self._gauge.write_bytes(bytes(16))
         super().start()
+
+    def keep(self, executions: int) -> None:
+        """Says how many ended executions it keeps from its next start on."""
+        self._flags += ["--keep-executions", str(executions)]
 
     @property
     def runs(self) -> bool:
@@ -175,7 +198,18 @@ class Gauged(ServerProcess):
 class Clients:
     """Everybody who calls the server. All that they see goes into the history."""
 
-    def __init__(self, address: str, history: History, chance: random.Random) -> None:
+    def __init__(
+        self,
+        address: str,
+        history: History,
+        chance: random.Random,
+        *,
+        probe: Probe | None = None,
+        authorization: str = "",
+    ) -> None:
+        """With a probe, looks into the journal now and then. `authorization` is sent by the raw ones, as metadata."""
+        self._probe = probe
+        self._metadata = (("authorization", authorization),) if authorization else ()
         self.history = history
         self.odd: Counter[str] = Counter()
         """Statuses that a client should not get from a server that dies, by their text."""
@@ -219,6 +253,8 @@ class Clients:
             group.create_task(self.poll(execution_id, chance, late=f"{number} late"))
             if chance.random() < 0.15:
                 group.create_task(self.cancel(execution_id, chance.random() * 0.5))
+            if chance.random() < 0.2:
+                group.create_task(self.provoke())
 
     async def start(self, request: ExecuteRequest) -> str:
         """Starts an execution by a unary call, again and again until it is accepted; returns its id."""
@@ -238,6 +274,16 @@ class Clients:
         ):
             pass
 
+    async def provoke(self) -> None:
+        """Makes the server fail by a bug of its app, once: its answer has an id, and nothing of the exception."""
+        reply = Reply(method="BuildPlan", sent=time.monotonic(), at=0, status="")
+        self.history.replies.append(reply)
+        try:
+            await self._send("BuildPlan", BuildPlanRequest(query="anything"), reply)
+        except grpc.aio.AioRpcError as error:
+            if error.code() is not grpc.StatusCode.INTERNAL:
+                self._mind(error, "BuildPlan")
+
     async def poll(self, execution_id: str, chance: random.Random, *, late: str = "") -> None:
         """Asks for snapshots until the execution has ended. On the way it sends a watcher to a place that a snapshot
         named, and one to a place that there is not.
@@ -246,6 +292,8 @@ class Clients:
         async with asyncio.TaskGroup() as group:
             while True:
                 reply = await self._unary("GetExecution", asked, _got, execution_id=execution_id)
+                if reply.status == "NOT_FOUND":
+                    return  # It was purged; P1 finds it where it was not.
                 snapshot = Execution.FromString(reply.execution)
                 if late and snapshot.as_of_sequence > 3:
                     after = chance.randint(1, snapshot.as_of_sequence - 1)
@@ -303,12 +351,16 @@ class Clients:
             )
             if request is not None and starts:
                 request.heartbeat_interval.FromSeconds(1)
-                call = self._channel.unary_stream(f"{_SERVICE}Execute")(request.SerializeToString())
+                call = self._channel.unary_stream(f"{_SERVICE}Execute")(
+                    request.SerializeToString(), metadata=self._metadata
+                )
             else:
                 asked = WatchExecutionRequest(execution_id=execution_id, after_sequence=after)
                 asked.filter.kinds.extend(sorted(kinds))
                 asked.heartbeat_interval.FromSeconds(1)
-                call = self._channel.unary_stream(f"{_SERVICE}WatchExecution")(asked.SerializeToString())
+                call = self._channel.unary_stream(f"{_SERVICE}WatchExecution")(
+                    asked.SerializeToString(), metadata=self._metadata
+                )
             done = await self._listen(stream, call, known)
             execution_id = stream.execution_id
             after = stream.messages[-1].sequence if stream.messages else after
@@ -320,16 +372,19 @@ class Clients:
         """Reads one stream. Returns whether there is nothing to resume."""
         try:
             async for data in call:
-                stream.take(data)
+                stream.take(data, self._probes())
                 if known is not None and not known.done():
                     known.set_result(stream.execution_id)
         except grpc.aio.AioRpcError as error:
             failure = error_from_call(error)
-            stream.end(error.code().name, str(failure.reason or ""), dict(failure.metadata))
+            stream.end(error.code().name, str(failure.reason or ""), dict(failure.metadata), _said(error))
             if error.code() is grpc.StatusCode.OUT_OF_RANGE:
                 return True
             self._mind(error, f"stream with {len(stream.messages)} messages", begun=bool(stream.messages))
             return False
+        except asyncio.CancelledError:
+            stream.leave()
+            raise
         stream.end("OK")
         return stream.messages[-1].notice != EventBatch.NOTICE_DRAINING
 
@@ -348,18 +403,35 @@ class Clients:
             reply = Reply(method=method, sent=sent, at=0, status="", request_id=request_id, execution_id=execution_id)
             self.history.replies.append(reply)
             try:
-                data = await self._channel.unary_unary(f"{_SERVICE}{method}")(request.SerializeToString(), timeout=10)
+                data = await self._send(method, request, reply)
             except grpc.aio.AioRpcError as error:
-                reply.at, reply.status = time.monotonic(), error.code().name
-                if error.code() is grpc.StatusCode.FAILED_PRECONDITION:
+                if error.code() in (grpc.StatusCode.FAILED_PRECONDITION, grpc.StatusCode.NOT_FOUND):
                     return reply
                 self._mind(error, f"{method} after {reply.at - sent:.2f} s")
                 await asyncio.sleep(self._chance.random() * 0.1)
                 continue
             snapshot = snapshot_of(data)
-            reply.at, reply.status = time.monotonic(), "OK"
+            if (probe := self._probes()) is not None:
+                reply.committed = probe.committed(snapshot.execution_id)
             reply.execution_id, reply.execution = snapshot.execution_id, snapshot.SerializeToString()
             return reply
+
+    async def _send(self, method: str, request: Message, reply: Reply) -> bytes:
+        """Makes one call and notes how it ended. Raises AioRpcError."""
+        call = self._channel.unary_unary(f"{_SERVICE}{method}")
+        try:
+            data: bytes = await call(request.SerializeToString(), timeout=10, metadata=self._metadata)
+        except grpc.aio.AioRpcError as error:
+            reply.at, reply.status, reply.said = time.monotonic(), error.code().name, _said(error)
+            raise
+        except asyncio.CancelledError:
+            reply.left = True
+            raise
+        reply.at, reply.status = time.monotonic(), "OK"
+        return data
+
+    def _probes(self) -> Probe | None:
+        return self._probe if self._chance.random() < _PROBED else None
 
     def _mind(self, error: grpc.aio.AioRpcError, call: str, *, begun: bool = False) -> None:
         if error.code() is grpc.StatusCode.UNAVAILABLE:
@@ -368,6 +440,10 @@ class Clients:
         if error.code() is grpc.StatusCode.CANCELLED and self.server_stops and not begun:
             return
         self.odd[f"{call}: {error.code().name}: {error.details()}"[:300]] += 1
+
+
+def _said(error: grpc.aio.AioRpcError) -> str:
+    return f"{error.details()} {error.initial_metadata()!r} {error.trailing_metadata()!r}"
 
 
 def _started(data: bytes) -> Execution:
@@ -421,30 +497,50 @@ async def run(folder: Path, *, kills: int, seed: int, sessions: int = 5, limit: 
     outcome = Outcome(seed=seed, history=History())
     began = time.monotonic()
     chance = random.Random(seed)
-    with Gauged(folder) as server:
-        clients = Clients(server.address, outcome.history, chance)
+    canary = f"canary{seed:08x}"
+    history = outcome.history
+    history.canaries = [
+        Canary(text=f"{canary}-caller"),
+        Canary(text=f"{canary}-local"),
+        # Texts of exceptions stand in the log, and those of what caused them nowhere else.
+        Canary(text=f"{canary}-cause", allowed=frozenset({"log"})),
+    ]
+    history.cancel_grace, history.cancel_margin, history.bounds = _CANCEL_GRACE, _CANCEL_MARGIN, _BOUNDS
+    with Gauged(folder, environment={"FAULTS_CANARY": canary}) as server:
+        probe = Probe(server.journal)
+        clients = Clients(server.address, history, chance, probe=probe, authorization=f"Bearer {canary}-caller")
         first: dict[str, Kept] = {}
         try:
             async with asyncio.timeout(limit):
                 await _kill_again_and_again(server, clients, outcome, kills=kills, sessions=sessions, chance=chance)
                 server.kill()
                 first = await dump(server.journal)
+                # What is over begins to be purged while everybody comes once more.
+                server.keep(max(1, len(first) * 2 // 3))
                 await asyncio.to_thread(server.start)
+                _hold(history, server, "before")
                 await _all(clients, first)
+                _hold(history, server, "during")
         except TimeoutError:
-            outcome.history.complete = False
+            history.complete = False
         finally:
             await clients.close()
+        if history.complete:
+            await _settle(history, server)
         server.kill()
-        outcome.history.journal = await dump(server.journal)
-        outcome.history.add_effects(server.effects)
+        last = await dump(server.journal)
+        history.purged = await gone(server.journal, first.keys() - last.keys())
+        # What was purged is judged all the same: it was read before.
+        history.journal = {key: kept for key, kept in first.items() if key in history.purged} | last
+        history.add_effects(server.effects)
+        history.log = server.log.read_text("utf-8")
     outcome.odd = clients.odd
-    outcome.violations |= check(outcome.history)
-    if not outcome.history.complete:
-        waiting = sorted({f"{s.watcher} of {s.execution_id}" for s in outcome.history.streams if not s.ended})
+    outcome.violations |= check(history)
+    if not history.complete:
+        waiting = sorted({f"{s.watcher} of {s.execution_id}" for s in history.streams if s.left})
         outcome.violations["P14"] = [f"not over after {limit:g} s; streams that wait: {waiting[:20]}"]
     elif {key: _lasting(kept) for key, kept in first.items()} != {
-        key: _lasting(kept) for key, kept in outcome.history.journal.items()
+        key: _lasting(kept) for key, kept in history.journal.items()
     }:
         outcome.violations["P4 after a restart"] = ["the journal is another one after a restart"]
     if clients.odd:
@@ -473,7 +569,8 @@ async def _kill_again_and_again(
             strike = functools.partial(server.strike, pending_only=chance.random() < 1 / 3)
             while (kind := await asyncio.to_thread(strike)) is None:  # noqa: ASYNC110 - nothing tells from outside
                 await asyncio.sleep(chance.random() * 0.02)
-            outcome.killed_at.append(server.struck)
+            dead = server.struck
+            outcome.killed_at.append(dead)
             outcome.kills[kind] += 1
             if chance.random() < 0.15:
                 early = await asyncio.to_thread(server.strike_at_start)
@@ -484,11 +581,27 @@ async def _kill_again_and_again(
                 restart = time.monotonic()
                 await asyncio.to_thread(server.start)
                 outcome.to_serving.append(time.monotonic() - restart)
+            outcome.history.outages.append((dead, time.monotonic()))
         over.set()
+
+
+def _hold(history: History, server: Gauged, phase: str) -> None:
+    held = Gauge(server.process.pid).sample()
+    history.holdings.append(Holding(phase=phase, resident=held.resident, descriptors=held.descriptors))
+
+
+async def _settle(history: History, server: Gauged) -> None:
+    """Looks at the server once it has let go of its clients' connections, or has had the time to."""
+    gauge, most = Gauge(server.process.pid), history.holdings[0].descriptors + _BOUNDS.descriptors_after
+    until = time.monotonic() + _SETTLED
+    while gauge.sample().descriptors > most and time.monotonic() < until:  # noqa: ASYNC110 - another process
+        await asyncio.sleep(_GLANCE)
+    _hold(history, server, "after")
 
 
 async def _interlude(server: Gauged, clients: Clients, outcome: Outcome, chance: random.Random) -> None:
     """Sometimes ends the server with SIGTERM and starts it again, or freezes it for a moment."""
+    began = time.monotonic()
     match chance.random():
         case share if share < 0.1:
             outcome.interludes["SIGTERM"] += 1
@@ -498,11 +611,13 @@ async def _interlude(server: Gauged, clients: Clients, outcome: Outcome, chance:
                 outcome.violations.setdefault("SIGTERM", []).append(f"the server ended with {code}")
             await asyncio.to_thread(server.start)
             clients.server_stops = False
+            outcome.history.outages.append((began, time.monotonic()))
         case share if share < 0.2:
             outcome.interludes["SIGSTOP"] += 1
             server.process.send_signal(signal.SIGSTOP)
             await asyncio.sleep(chance.random())
             server.process.send_signal(signal.SIGCONT)
+            outcome.history.outages.append((began, time.monotonic()))
             return
         case _:
             return
@@ -537,6 +652,13 @@ def table(outcome: Outcome) -> str:
         ("events that clients got", str(_given(history))),
         ("streams, readers, unary calls", f"{len(history.streams)}, {len(history.readings)}, {len(history.replies)}"),
         ("effects, of them at most once", _effects(history)),
+        ("messages and replies that a probe looked at", str(_probed(history))),
+        ("attempts that found a saved state", str(sum(bool(effect.saved) for effect in history.effects))),
+        ("cancels accepted", str(_answered(history, "CancelExecution", "OK"))),
+        ("errors provoked in the server", str(_answered(history, "BuildPlan", "INTERNAL"))),
+        ("executions purged", str(len(history.purged))),
+        ("watches refused as expired", str(sum(s.reason == "CURSOR_EXPIRED" for s in history.streams))),
+        ("MiB and descriptors of the last server, before, during, after", _held(history)),
         ("restart to serving, median and worst", _times(outcome.to_serving)),
         ("kill to a client's next event, median and worst", _times(outcome.to_event)),
         ("seconds", f"{outcome.seconds:.0f}"),
@@ -551,6 +673,19 @@ def table(outcome: Outcome) -> str:
 def _given(history: History) -> int:
     streamed = sum(len(message.frames) for stream in history.streams for message in stream.messages)
     return streamed + sum(len(reading.events) for reading in history.readings)
+
+
+def _probed(history: History) -> int:
+    messages = (message for stream in history.streams for message in stream.messages)
+    return sum(item.committed is not None for item in (*messages, *history.replies))
+
+
+def _answered(history: History, method: str, status: str) -> int:
+    return sum(reply.method == method and reply.status == status for reply in history.replies)
+
+
+def _held(history: History) -> str:
+    return "; ".join(f"{held.resident >> 20}, {held.descriptors}" for held in history.holdings)
 
 
 def _effects(history: History) -> str:

@@ -73,6 +73,7 @@ async def broken() -> None:
 @app.operation()
 async def held(step: StepContext) -> str:
     """Wait to be cancelled, or lost; another attempt ends."""
+    await step.save((step.saved or 0) + 1)
     await step.progress(30, "Waiting")
     if step.attempt == 1:
         await asyncio.Event().wait()
@@ -138,8 +139,8 @@ async def _run() -> History:
     history.appends = journal.appends
     history.effects = [
         Effect(execution_id=ids[0], step_id="b", attempt=1, at_most_once=True),
-        Effect(execution_id=ids[0], step_id="c", attempt=1, at_most_once=False, saved=0),
-        Effect(execution_id=ids[0], step_id="c", attempt=2, at_most_once=False, saved=0),
+        Effect(execution_id=ids[3], step_id="a", attempt=1, at_most_once=False, saved=0),
+        Effect(execution_id=ids[3], step_id="a", attempt=2, at_most_once=False, saved=1),
     ]
     history.replies.append(Reply(method="CancelExecution", sent=1, at=1, status="OK", execution_id=ids[2]))
     for number, execution_id in enumerate(ids):
@@ -332,6 +333,12 @@ def promise_a_sequence(history: History) -> None:
 def accept_a_cancel(history: History) -> None:
     history.replies.append(
         Reply(method="CancelExecution", sent=1, at=2, status="OK", execution_id=kept(history).execution_id)
+    )
+
+
+def not_found(history: History) -> None:
+    history.replies.append(
+        Reply(method="GetExecution", sent=1, at=2, status="NOT_FOUND", execution_id=kept(history).execution_id)
     )
 
 
@@ -529,6 +536,14 @@ def effect_twice(history: History) -> None:
 
 def effect_after_completion(history: History) -> None:
     history.effects.append(Effect(execution_id=kept(history).execution_id, step_id="a", attempt=3, at_most_once=False))
+
+
+def saved_in_vain(history: History) -> None:
+    history.effects[-1] = replace(history.effects[-1], saved=0)
+
+
+def found_what_was_never_saved(history: History) -> None:
+    history.effects[-2] = replace(history.effects[-2], saved=1)
 
 
 def start_too_early(history: History) -> None:
@@ -780,6 +795,7 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         promise_a_sequence,
         accept_a_cancel,
         promise_more_than_was_purged,
+        not_found,
     ],
     "P2": [drop_from_the_journal, repeat_in_the_journal, swap_in_the_journal, count_too_few, overlap_chunks],
     "P3": [
@@ -831,7 +847,14 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         old_owner_appends,
         appends_overlap,
     ],
-    "P11": [skip_an_attempt, start_after_the_end, effect_twice, effect_after_completion],
+    "P11": [
+        skip_an_attempt,
+        start_after_the_end,
+        effect_twice,
+        effect_after_completion,
+        saved_in_vain,
+        found_what_was_never_saved,
+    ],
     "P12": [start_too_early, start_while_paused],
     "P13": [
         start_after_a_cancel,

@@ -1,6 +1,8 @@
 """The app that the fault suite kills: every way to be called, effects that are counted, and a gauge of what goes on.
 
 FAULTS_EFFECTS  a file that gets a line for each effect: execution, step, attempt, 1 for at most once
+                plus what the step had saved, where its operation saves numbers
+FAULTS_CANARY   a text in local variables and in the causes of exceptions, which must come no further than the log
 FAULTS_GAUGE    a file of two numbers: operations that run now, writes that the journal has not answered yet
 """
 
@@ -18,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stepwire_server import App, BlockingStepContext, Result, StepContext, current_step
+from stepwire_server import App, BlockingStepContext, Plan, Result, StepContext, current_step
 from stepwire_server.journal import SqliteJournal
 
 app = App("faulty", description="Operations for the fault suite.")
@@ -73,11 +75,12 @@ SqliteJournal.create = _pending(SqliteJournal.create)  # type: ignore[method-ass
 SqliteJournal.claim = _pending(SqliteJournal.claim)  # type: ignore[method-assign]
 
 
-def effect(step: StepContext | BlockingStepContext, *, once: bool = False) -> None:
+def effect(step: StepContext | BlockingStepContext, *, once: bool = False, saved: int | None = None) -> None:
     """Leaves a line, which outlives this process."""
+    more = "" if saved is None else f" {saved}"
     file = os.open(os.environ["FAULTS_EFFECTS"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
-        os.write(file, f"{step.execution_id} {step.id} {step.attempt} {int(once)}\n".encode())
+        os.write(file, f"{step.execution_id} {step.id} {step.attempt} {int(once)}{more}\n".encode())
     finally:
         os.close(file)
 
@@ -129,7 +132,12 @@ async def broken(step: StepContext, pause: float) -> None:
     """Fail."""
     with gauge.counted(RUNNING):
         await asyncio.sleep(pause)
-        raise RuntimeError("for good")
+        canary = os.environ.get("FAULTS_CANARY", "")
+        local = f"{canary}-local"
+        try:
+            raise KeyError(f"{canary}-cause")
+        except KeyError as error:
+            raise RuntimeError(f"for good{local[:0]}") from error
 
 
 @app.operation(at_most_once=True)
@@ -163,3 +171,22 @@ async def generate(pieces: int, pause: float) -> AsyncIterator[Any]:
             yield "text "
             await asyncio.sleep(pause)
         yield Result({"pieces": pieces})
+
+
+@app.operation()
+async def careful(step: StepContext, pieces: int, pause: float) -> int:
+    """Save after each piece, and go on from there."""
+    with gauge.counted(RUNNING):
+        begin = step.saved or 0
+        effect(step, saved=begin)
+        for piece in range(begin, pieces):
+            await asyncio.sleep(pause)
+            await step.save(piece + 1)
+        return pieces
+
+
+@app.planner
+async def plan(query: str) -> Plan:
+    """Fail, with a text that no status may have."""
+    local = f"{os.environ.get('FAULTS_CANARY', '')}-local"
+    raise ZeroDivisionError(f"{os.environ.get('FAULTS_CANARY', '')}-cause{local[:0]}")
