@@ -19,10 +19,12 @@ from dataclasses import dataclass, field
 
 from google.protobuf.message import DecodeError
 
+from stepwire.errors import JournalDamaged
 from stepwire.v1 import EventBatch, Execution, ExecutionState
 from stepwire_server.journal.base import ENDED
 from stepwire_server.journal.chunk import TERMINAL_KINDS, Chunk
 from stepwire_server.journal.history import ROWS_FROM
+from stepwire_server.journal.ledger import stored_record
 from stepwire_server.journal.reader import is_damage
 from stepwire_server.journal.schema import decode_row
 
@@ -162,6 +164,9 @@ class _Check:
                     break
                 self._view.renew()
             self._conclude(*record)
+            stored_record(self._view.connection, "ordinal = ?", self._ordinal)
+        except JournalDamaged:
+            self._found("its record or its request is not what was written")
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise
@@ -237,7 +242,7 @@ class _Check:
             self._found(f"it is {_name(state)} after the terminal event {self._terminal}")
         try:
             self._agree(state, last_sequence, snapshot)
-        except DecodeError as error:
+        except (DecodeError, TypeError) as error:  # TypeError: a column of another type.
             self._found(f"its last event or its snapshot can't be decoded: {error}")
 
     def _agree(self, state: ExecutionState.ValueType, last_sequence: int, snapshot: bytes) -> None:

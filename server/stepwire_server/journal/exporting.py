@@ -26,7 +26,7 @@ from stepwire.errors import CursorExpired, JournalDamaged
 from stepwire_server.journal.base import ExecutionRecord
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.history import history
-from stepwire_server.journal.ledger import WITH_REQUEST, labels_of, record_of
+from stepwire_server.journal.ledger import stored_record
 
 __all__ = ["FORMAT", "Exported", "export", "seal"]
 
@@ -68,7 +68,11 @@ def export(
     done = Exported()
     write(seal({"stepwire_journal": FORMAT}))
     for execution_id in execution_ids or _all(connection):
-        record = _record(connection, execution_id)
+        try:
+            record = _record(connection, execution_id)
+        except JournalDamaged as error:
+            done.broken[execution_id] = str(error)
+            continue
         if record is None:
             done.broken[execution_id] = "there is no such execution"
             continue
@@ -105,8 +109,7 @@ def _all(connection: sqlite3.Connection) -> Iterator[str]:
 def _record(connection: sqlite3.Connection, execution_id: str) -> ExecutionRecord | None:
     connection.execute("BEGIN")
     try:
-        row = connection.execute(f"{WITH_REQUEST} WHERE execution_id = ?", (execution_id,)).fetchone()
-        return None if row is None else record_of(row[:-1], labels_of(connection, row[0]), request=row[-1])
+        return stored_record(connection, "execution_id = ?", execution_id)
     finally:
         connection.rollback()
 

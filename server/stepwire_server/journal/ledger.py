@@ -11,31 +11,33 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from struct import error as StructError
 
 from stepwire.errors import JournalDamaged
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.retention import Tombstone
-from stepwire_server.journal.schema import ChunkRow, encode_row
+from stepwire_server.journal.schema import ChunkRow, encode_row, fixed_checksum, record_checksum, request_checksum
 
-__all__ = ["COLUMNS", "WITH_REQUEST", "Ledger", "Taken", "labels_of", "record_of", "tombstone_of"]
+__all__ = ["COLUMNS", "Ledger", "Taken", "labels_of", "record_of", "stored_record", "tombstone_of"]
 
 COLUMNS = (
     "ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence, snapshot, "
-    "end_time_ns"
+    "end_time_ns, checksum"
 )
 """A record's columns in the table executions."""
 
-WITH_REQUEST = f"SELECT {COLUMNS}, request FROM executions JOIN requests ON execution = ordinal"
+_WITH_REQUEST = f"SELECT {COLUMNS}, request, request_checksum FROM executions JOIN requests ON execution = ordinal"
 
 _MOST_HEADS = 10_000
 
 _INSERT = "INSERT INTO chunks VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_UPDATE = "UPDATE executions SET last_sequence = ?, snapshot = ? WHERE ordinal = ?"
-_UPDATE_STATE = "UPDATE executions SET last_sequence = ?, snapshot = ?, state = ? WHERE ordinal = ?"
+_UPDATE = "UPDATE executions SET last_sequence = ?, snapshot = ?, checksum = ? WHERE ordinal = ?"
+_UPDATE_STATE = "UPDATE executions SET last_sequence = ?, snapshot = ?, checksum = ?, state = ? WHERE ordinal = ?"
 _UPDATE_END = """
-UPDATE executions SET last_sequence = ?, snapshot = ?, state = ?, end_time_ns = ?, scattered = ? WHERE ordinal = ?
+UPDATE executions SET last_sequence = ?, snapshot = ?, checksum = ?, state = ?, end_time_ns = ?, scattered = ?
+WHERE ordinal = ?
 """
 _TAKEN = """
 SELECT 1 FROM executions WHERE execution_id = :id UNION ALL SELECT 1 FROM tombstones WHERE execution_id = :id
@@ -52,6 +54,8 @@ class _Head:
     """What an append is checked against, and what the row will say."""
 
     ordinal: int
+    fixed: int
+    """The checksum of what never changes."""
     epoch: int
     state: ExecutionState.ValueType
     last_sequence: int
@@ -142,9 +146,13 @@ class Ledger:
         if self._connection.execute(_TAKEN, {"id": record.execution_id}).fetchone():
             raise Taken(f"execution {record.execution_id} exists")
         end_time_ns = max(1, self._now_ns()) if record.state in ENDED else 0
-        cursor = self._connection.execute(
-            "INSERT INTO executions VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0)",
+        ordinal = self._created + 1
+        fixed = _fixed(record)
+        record = replace(record, ordinal=ordinal, labels=dict(record.labels), end_time_ns=end_time_ns)
+        self._connection.execute(
+            "INSERT INTO executions VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
             (
+                ordinal,
                 record.execution_id,
                 record.tenant,
                 record.request_id,
@@ -155,18 +163,20 @@ class Ledger:
                 record.last_sequence,
                 record.snapshot,
                 end_time_ns,
+                _checksum(record, fixed),
             ),
         )
-        ordinal = cursor.lastrowid
-        assert ordinal is not None
         self._created = ordinal
-        self._connection.execute("INSERT INTO requests VALUES (?, ?)", (ordinal, record.request))
+        self._connection.execute(
+            "INSERT INTO requests VALUES (?, ?, ?)",
+            (ordinal, record.request, request_checksum(ordinal, record.request)),
+        )
         if record.labels:
             self._connection.executemany(
                 "INSERT INTO labels VALUES (?, ?, ?)", [(name, value, ordinal) for name, value in record.labels.items()]
             )
-        self._changed[record.execution_id] = _Head(ordinal, record.epoch, record.state, record.last_sequence)
-        return replace(record, ordinal=ordinal, labels=dict(record.labels), end_time_ns=end_time_ns), True
+        self._changed[record.execution_id] = _Head(ordinal, fixed, record.epoch, record.state, record.last_sequence)
+        return record, True
 
     def claim(self, execution_id: str, epoch: int) -> ExecutionRecord:
         """Does what `Journal.claim` promises."""
@@ -174,10 +184,14 @@ class Ledger:
         if head is None or epoch <= head.epoch:
             raise Conflict(f"claim of {execution_id} with epoch {epoch}, where the record is {_where(head)}")
         self.flush()
-        self._connection.execute("UPDATE executions SET epoch = ? WHERE ordinal = ?", (epoch, head.ordinal))
-        head.epoch = epoch
         record = self._record("ordinal = ?", head.ordinal)
         assert record is not None
+        record = replace(record, epoch=epoch)
+        self._connection.execute(
+            "UPDATE executions SET epoch = ?, checksum = ? WHERE ordinal = ?",
+            (epoch, _checksum(record, head.fixed), head.ordinal),
+        )
+        head.epoch = epoch
         return record
 
     def append(
@@ -207,20 +221,30 @@ class Ledger:
             return
         self._connection.executemany(_INSERT, self._rows)
         self._rows = []
-        plain: list[tuple[int, bytes, int]] = []
-        states: list[tuple[int, bytes, int, int]] = []
-        ends: list[tuple[int, bytes, int, int, int, int]] = []
+        plain: list[tuple[int, bytes, int, int]] = []
+        states: list[tuple[int, bytes, int, int, int]] = []
+        ends: list[tuple[int, bytes, int, int, int, int, int]] = []
         for head in self._changed.values():
             if head.snapshot is None:
                 continue
+            ended = head.end_changed and head.state in ENDED
+            end_time_ns, scattered = (max(1, self._now_ns()), int(not head.one_chunk)) if ended else (0, 0)
+            check = record_checksum(
+                head.fixed,
+                ordinal=head.ordinal,
+                epoch=head.epoch,
+                state=head.state,
+                last_sequence=head.last_sequence,
+                end_time_ns=end_time_ns,
+                snapshot=head.snapshot,
+            )
+            changed = (head.last_sequence, head.snapshot, check)
             if head.end_changed:
-                ended = head.state in ENDED
-                end_time_ns, scattered = (max(1, self._now_ns()), int(not head.one_chunk)) if ended else (0, 0)
-                ends.append((head.last_sequence, head.snapshot, head.state, end_time_ns, scattered, head.ordinal))
+                ends.append((*changed, head.state, end_time_ns, scattered, head.ordinal))
             elif head.state_changed:  # Apart, because naming `state` writes the partial index, whatever its value.
-                states.append((head.last_sequence, head.snapshot, head.state, head.ordinal))
+                states.append((*changed, head.state, head.ordinal))
             else:
-                plain.append((head.last_sequence, head.snapshot, head.ordinal))
+                plain.append((*changed, head.ordinal))
             head.snapshot = None
             head.state_changed = head.end_changed = False
         if plain:
@@ -239,7 +263,7 @@ class Ledger:
             return head
         known = self._heads.get(execution_id)
         if known is not None:
-            head = _Head(known.ordinal, known.epoch, known.state, known.last_sequence)
+            head = _Head(known.ordinal, known.fixed, known.epoch, known.state, known.last_sequence)
         else:
             head = self._stored_head(execution_id)
         if head is not None:
@@ -247,12 +271,10 @@ class Ledger:
         return head
 
     def _stored_head(self, execution_id: str) -> _Head | None:
-        found = self._connection.execute(
-            "SELECT ordinal, epoch, state, last_sequence FROM executions WHERE execution_id = ?", (execution_id,)
-        ).fetchone()
-        if found is None:
+        record = self._record("execution_id = ?", execution_id)
+        if record is None:
             return None
-        head = _Head(*found)
+        head = _Head(record.ordinal, _fixed(record), record.epoch, record.state, record.last_sequence)
         last = self._connection.execute(
             "SELECT last FROM chunks WHERE execution = ? ORDER BY first DESC LIMIT 1", (head.ordinal,)
         ).fetchone()
@@ -264,8 +286,21 @@ class Ledger:
         return head
 
     def _record(self, condition: str, *parameters: str | int) -> ExecutionRecord | None:
-        row = self._connection.execute(f"{WITH_REQUEST} WHERE {condition}", parameters).fetchone()
-        return None if row is None else record_of(row[:-1], labels_of(self._connection, row[0]), request=row[-1])
+        return stored_record(self._connection, condition, *parameters)
+
+
+def stored_record(connection: sqlite3.Connection, condition: str, *parameters: str | int) -> ExecutionRecord | None:
+    """Returns the record that the condition chooses, with its request. Raises JournalDamaged where it is not what was
+    written.
+    """
+    row = connection.execute(f"{_WITH_REQUEST} WHERE {condition}", parameters).fetchone()
+    if row is None:
+        return None
+    *rest, request, check = row
+    record = replace(record_of(tuple(rest), labels_of(connection, row[0])), request=request)
+    if not isinstance(request, bytes) or check != request_checksum(record.ordinal, request):
+        raise _damaged(record.execution_id)
+    return record
 
 
 def labels_of(connection: sqlite3.Connection, ordinal: int) -> Mapping[str, str]:
@@ -274,16 +309,14 @@ def labels_of(connection: sqlite3.Connection, ordinal: int) -> Mapping[str, str]
 
 
 def record_of(
-    row: tuple[int, str, str, str, str, int, int, ExecutionState.ValueType, int, bytes, int],
+    row: tuple[int, str, str, str, str, int, int, ExecutionState.ValueType, int, bytes, int, int],
     labels: Mapping[str, str],
-    *,
-    request: bytes,
 ) -> ExecutionRecord:
-    """Returns a row of COLUMNS as a record."""
+    """Returns a row of COLUMNS as a record, without its request. Raises JournalDamaged as `stored_record` does."""
     ordinal, execution_id, tenant, request_id, session_id, create_time_ns, epoch, state, last_sequence = row[:9]
-    return ExecutionRecord(
+    record = ExecutionRecord(
         execution_id=execution_id,
-        request=request,
+        request=b"",
         create_time_ns=create_time_ns,
         tenant=tenant,
         request_id=request_id,
@@ -295,6 +328,43 @@ def record_of(
         snapshot=row[9],
         ordinal=ordinal,
         end_time_ns=row[10],
+    )
+    try:
+        sound = row[11] == _checksum(record, _fixed(record))
+    except (TypeError, ValueError, StructError):  # A column of another type.
+        sound = False
+    if not sound:
+        raise _damaged(execution_id)
+    return record
+
+
+def _fixed(record: ExecutionRecord) -> int:
+    return fixed_checksum(
+        execution_id=record.execution_id,
+        tenant=record.tenant,
+        request_id=record.request_id,
+        session_id=record.session_id,
+        create_time_ns=record.create_time_ns,
+        labels=record.labels,
+    )
+
+
+def _checksum(record: ExecutionRecord, fixed: int) -> int:
+    return record_checksum(
+        fixed,
+        ordinal=record.ordinal,
+        epoch=record.epoch,
+        state=record.state,
+        last_sequence=record.last_sequence,
+        end_time_ns=record.end_time_ns,
+        snapshot=record.snapshot,
+    )
+
+
+def _damaged(execution_id: str) -> JournalDamaged:
+    return JournalDamaged(
+        f"The journal is damaged: the record of execution {execution_id} is not what was written.",
+        metadata={"execution_id": str(execution_id)},
     )
 
 

@@ -13,10 +13,11 @@ its ordinal instead: an integer of a few bytes where the names take up to 130, i
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import sys
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from struct import Struct
@@ -39,8 +40,11 @@ __all__ = [
     "decode_row",
     "encode_ends",
     "encode_row",
+    "fixed_checksum",
     "prepare",
+    "record_checksum",
     "refuse_foreign",
+    "request_checksum",
 ]
 
 ChunkRow = tuple[int, int, int, int, bytes, bytes, int, bytes]
@@ -72,7 +76,17 @@ CREATE TABLE remains (
 """
 """Retention and compaction: when an execution ended, whether its chunks are worth joining, what is left of it."""
 
-MIGRATIONS: Sequence[str] = (_VERSION_2,)
+_VERSION_3 = """
+ALTER TABLE executions ADD COLUMN checksum INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE requests ADD COLUMN request_checksum INTEGER NOT NULL DEFAULT 0;
+UPDATE executions SET checksum = record_checksum(ordinal, epoch, state, last_sequence, end_time_ns, snapshot,
+    execution_id, tenant, request_id, session_id, create_time_ns,
+    (SELECT json_group_object(name, value) FROM labels WHERE execution = ordinal));
+UPDATE requests SET request_checksum = request_checksum_of(execution, request);
+"""
+"""Checksums of records and requests, as chunks have theirs."""
+
+MIGRATIONS: Sequence[str] = (_VERSION_2, _VERSION_3)
 """Scripts that lead from version 1 to 2, from 2 to 3, and so on. All that apply run in one transaction, at open.
 
 A semicolon ends a statement and stands nowhere else: not in a text, not in a trigger. A new file takes the same way
@@ -128,6 +142,7 @@ PRAGMA application_id = {APPLICATION_ID};
 """
 
 _PLACE = Struct("<qqqq")
+_RECORD = Struct("<qqqqq")
 
 
 def prepare(connection: sqlite3.Connection, path: Path) -> None:
@@ -176,6 +191,8 @@ def _empty(connection: sqlite3.Connection, path: Path) -> bool:
 def _lead(connection: sqlite3.Connection, version: int) -> None:
     """Leads a file of this version (0: an empty one) to the present one."""
     connection.create_function("end_time_of", 2, _end_time_of, deterministic=True)
+    connection.create_function("record_checksum", 12, _record_checksum, deterministic=True)
+    connection.create_function("request_checksum_of", 2, request_checksum, deterministic=True)
     _run(connection, "".join((_VERSION_1, *MIGRATIONS)[version:]) + f"PRAGMA user_version = {VERSION};")
 
 
@@ -186,6 +203,65 @@ def _end_time_of(snapshot: bytes, create_time_ns: int) -> int:
     except (DecodeError, TypeError):
         found = 0
     return max(1, found, create_time_ns)
+
+
+def fixed_checksum(
+    *,
+    execution_id: str,
+    tenant: str,
+    request_id: str,
+    session_id: str,
+    create_time_ns: int,
+    labels: Mapping[str, str],
+) -> int:
+    """Returns the CRC-32 over what never changes of a record."""
+    fixed = [execution_id, tenant, request_id, session_id, create_time_ns, sorted(labels.items())]
+    return crc32(json.dumps(fixed).encode())
+
+
+def record_checksum(
+    fixed: int, *, ordinal: int, epoch: int, state: int, last_sequence: int, end_time_ns: int, snapshot: bytes
+) -> int:
+    """Returns the CRC-32 over a record: `fixed`, which is that of its other part, and what changes."""
+    return crc32(snapshot, crc32(_RECORD.pack(ordinal, epoch, state, last_sequence, end_time_ns), fixed))
+
+
+def request_checksum(execution: int, request: bytes) -> int:
+    """Returns the CRC-32 over an execution's request, and whose it is."""
+    return crc32(request, execution)
+
+
+def _record_checksum(
+    ordinal: int,
+    epoch: int,
+    state: int,
+    last_sequence: int,
+    end_time_ns: int,
+    snapshot: bytes,
+    execution_id: str,
+    tenant: str,
+    request_id: str,
+    session_id: str,
+    create_time_ns: int,
+    labels: str,
+) -> int:
+    fixed = fixed_checksum(
+        execution_id=execution_id,
+        tenant=tenant,
+        request_id=request_id,
+        session_id=session_id,
+        create_time_ns=create_time_ns,
+        labels=json.loads(labels),
+    )
+    return record_checksum(
+        fixed,
+        ordinal=ordinal,
+        epoch=epoch,
+        state=state,
+        last_sequence=last_sequence,
+        end_time_ns=end_time_ns,
+        snapshot=snapshot,
+    )
 
 
 def _definitions(connection: sqlite3.Connection) -> set[tuple[str, str]]:

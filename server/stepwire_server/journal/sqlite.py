@@ -24,7 +24,7 @@ from stepwire_server.journal.cause import BROKEN
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.compaction import START, CompactBite, Reached, compact_bite
 from stepwire_server.journal.history import history
-from stepwire_server.journal.ledger import COLUMNS, WITH_REQUEST, Ledger, labels_of, record_of, tombstone_of
+from stepwire_server.journal.ledger import COLUMNS, Ledger, labels_of, record_of, stored_record, tombstone_of
 from stepwire_server.journal.mark import Mark
 from stepwire_server.journal.place import Lock, make_place
 from stepwire_server.journal.purging import BITE_SECONDS, Cutoff, PurgeBite, cutoff, purge_bite
@@ -254,13 +254,12 @@ def _damaged(path: Path, error: BaseException) -> JournalRefused:
 
 
 def _one(condition: str, parameters: Sequence[str | int], connection: sqlite3.Connection) -> ExecutionRecord | None:
-    row = connection.execute(f"{WITH_REQUEST} WHERE {condition}", parameters).fetchone()
-    return None if row is None else record_of(row[:-1], labels_of(connection, row[0]), request=row[-1])
+    return stored_record(connection, condition, *parameters)
 
 
 def _records(rest: str, parameters: Sequence[str | int], connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
     rows = connection.execute(f"SELECT {COLUMNS} FROM executions {rest}", parameters).fetchall()
-    return [record_of(row, labels_of(connection, row[0]), request=b"") for row in rows]
+    return [record_of(row, labels_of(connection, row[0])) for row in rows]
 
 
 def _unfinished(connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
@@ -269,6 +268,8 @@ def _unfinished(connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
     for (ordinal,) in rows:
         try:
             record = _one("ordinal = ?", (ordinal,), connection)
+        except JournalDamaged:
+            record = None
         except sqlite3.DatabaseError as error:
             if not is_damage(error):
                 raise

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable, StorageFull
 from stepwire_server import failpoints
 from stepwire_server.journal.base import Conflict, JournalRefused
-from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, DAMAGED, FULL, Cause, cause_of, primary
+from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, DAMAGED, FULL, Cause, cause_of
 from stepwire_server.journal.ledger import Ledger, Taken
 from stepwire_server.journal.mark import Mark, missing
 from stepwire_server.journal.place import sync
@@ -290,9 +290,10 @@ class Writer:
         failpoints.reach("before-checkpoint")
         try:
             _, in_wal, done = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
-        except sqlite3.OperationalError as error:
-            if primary(error) not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        except sqlite3.DatabaseError as error:
+            if cause_of(error) not in (Cause.FULL, Cause.BUSY, Cause.DAMAGED):
                 raise
+            # What was committed stays in the WAL, which grows until the cause is gone.
             _log.warning("the journal's WAL can't be checkpointed now: %s", error)
             self._wal_limit += _CHECKPOINT_BYTES
             self._wal_bytes = 0

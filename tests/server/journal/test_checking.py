@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from stepwire.errors import JournalDamaged
 from stepwire.v1 import Event, EventBatch, Execution, ExecutionState
 from stepwire_server.journal import Chunk, ExecutionRecord, JournalRefused, Retention, SqliteJournal
 from stepwire_server.journal.checking import check
@@ -140,6 +141,7 @@ async def test_a_missing_row(made, first):
         ("UPDATE executions SET end_time_ns = 0 WHERE ordinal = 2", "COMPLETED, and has no time of the end"),
         ("UPDATE executions SET snapshot = x'' WHERE ordinal = 2", "its snapshot UNSPECIFIED at 0"),
         ("UPDATE executions SET snapshot = x'ff' WHERE ordinal = 2", "can't be decoded"),
+        ("UPDATE executions SET snapshot = 'text' WHERE ordinal = 2", "can't be decoded"),
         ("DELETE FROM requests WHERE execution = 2", "its request is missing"),
     ],
 )
@@ -154,7 +156,37 @@ async def test_a_record_that_does_not_agree(made, sql, problem):
 async def test_a_live_execution_with_an_end(made):
     """An end where the execution runs is found."""
     change(made, "UPDATE executions SET end_time_ns = 5 WHERE ordinal = 3")
-    assert findings(made) == [("c", "its record is RUNNING, and has a time of the end")]
+    assert findings(made) == [
+        ("c", "its record is RUNNING, and has a time of the end"),
+        ("c", "its record or its request is not what was written"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE executions SET epoch = 2 WHERE ordinal = 2",
+        "UPDATE executions SET session_id = 'another' WHERE ordinal = 2",
+        "UPDATE executions SET create_time_ns = 5 WHERE ordinal = 2",
+        "UPDATE executions SET snapshot = CAST(snapshot || x'0a0162' AS BLOB) WHERE ordinal = 2",
+        "UPDATE requests SET request = x'00' WHERE execution = 2",
+        "INSERT INTO labels VALUES ('a', 'b', 2)",
+    ],
+)
+async def test_a_changed_record(made, sql):
+    """A record that is not what was written is found, and is not given to anybody, whatever was changed in it."""
+    change(made, sql)
+    assert findings(made) == [("b", "its record or its request is not what was written")]
+    journal = SqliteJournal(made)
+    await journal.open()
+    with pytest.raises(JournalDamaged) as raised:
+        await journal.get("b")
+    assert raised.value.metadata["execution_id"] == "b"
+    with pytest.raises(JournalDamaged):
+        await journal.claim("b", epoch=3)
+    assert await journal.get("a") is not None
+    assert [record.execution_id for record in await journal.unfinished()] == ["c", "d"]
+    await journal.close()
 
 
 async def test_a_terminal_event_in_the_middle(made):

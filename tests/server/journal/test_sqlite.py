@@ -17,7 +17,7 @@ import pytest
 from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal import Conflict, JournalLocked, JournalRefused, SqliteJournal
-from stepwire_server.journal.ledger import WITH_REQUEST, Ledger, Taken
+from stepwire_server.journal.ledger import Ledger, Taken
 from stepwire_server.journal.schema import APPLICATION_ID, UNFINISHED, VERSION, decode_ends, encode_ends
 
 PLENTY = {"max_events": 1 << 30, "max_bytes": 1 << 40}
@@ -314,7 +314,7 @@ async def test_a_conflict_shares_a_commit_unharmed(open_journal, new_record, new
         await turn()
     results = await asyncio.gather(*pending, return_exceptions=True)
     kinds = [type(result) for result in results]
-    assert kinds == [int, Conflict, Taken, UnicodeEncodeError, int, sqlite3.ProgrammingError, int, tuple]
+    assert kinds == [int, Conflict, Taken, UnicodeEncodeError, int, TypeError, int, tuple]
     assert await journal.get("bad") is None
     assert (await journal.get("e2")).last_sequence == 0
     assert (await journal.get("e1")).last_sequence == 2
@@ -572,7 +572,7 @@ async def test_a_bounded_read_reads_little(open_journal, new_record, new_chunk, 
             "executions_by_request_id",
         ),
         ("SELECT 1 FROM executions WHERE tenant = '' AND session_id = ? AND session_id <> ''", "executions_by_session"),
-        (f"{WITH_REQUEST} WHERE {UNFINISHED} ORDER BY ordinal", "executions_unfinished"),
+        (f"SELECT ordinal FROM executions WHERE {UNFINISHED} ORDER BY ordinal", "executions_unfinished"),
         ("SELECT execution FROM labels WHERE name = ? AND value = ?", "PRIMARY KEY"),
         ("SELECT name FROM labels WHERE execution = ?", "labels_by_execution"),
         ("SELECT max(first) FROM chunks WHERE execution = ? AND first <= ?", "chunks_by_first"),
