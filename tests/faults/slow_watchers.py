@@ -38,11 +38,27 @@ from .gauges import Gauge, Held, markdown, mebibytes
 from .kill_loop import APPS
 from .slow_readers import KINDS, Kind, ReadersProcess, Report
 
-__all__ = ["PER_WATCHER", "Crowd", "Run", "crowd", "crowd_table", "run", "table"]
+__all__ = [
+    "PER_WATCHER",
+    "ROOM",
+    "Crowd",
+    "Run",
+    "crowd",
+    "crowd_table",
+    "example",
+    "judge",
+    "report_of",
+    "run",
+    "table",
+]
 
 PER_WATCHER = 1 << 20
 """Bytes of the server's memory that a watcher may cost, however slowly it reads: a message of up to 256 KiB as it was
 made, once more as gRPC holds it, and what its stream needs besides."""
+
+ROOM = 24 << 20
+"""Bytes of the server's memory that an execution may take besides, of 10,000 events a second: what is not durable yet,
+what followers may still want, what the journal's writer holds."""
 
 _TEXT = "m" * 90  # Makes an event of about 208 bytes.
 _COMPANY: tuple[Kind, ...] = ("slow", "sluggish", "stalled")
@@ -172,33 +188,49 @@ async def crowd(
             outcome = Crowd(
                 reports=found, events=events + 4, seconds=seconds, before=before, most=most, closed=closed, seed=seed
             )
-            outcome.violations = _judge(found, await _bytes_of(server.address, execution_id), events=events + 4)
+            outcome.violations = judge(found, await _bytes_of(server.address, execution_id), events=events + 4)
     if outcome.per_watcher > PER_WATCHER:
         outcome.violations.append(f"a watcher costs {outcome.per_watcher:,.0f} bytes; {PER_WATCHER:,} are allowed")
     return outcome
 
 
-def _judge(reports: list[Report], whole: list[bytes], *, events: int) -> list[str]:
+def judge(reports: list[Report], whole: list[bytes], *, events: int) -> list[str]:
     """Says who has other bytes than the execution, or not all."""
     wrong = []
     sequences = [Event.FromString(frame).sequence for frame in whole]
     if sequences != list(range(1, events + 1)):
         wrong.append(f"the execution has {len(sequences)} events, not dense to {events}")
-    prefixes = {}
-    digest = hashlib.sha256()
-    wanted = {report.last for report in reports}
-    for sequence, frame in enumerate([b"", *whole]):
-        digest.update(_head(frame) + frame if frame else b"")
-        if sequence in wanted:
-            prefixes[sequence] = digest.hexdigest()
+    prefixes = _digests(whole)
     for number, report in enumerate(reports):
         name = f"watcher {number} ({report.kind})"
         wrong += [f"{name}: {text}" for text in report.wrong]
-        if report.digest != prefixes.get(report.last):
+        if report.digest != prefixes[min(report.last, len(whole))]:
             wrong.append(f"{name}: other bytes for events 1 to {report.last}")
         if report.kind in ("fast", "brisk") and (not report.ended or report.last != events):
             wrong.append(f"{name}: ended after {report.last} of {events} events")
     return wrong
+
+
+def _digests(whole: list[bytes]) -> list[str]:
+    """Returns the digest of none of the events, of the first, of the first two, and so on."""
+    digest = hashlib.sha256()
+    found = [digest.hexdigest()]
+    for frame in whole:
+        digest.update(_head(frame) + frame)
+        found.append(digest.hexdigest())
+    return found
+
+
+def example(events: int) -> list[bytes]:
+    """Returns the bytes of some events, to try the judge."""
+    return [
+        Event(sequence=sequence, message=f"event {sequence}").SerializeToString() for sequence in range(1, events + 1)
+    ]
+
+
+def report_of(whole: list[bytes]) -> Report:
+    """Returns what a watcher reports that was given these events."""
+    return Report(kind="fast", last=len(whole), ended=True, digest=_digests(whole)[-1])
 
 
 def _head(frame: bytes) -> bytes:

@@ -16,6 +16,8 @@ import json
 import os
 import random
 import re
+import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -29,6 +31,7 @@ from typing import Any
 from tests.e2e.serving import PATIENCE, ServerProcess
 
 import stepwire.aio
+from stepwire.errors import StepwireError
 from stepwire.v1 import Plan
 from stepwire_server import plan_step
 
@@ -82,6 +85,8 @@ class Sample:
     """Bytes of its files."""
     client: int
     """Bytes of memory of the callers' process."""
+    took: float = 0.0
+    """Seconds that the counting took: how busy the server was, or the machine."""
 
     @property
     def accepted(self) -> int:
@@ -152,15 +157,24 @@ class _Soak:
 
     async def sample(self, *, rest: bool = False) -> Sample:
         """Looks from outside and from inside. At rest garbage is collected before."""
+        plan = Plan(steps=[plan_step("a", "census", input={"collect": rest})])
+        asked = time.monotonic()
         async with stepwire.aio.Client(self.server.address) as client:
-            plan = Plan(steps=[plan_step("a", "census", input={"collect": rest})])
-            census = await (await client.execute(plan=plan)).result()
+            while True:
+                try:
+                    census = await (await client.execute(plan=plan)).result()
+                    break
+                except StepwireError as error:
+                    # What each thread of the server does stands in its log then.
+                    self.server.process.send_signal(signal.SIGUSR1)
+                    self._note("P14 and statuses", [f"after {asked - self.began:.0f} s, counting failed: {error!r}"])
         return Sample(
             at=time.monotonic() - self.began,
             held=self.gauge.sample(),
             census={key: value for key, value in census.items() if key != "lags"},
             journal=file_size(self.server.journal),
             client=self._own.sample().resident,
+            took=time.monotonic() - asked,
         )
 
     async def rest(self) -> Sample:
@@ -271,6 +285,8 @@ async def run(
         outcome.last = await soak.rest()
         _write(log, "at rest", outcome.last)
         server.terminate()
+        if log is not None:
+            shutil.copy(server.log, log.with_suffix(".server.log"))
         outcome.judged = await soak.judge_again()
         outcome.purged = sum(map(int, re.findall(r"purged (\d+) executions", server.log.read_text("utf-8"))))
     outcome.sessions, outcome.statuses, outcome.violations = soak.sessions, soak.statuses, soak.wrong
@@ -325,6 +341,7 @@ def table(outcome: Outcome) -> str:
         f"memory: {outcome.slope / 1024:.1f} KiB with a thousand executions over the second half "
         f"(allowed: {SLOPE / 1024:.0f}); at rest {mebibytes(outcome.last.held.resident - outcome.first.held.resident)} "
         f"MiB more at the end (allowed: {GROWTH >> 20})",
+        f"slowest counting: {max(sample.took for sample in outcome.samples):.2f} s",
         "sessions: " + ", ".join(f"{name} {number:,}" for name, number in outcome.sessions.most_common()),
         "statuses: " + ", ".join(f"{name} {number:,}" for name, number in sorted(outcome.statuses.items())),
         "\n".join(f"{name} BROKEN: {text}" for name, texts in outcome.violations.items() for text in texts)

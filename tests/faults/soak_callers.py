@@ -264,7 +264,7 @@ class Callers:
             ("GetExecution", GetExecutionRequest(execution_id="nobody").SerializeToString(), {"NOT_FOUND"}),
             ("GetExecution", GetExecutionRequest(execution_id="no/body").SerializeToString(), bad),
             ("CancelExecution", CancelExecutionRequest(execution_id="nobody").SerializeToString(), {"NOT_FOUND"}),
-            ("BuildPlan", BuildPlanRequest(query="x").SerializeToString(), {"FAILED_PRECONDITION"}),
+            ("BuildPlan", BuildPlanRequest(query="").SerializeToString(), bad),
             ("PauseExecution", b"", bad | {"UNIMPLEMENTED"}),
             ("NoSuchMethod", b"", {"UNIMPLEMENTED"}),
         ]

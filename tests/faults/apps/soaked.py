@@ -1,14 +1,17 @@
 """The app of the long runs: the faulty one's operations, some that hang, a paced one, and a census of the server.
 
 SOAK_UPKEEP  seconds between two passes over the journal, so that purging happens all the time
+SIGUSR1      writes what each thread does into the log
 """
 
 from __future__ import annotations
 
 import asyncio
+import faulthandler
 import functools
 import gc
 import os
+import signal
 import time
 import tracemalloc
 from typing import Any
@@ -35,6 +38,10 @@ def _known(server: serving.Server, *positional: Any, **named: Any) -> None:
 serving.Server.__init__ = _known  # type: ignore[method-assign]
 if "SOAK_UPKEEP" in os.environ:
     serving.keep_up = functools.partial(serving.keep_up, every=float(os.environ["SOAK_UPKEEP"]))
+
+
+# Whoever finds the server silent can ask what each thread does: it stands in the log then.
+faulthandler.register(signal.SIGUSR1, all_threads=True)
 
 
 @app.operation()
@@ -70,7 +77,7 @@ async def _lag(server: serving.Server, follower: Follower) -> int:
 
 @app.operation()
 async def emit(step: StepContext, events: int, rate: float, text: str, gate: int = 0) -> int:
-    """Report so many times, so many a second, as far as the machine does it; once a gate has opened, if there is one."""
+    """Report so many times, so many a second, as far as the machine can; after a gate has opened, if there is one."""
     if gate:
         reader, writer = await asyncio.open_connection("127.0.0.1", gate)
         writer.write(f"{step.id} {step.attempt}\n".encode())
@@ -83,7 +90,7 @@ async def emit(step: StepContext, events: int, rate: float, text: str, gate: int
         while done < due:
             done += 1
             await step.progress(100 * done / events, text, current=done, total=events, unit="rows")
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(min(0.001, 1 / rate))
     return done
 
 

@@ -1,0 +1,77 @@
+"""A server with callers of all kinds holds as much when they have gone as before they came."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pytest
+
+from . import soak
+from .gauges import Held, mebibytes, slope
+from .noted import Noted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.fault("callers of all kinds, for long", how="17 kinds of sessions, purging all the while")
+async def test_nothing_stays(tmp_path: Path, long: bool, noted: Noted, random_seed: int) -> None:
+    """While callers start, watch, cancel, leave, are cut off and err, every promise holds; when they have gone, the
+    server has the tasks, streams and descriptors that it had before, and no more memory than is allowed.
+    """
+    seconds, rate, keep = (300.0, 25.0, 300) if long else (3.0, 15.0, 20)
+    outcome = await soak.run(tmp_path, seconds=seconds, seed=random_seed, rate=rate, keep=keep, every=seconds / 10)
+    print(soak.table(outcome))
+    assert outcome.last is not None
+    noted.times = sum(outcome.sessions.values())
+    noted.figures["at rest, before and after"] = "; ".join(
+        f"{mebibytes(sample.held.resident)} MiB, {sample.census['tasks']} tasks, {sample.held.descriptors} descriptors"
+        for sample in (outcome.first, outcome.last)
+    )
+    assert outcome.violations == {}, soak.table(outcome)
+    assert outcome.purged > 0
+    assert len(outcome.sessions) > 10
+
+
+@pytest.mark.parametrize("name", ["tasks", "streams", "followers", "running", "abandoned"])
+def test_the_judge_finds_what_stays(name: str) -> None:
+    """One task, stream, follower, execution or abandoned step more at rest than before is a violation."""
+    outcome = _outcome()
+    outcome.judge()
+    assert outcome.violations == {}
+    assert outcome.last is not None
+    outcome.last.census[name] += 1
+    outcome.judge()
+    assert name in outcome.violations["P15"][0]
+
+
+def test_the_judge_finds_growing_memory() -> None:
+    """Memory that grows by 110 bytes for each of three streams an execution is a violation, noise of a MiB is none."""
+    outcome = _outcome(per_execution=330)
+    outcome.judge()
+    assert "memory grows" in outcome.violations["P15"][0]
+    assert outcome.slope == pytest.approx(330_000, rel=0.1)
+
+
+def test_a_slope() -> None:
+    """The slope of points on a line is the line's, and of points that do not move, 0."""
+    assert slope([(0, 5), (10, 25), (20, 45)]) == pytest.approx(2)
+    assert slope([(3, 1), (3, 2)]) == 0
+
+
+def _outcome(*, per_execution: int = 0) -> soak.Outcome:
+    """Returns an hour's run of 60,000 executions in which memory goes up and down by a MiB."""
+    counted = {"tasks": 10, "streams": 1, "followers": 1, "running": 1, "abandoned": 0, "accepted": 0}
+    first = soak.Sample(
+        at=0, held=Held(resident=90 << 20, descriptors=28, threads=20), census=counted, journal=1 << 20, client=1 << 20
+    )
+    outcome = soak.Outcome(seed=1, first=first)
+    for number in range(1, 361):
+        sample = copy.deepcopy(first)
+        sample.at = 10 * number
+        sample.census["accepted"] = number * 60_000 // 360
+        sample.held.resident += sample.census["accepted"] * per_execution + (number % 7 - 3 << 18)
+        outcome.samples.append(sample)
+    outcome.last = copy.deepcopy(first)
+    outcome.last.census["accepted"] = 60_000
+    return outcome
