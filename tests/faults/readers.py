@@ -57,6 +57,7 @@ __all__ = [
     "judge",
     "kept",
     "pace",
+    "sockets",
     "ticking",
     "told",
 ]
@@ -67,7 +68,7 @@ _QUICK = 0.2
 """Seconds between heartbeats in a short run."""
 
 _IMPATIENT = (("grpc.keepalive_time_ms", 1_000), ("grpc.http2.ping_timeout_ms", 500))
-"""The channel in a short run: nothing else tells a raw stream that the line is dead."""
+"""The raw stream's channel in a short run: nothing else tells it that the line is dead."""
 
 _GLANCE = 0.01
 """Seconds between two looks at whether a client has noticed something."""
@@ -76,7 +77,9 @@ _WATCH = "/stepwire.v1.ExecutionService/WatchExecution"
 
 
 class Readers:
-    """What they see goes into the history. `heartbeat` and `timeout` are the clients' own, in seconds."""
+    """What they see goes into the history. `heartbeat` and `timeout` (in seconds) are for the clients, `options` for the
+    raw stream's channel.
+    """
 
     def __init__(
         self,
@@ -161,7 +164,7 @@ class Readers:
 
     async def _read_aio(self, execution_id: str) -> None:
         reading = self._reading("aio", execution_id)
-        async with stepwire.aio.Client(self._address, timeout=self._timeout, options=self._options) as client:
+        async with stepwire.aio.Client(self._address, timeout=self._timeout) as client:
             run = await client.watch(execution_id, heartbeat_interval=self._heartbeat)
             looking = asyncio.create_task(self._look("aio", run))
             try:
@@ -174,7 +177,7 @@ class Readers:
 
     async def _read_sync(self, execution_id: str) -> None:
         reading = self._reading("sync", execution_id)
-        with stepwire.Client(self._address, timeout=self._timeout, options=self._options) as client:
+        with stepwire.Client(self._address, timeout=self._timeout) as client:
 
             def read(run: Any) -> None:
                 try:
@@ -328,6 +331,15 @@ def _copied(server: Gauged, folder: Path) -> Path:
     finally:
         server.process.send_signal(signal.SIGCONT)
     return folder / server.journal.name
+
+
+def sockets(pid: int) -> int:
+    """Returns how many sockets a process holds: each connection is one."""
+    found = 0
+    for name in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(OSError):
+            found += os.readlink(f"/proc/{pid}/fd/{name}").startswith("socket:")
+    return found
 
 
 def told(seconds: dict[str, float]) -> str:

@@ -21,22 +21,24 @@ from stepwire_server import plan_step
 from .history import History
 from .kill_loop import Gauged
 from .noted import Noted
-from .readers import ReaderProcess, Readers, being_read, cancel, pace, ticking, told
+from .readers import ReaderProcess, Readers, being_read, cancel, pace, sockets, ticking, told
 
 GLANCE = 0.02
 VANISHED = 30.0
 """Seconds after which the server finds that nobody answers its ping: 20 s and 10 s."""
 
 
-def held(server: Gauged) -> int:
-    """Returns how many descriptors a server has open: each connection is one."""
-    return len(os.listdir(f"/proc/{server.process.pid}/fd"))
-
-
 def memory(server: Gauged) -> float:
     """Returns the MiB that a server holds."""
     pages = Path(f"/proc/{server.process.pid}/statm").read_text("ascii").split()[1]
     return int(pages) * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+async def load(server: Gauged) -> tuple[int, int]:
+    """Returns how many streams a server has open, and how many tasks, as it says itself."""
+    async with stepwire.aio.Client(server.address) as client:
+        info = await client.server_info()
+    return info.load.open_streams, info.load.tasks
 
 
 async def until(condition: Callable[[], bool], *, seconds: float) -> float:
@@ -75,17 +77,21 @@ async def test_killed_clients(server: Gauged, tmp_path: Path, noted: Noted, long
     noted.times = 20 if long else 1
     took = []
     async with witnessed(server, tmp_path) as (execution_id, healthy):
-        before, small = held(server), memory(server)
+        before, small, (streams, tasks) = sockets(server.process.pid), memory(server), await load(server)
         began = time.monotonic()
         for _ in range(noted.times):
             with ReaderProcess(server.address, execution_id, tmp_path / "seen") as process:
                 await process.have_events(since=0)
-                assert held(server) >= before + 3
+                assert sockets(server.process.pid) >= before + 3
+                assert (await load(server))[0] == streams + 3
                 process.process.kill()
-                took.append(await until(lambda: held(server) <= before, seconds=PATIENCE))
+                took.append(await until(lambda: sockets(server.process.pid) <= before, seconds=PATIENCE))
+                assert (await load(server))[0] == streams
         noted.figures["connections gone after, worst"] = f"{max(took):.2f} s"
         noted.figures["longest pause between events of a healthy reader"] = f"{longest_gap(healthy, began):.2f} s"
         noted.figures["memory, MiB"] = f"{small:.0f}, then {memory(server):.0f}"
+        # Tasks are counted once a second at most, so the count may be of a moment before.
+        noted.figures["tasks"] = f"{tasks}, then {(await load(server))[1]}"
     assert max(took) < 1
     assert longest_gap(healthy, began) < 2
 
@@ -97,7 +103,7 @@ async def test_frozen_clients(server: Gauged, tmp_path: Path, noted: Noted, long
     hung up; when they go on they have everything once.
     """
     async with witnessed(server, tmp_path) as (execution_id, healthy):
-        before, small = held(server), memory(server)
+        before, small = sockets(server.process.pid), memory(server)
         with ReaderProcess(server.address, execution_id, tmp_path / "seen", **pace(long)) as process:
             await process.have_events(since=0)
             process.process.send_signal(signal.SIGSTOP)
@@ -108,9 +114,10 @@ async def test_frozen_clients(server: Gauged, tmp_path: Path, noted: Noted, long
             noted.figures["another execution meanwhile"] = f"{time.monotonic() - struck:.1f} s"
             if long:
                 noted.figures["connections gone after"] = (
-                    f"{await until(lambda: held(server) <= before, seconds=VANISHED + 10):.1f} s"
+                    f"{await until(lambda: sockets(server.process.pid) <= before, seconds=VANISHED + 10):.1f} s"
                 )
                 assert time.monotonic() - struck < VANISHED + 3
+                assert (await load(server))[0] == 1
             await healthy.have_events(since=time.monotonic(), count=20)
             noted.figures["memory, MiB"] = f"{small:.0f}, then {memory(server):.0f}"
             process.process.send_signal(signal.SIGCONT)

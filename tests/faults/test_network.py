@@ -24,7 +24,7 @@ from .history import History, dump
 from .kill_loop import Gauged
 from .network import Cable, Delayed, Hole, Sliced, Slow
 from .noted import Noted
-from .readers import ReaderProcess, Readers, asked, being_read, judge, kept, pace, ticking, told
+from .readers import ReaderProcess, Readers, asked, being_read, judge, kept, pace, sockets, ticking, told
 
 NOTICE = 15.0
 """Seconds in which every reader notices, with the defaults. A little more passes before it can be measured."""
@@ -56,7 +56,7 @@ async def test_a_connection_becomes_a_black_hole(server: Gauged, tmp_path: Path,
     noted.figures["noticed after"] = told(readers.first_noticed(struck))
     noted.figures["to the next event"] = told(readers.next_event(struck + 0.1))
     assert max(readers.first_noticed(struck).values()) < NOTICE + 1
-    assert max(readers.next_event(struck + 0.1).values()) < NOTICE + 2
+    assert max(readers.next_event(struck + 0.1).values()) < (NOTICE + 2 if long else NOTICE / 2)
 
 
 @pytest.mark.fault("a black hole that heals after a while", how="a proxy that swallows everything")
@@ -174,20 +174,17 @@ client.wait(sys.argv[1], timeout=20)
 async def vanish(cable: Cable, server: Plugged, folder: Path) -> str:
     """Unplugs clients for good, and returns after how many seconds the server has let go of them."""
 
-    def held() -> int:
-        return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
-
     execution_id = await asyncio.to_thread(server.call, START)
-    before = held()
+    before = sockets(server.process.pid)
     with cable.client_side():
         process = ReaderProcess(server.address, execution_id, folder / "vanished")
     with process:
         await process.have_events(since=0)
-        assert held() >= before + 3
+        assert sockets(server.process.pid) >= before + 3
         cable.unplug()
         gone = time.monotonic()
         process.process.kill()
-        while held() > before:
+        while sockets(server.process.pid) > before:
             assert time.monotonic() < gone + 40
             await asyncio.sleep(GLANCE)
         return f"{time.monotonic() - gone:.1f} s"
