@@ -8,6 +8,7 @@ import asyncio
 import gc
 import heapq
 import itertools
+import selectors
 from collections.abc import Awaitable, Callable, Iterable
 from random import Random
 from types import TracebackType
@@ -94,11 +95,62 @@ class VirtualClock:
         self._now = end
 
 
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """An event loop whose time passes only when nothing else can happen, and then at once. Where nothing ever would, it
+    says so. With no thread at work, the same calls give the same run.
+    """
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        super().__init__(_Leap(self))
+
+    def time(self) -> float:
+        return self.now
+
+
+class _Leap(selectors.DefaultSelector):  # type: ignore[misc, valid-type]  # It is a variable, by the platform.
+    def __init__(self, loop: VirtualLoop) -> None:
+        super().__init__()
+        self._loop = loop
+
+    def select(self, timeout: float | None = None) -> Any:
+        ready = super().select(0)
+        if not ready:
+            assert timeout is not None, "nothing is left that could happen"
+            self._loop.now += max(0.0, timeout)
+        return ready
+
+
+class LoopClock:
+    """A Clock by the time of a virtual loop, with a wall that can be moved."""
+
+    def __init__(self, loop: VirtualLoop, *, seed: int = 0) -> None:
+        self.random = Random(seed)
+        self.wall_offset_ns = 0
+        self._loop = loop
+
+    def now_ns(self) -> int:
+        return START_NS + int(self._loop.time() * 1e9) + self.wall_offset_ns
+
+    def monotonic(self) -> float:
+        return self._loop.time()
+
+    def call_later(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        return self._loop.call_later(delay, call)
+
+    async def sleep(self, delay: float) -> None:
+        await asyncio.sleep(delay)
+
+
 class HeldJournal(MemoryJournal):
     """Appends wait while it is held, fail where `fails` says so, and are counted."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.turns: Callable[[], int] = lambda: 0
+        """How often the event loop goes round between an append's effect and its answer."""
+        self.taken: list[tuple[str, int, Chunk]] = []
+        """Every append that took effect: execution, epoch, chunk."""
         self.open_gate = asyncio.Event()
         self.open_gate.set()
         self.fails: list[BaseException | None] = []
@@ -134,7 +186,10 @@ class HeldJournal(MemoryJournal):
                 raise error
             if self.full:
                 raise StorageFull("the disk is full")
-            return await super().append(execution_id, epoch=epoch, chunk=chunk, state=state, snapshot=snapshot)
+            position = await super().append(execution_id, epoch=epoch, chunk=chunk, state=state, snapshot=snapshot)
+            self.taken.append((execution_id, epoch, chunk))
+            await turns(self.turns())
+            return position
         finally:
             self.together -= 1
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 import pytest
+from tests.server.engine.rig import HeldJournal
 
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal import Chunk, ExecutionRecord, Journal, MemoryJournal, SqliteJournal
@@ -104,7 +105,7 @@ def append() -> Append:
     return append
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "held"])
 async def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[NewJournal]:
     opened: list[Journal] = []
 
@@ -114,6 +115,10 @@ async def new_journal(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIt
         journal: Journal
         if request.param == "memory":
             journal = MemoryJournal(tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns)
+        elif request.param == "held":
+            # What the engine's tests use. It answers late.
+            journal = HeldJournal(tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns)
+            journal.turns = lambda: 3
         else:
             path = tmp_path / f"{len(opened)}.db"
             journal = SqliteJournal(
