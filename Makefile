@@ -89,6 +89,14 @@ test-lowest: | python ## Runs the client's, the contract's and the service's tes
 	build/lowest-venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(LOWEST)
 	build/lowest-venv/bin/python -m pytest -q tests/client tests/contract tests/server/api
 
+.PHONY: test-uvloop
+test-uvloop: $(VENV)/.dev tools ## Runs the tests on uvloop: what runs in the tests' own process, and the servers.
+	TEST_LOOP=uvloop $(BIN)/python -m pytest -q -rs tests/client tests/server tests/e2e tests/faults $(PYTEST_ARGS)
+
+.PHONY: test-memory
+test-memory: $(VENV)/.dev tools ## Runs the tests whose servers are processes with the journal in memory.
+	TEST_JOURNAL=memory $(BIN)/python -m pytest -q -rs tests/e2e tests/faults $(PYTEST_ARGS)
+
 .PHONY: faults
 faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (200). SEED=... repeats a run.
 	FAULTS_LONG=1 $(BIN)/python -m pytest -q tests/faults $(PYTEST_ARGS)

@@ -88,6 +88,12 @@ def _serve_options(command: F) -> F:
                 type=click.Choice(["machine", "process"]),
                 help="What an event that was shown survives: a crash of the machine, or of this process only.",
             ),
+            _option(
+                "--loop",
+                default=defaults.loop,
+                type=click.Choice(["asyncio", "uvloop"]),
+                help="The event loop: Python's own, or uvloop, which comes with stepwire[uvloop].",
+            ),
             _option("--documents", default="", metavar="DIR", help="Short for --set documents=DIR."),
             _option(
                 "--set",
@@ -195,7 +201,8 @@ def serve(**values: Any) -> None:
         logging.basicConfig(
             level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
-        asyncio.run(_serve(load_app(config.app), config))
+        with asyncio.Runner(loop_factory=_new_loop(config.loop)) as runner:
+            runner.run(_serve(load_app(config.app), config))
         _leave()
     except JournalRefused as error:
         raise click.ClickException(f"{error} (--journal FILE names another)") from error
@@ -235,6 +242,17 @@ def demo() -> None:
 def version() -> None:
     """Print Stepwire's version."""
     click.echo(installed_version("stepwire"))
+
+
+def _new_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Returns what makes the event loop; None for Python's own. Raises ConfigError."""
+    if name == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        raise ConfigError("--loop uvloop needs uvloop: install stepwire[server,uvloop]") from None
+    return uvloop.new_event_loop
 
 
 async def _serve(app: App, config: ServeConfig) -> None:

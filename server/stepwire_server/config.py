@@ -39,6 +39,7 @@ class ServeConfig:
     listen: str = "127.0.0.1:50051"
     journal: str = ""
     durability: Literal["machine", "process"] = "machine"
+    loop: Literal["asyncio", "uvloop"] = "asyncio"
     settings: dict[str, str] = field(default_factory=dict)
     limits: CallLimits = field(default_factory=CallLimits)
     max_parallel_steps: int = 32

@@ -99,7 +99,8 @@ class ServerProcess:
     with ServerProcess(tmp_path, app="sample:app") as server:
         client = Client(server.address)
 
-    Stopped and started again it keeps its port and its journal.
+    Stopped and started again it keeps its port and its journal. TEST_LOOP=uvloop and TEST_JOURNAL=memory in the
+    environment make it run on those; tests/conftest.py leaves out what needs others.
     """
 
     def __init__(
@@ -113,6 +114,7 @@ class ServerProcess:
         prefix: Sequence[str] = (),
     ) -> None:
         self.journal = folder / "journal.db"
+        self._kept_in = os.environ.get("TEST_JOURNAL") or str(self.journal)
         self.log = folder / "server.log"
         self.prefix = prefix
         """What stands before the command at its next start, such as strace: it must become the command's process."""
@@ -122,6 +124,8 @@ class ServerProcess:
         self._cwd = cwd
         self._flags = list(flags)
         self._environment = {key: value for key, value in os.environ.items() if not key.startswith("STEPWIRE_")}
+        if "TEST_LOOP" in os.environ:
+            self._environment["STEPWIRE_LOOP"] = os.environ["TEST_LOOP"]
         self._environment |= environment or {}
         self._process: subprocess.Popen[str] | None = None
         self._lines: Lines | None = None
@@ -142,7 +146,7 @@ class ServerProcess:
     def start(self) -> None:
         """Starts it, and returns once it says where it listens."""
         assert self._process is None, "the server runs already"
-        arguments = ["serve", *self._app, "--listen", self.address, "--journal", str(self.journal), *self._flags]
+        arguments = ["serve", *self._app, "--listen", self.address, "--journal", self._kept_in, *self._flags]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.prefix, command("stepwire-server"), *arguments],
