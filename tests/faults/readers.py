@@ -77,8 +77,9 @@ _WATCH = "/stepwire.v1.ExecutionService/WatchExecution"
 
 
 class Readers:
-    """What they see goes into the history. `heartbeat` and `timeout` (in seconds) are for the clients, `options` for the
-    raw stream's channel.
+    """What they see goes into the history.
+
+    `heartbeat` and `timeout`, in seconds, are for the clients, `options` are for the raw stream's channel.
     """
 
     def __init__(
