@@ -38,10 +38,19 @@ def not_run(missing: str) -> None:
 
 
 class Harmed(Gauged):
-    """A server that is expected to end by itself, or not to start."""
+    """A server that is expected to end by itself, or not to start. Its journal is a file in any case."""
 
-    def __init__(self, folder: Path, *, flags: Sequence[str] = (), environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        flags: Sequence[str] = (),
+        environment: dict[str, str] | None = None,
+        journal: Path | None = None,
+    ) -> None:
         super().__init__(folder, flags=flags, environment=environment)
+        self.journal = journal or self.journal
+        self._kept_in = str(self.journal)
         self.code: int | None = None
         """What it ended with last."""
 

@@ -118,8 +118,7 @@ async def test_a_full_disk_under_way(tmp_path: Path, random_seed: int, noted: No
     history = History()
     loop = asyncio.get_running_loop()
     with SmallDisk(tmp_path / "disk") as disk:
-        server = Harmed(tmp_path)
-        server.journal = disk.place / "journal.db"
+        server = Harmed(tmp_path, journal=disk.place / "journal.db")
         with server:
             clients = Clients(server.address, history, Random(random_seed))
             starter = Starter(server.address)
@@ -167,8 +166,7 @@ async def test_a_full_disk_at_the_start(tmp_path: Path, random_seed: int) -> Non
     """
     history = History()
     with SmallDisk(tmp_path / "disk") as disk:
-        server = Harmed(tmp_path)
-        server.journal = disk.place / "journal.db"
+        server = Harmed(tmp_path, journal=disk.place / "journal.db")
         with server:
             clients = Clients(server.address, history, Random(random_seed))
             try:
@@ -213,8 +211,7 @@ async def test_nothing_is_left_to_nobody() -> None:
 async def test_a_full_disk_during_a_purge(tmp_path: Path) -> None:
     """A server that can't purge or compact for want of room serves all the same, and does so at its next start."""
     with SmallDisk(tmp_path / "disk") as disk:
-        server = Harmed(tmp_path, flags=["--keep-executions", "2"])
-        server.journal = disk.place / "journal.db"
+        server = Harmed(tmp_path, flags=["--keep-executions", "2"], journal=disk.place / "journal.db")
         with server:
             starter = Starter(server.address)
             for number in range(8):

@@ -1,6 +1,6 @@
-"""Measures a journal of 1,000,000 events: check, stats, compaction, purge with readers and appends beside it.
+"""Measures a journal of 1,000,000 events: check, stats, recovery, compaction, purge with readers and appends beside it.
 
-    python tests/server/journal/million.py [EVENTS] [FOLDER]
+    python -m tests.server.journal.million [EVENTS] [FOLDER]
 
 Prints a table. Not part of the tests: the figures are those of the machine.
 """
@@ -8,15 +8,23 @@ Prints a table. Not part of the tests: the figures are those of the machine.
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
+from random import Random
+
+from tests.e2e.serving import until
+from tests.faults.gauges import Gauge
+from tests.faults.history import History
+from tests.faults.kill_loop import Clients, Gauged
 
 from stepwire.errors import CursorExpired
-from stepwire.v1 import Event, EventBatch, Execution, ExecutionState
+from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Plan
+from stepwire_server import plan_step
 from stepwire_server.journal import Chunk, ExecutionRecord, Journal, Retention, SqliteJournal
 from stepwire_server.journal.checking import check
 from stepwire_server.journal.inspection import opened_to_read, statistics
@@ -24,6 +32,9 @@ from stepwire_server.journal.inspection import opened_to_read, statistics
 RUNNING = ExecutionState.EXECUTION_STATE_RUNNING
 COMPLETED = ExecutionState.EXECUTION_STATE_COMPLETED
 DAY_NS = 24 * 3600 * 1_000_000_000
+UNFINISHED = 100
+"""Executions that a server has to take over."""
+
 LIVE = 200
 """Appends a second, one event each, while their latency is measured."""
 
@@ -201,7 +212,7 @@ async def slow_reader(journal: Journal) -> str:
 
 
 async def main(events: int, folder: Path) -> None:
-    path = folder / "million.db"
+    path = folder / "journal.db"
     wall = Wall()
     journal = SqliteJournal(path, now_ns=wall, tail_bytes=0)
     await journal.open()
@@ -219,6 +230,11 @@ async def main(events: int, folder: Path) -> None:
     row("append latency during it", latencies.line())
     row("size, rows (stats)", sizes(path))
     row("the same execution read", f"{(await read(journal, 'long-1-0'))[1] * 1e3:.1f} ms")
+    for where in ("in an empty journal", "beside all these"):
+        with tempfile.TemporaryDirectory(dir=folder) as place:
+            if where == "beside all these":
+                await asyncio.to_thread(copy, path, Path(place) / "journal.db")
+            await recovered(where, Path(place))
     reader = asyncio.ensure_future(slow_reader(journal))
     async with latencies.measured():
         await timed("purge of half, with appends and a reader in the middle", journal.purge(Retention()))
@@ -234,6 +250,49 @@ async def main(events: int, folder: Path) -> None:
     await fill_again(journal, events)
     row("size after as many events again as were purged", sizes(path))
     await journal.close()
+
+
+async def recovered(where: str, folder: Path) -> None:
+    """Kills a server with 100 executions under way, and measures how the next one takes them over."""
+    with Gauged(folder, flags=["--keep-days", "0", "--keep-executions", "0"]) as server:
+        clients = Clients(server.address, History(), Random(1))
+        plan = Plan(steps=[plan_step("a", "work", input={"pieces": 100_000, "pause": 0.2})])
+        requests = [ExecuteRequest(plan=plan, request_id=f"recovered-{number}") for number in range(UNFINISHED)]
+        names = await asyncio.gather(*map(clients.start, requests))
+        await clients.close()
+        await asyncio.to_thread(until, lambda: min(reached(server.journal, names)) >= 20, "20 events each")
+        server.kill()
+        before = reached(server.journal, names)
+        start = time.perf_counter()
+        server.start()
+        listening = time.perf_counter() - start
+        while any(now <= then for now, then in zip(reached(server.journal, names), before, strict=True)):
+            pass
+        taken = time.perf_counter() - start
+        memory = Gauge(server.process.pid).sample().resident >> 20
+        row(
+            f"start with {UNFINISHED} unfinished {where}",
+            f"listening after {listening:.2f} s, all recovered {taken:.2f} s; {memory} MiB",
+        )
+        server.kill()
+
+
+def copy(path: Path, there: Path) -> None:
+    """Copies a journal that is open, without its live execution, which has no request that could run."""
+    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(there)) as target:
+        source.backup(target)
+        target.execute(
+            "DELETE FROM chunks WHERE execution = (SELECT ordinal FROM executions WHERE execution_id = 'live')"
+        )
+        target.execute("DELETE FROM executions WHERE execution_id = 'live'")
+        target.commit()
+
+
+def reached(path: Path, names: Sequence[str]) -> list[int]:
+    """Returns the last sequence of each execution, as another process sees it."""
+    with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as connection:
+        select = "SELECT last_sequence FROM executions WHERE execution_id = ?"
+        return [connection.execute(select, (name,)).fetchone()[0] for name in names]
 
 
 async def fill_again(journal: Journal, events: int) -> None:
