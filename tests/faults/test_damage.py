@@ -184,7 +184,8 @@ async def test_what_is_damaged_is_not_shown(
     that was not written, and nothing is gone without a word.
     """
     outcomes: Counter[str] = Counter()
-    noted.times = 100 if long else 3
+    noted.times = 100 if long else 2
+    noted.figures["way"] = way
     for number in range(noted.times):
         path = original.copied(tmp_path / "copy", way)
         how = f"{harmed(Damage(f'{random_seed}/{way}/{number}'), way, path)}, seed {random_seed}"
@@ -215,6 +216,7 @@ async def test_a_server_on_a_damaged_journal(
         pytest.skip("only in the long run: make faults")
     outcomes: Counter[str] = Counter()
     noted.times = 8
+    noted.figures["way"] = way
     for number in range(noted.times):
         folder = tmp_path / str(number)
         folder.mkdir()

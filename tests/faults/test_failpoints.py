@@ -43,7 +43,7 @@ UPKEEP = [
     if point.endswith(("purge", "compaction"))
     for times in (1, 2, 3)
 ]
-SHORT = ("after-purge-2", "after-compaction-1")
+SHORT = ("after-purge-2",)
 
 
 def plan() -> Plan:

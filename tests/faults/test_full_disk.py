@@ -160,10 +160,12 @@ async def test_a_full_disk_under_way(tmp_path: Path, random_seed: int, noted: No
 
 
 @pytest.mark.fault("the journal's disk is full at the start", how="a tmpfs of 8 MiB and a ballast file")
-async def test_a_full_disk_at_the_start(tmp_path: Path, random_seed: int) -> None:
+async def test_a_full_disk_at_the_start(tmp_path: Path, random_seed: int, long: bool) -> None:
     """A server with executions to take over does not start on a full disk, says why in one line, and takes them over
     when there is room.
     """
+    if not long:
+        pytest.skip("only in the long run: make faults")
     history = History()
     with SmallDisk(tmp_path / "disk") as disk:
         server = Harmed(tmp_path, journal=disk.place / "journal.db")
@@ -208,8 +210,10 @@ async def test_nothing_is_left_to_nobody() -> None:
 
 
 @pytest.mark.fault("the journal's disk is full during a purge", how="a tmpfs of 8 MiB and a ballast file")
-async def test_a_full_disk_during_a_purge(tmp_path: Path) -> None:
+async def test_a_full_disk_during_a_purge(tmp_path: Path, long: bool) -> None:
     """A server that can't purge or compact for want of room serves all the same, and does so at its next start."""
+    if not long:
+        pytest.skip("only in the long run: make faults")
     with SmallDisk(tmp_path / "disk") as disk:
         server = Harmed(tmp_path, flags=["--keep-executions", "2"], journal=disk.place / "journal.db")
         with server:
