@@ -106,6 +106,7 @@ async def test_a_call_without_a_message_is_never_answered() -> None:
     assert not reached.is_set()
 
 
+@pytest.mark.skipif(grpc.__version__.startswith("1.74."), reason="the oldest release that we support cancels none")
 async def test_a_burst_is_cancelled() -> None:
     """Of two thousand calls at once a server with default arguments cancels some."""
 
