@@ -41,6 +41,9 @@ __all__ = ["main"]
 
 _log = logging.getLogger("stepwire_server")
 
+_LAST_WORDS = 0.5
+"""Seconds that operations which were abandoned have to end, when everything else has."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -203,6 +206,7 @@ def serve(**values: Any) -> None:
         )
         with asyncio.Runner(loop_factory=_new_loop(config.loop)) as runner:
             runner.run(_serve(load_app(config.app), config))
+            runner.run(_end_tasks())
         _leave()
     except JournalRefused as error:
         raise click.ClickException(f"{error} (--journal FILE names another)") from error
@@ -296,11 +300,22 @@ async def _serve(app: App, config: ServeConfig) -> None:
         _log.info("stopped; what has not ended goes on at the next start")
 
 
+async def _end_tasks() -> None:
+    """Ends the process where an operation goes on although it was cancelled: asyncio would wait for it, for ever."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left and (await asyncio.wait(left, timeout=_LAST_WORDS))[1]:
+        _log.warning("an operation still runs, although it was cancelled; the process ends without it")
+        logging.shutdown()
+        os._exit(0)
+
+
 def _leave() -> None:
     """Ends the process where an operation hangs in a thread: a thread can't be ended, and Python would wait for it."""
     for thread in threading.enumerate():
         if thread.name.startswith("stepwire-operation"):
-            thread.join(0.5)
+            thread.join(_LAST_WORDS)
             if thread.is_alive():
                 _log.warning("an operation still runs in a thread; the process ends without it")
                 logging.shutdown()

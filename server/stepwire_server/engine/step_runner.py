@@ -169,7 +169,7 @@ class StepRunner:
             outcome = await self._call(context)
             failpoints.reach("after-effect")
         except AttemptFailed as error:
-            outcome = error
+            outcome = self._note(error)
         except asyncio.CancelledError:
             outcome = None
         except RecorderClosed:
@@ -200,6 +200,12 @@ class StepRunner:
         _log.warning("execution %s, step %s failed", self._around.execution_id, self.step.id, exc_info=error)
         return AttemptFailed(failure("OPERATION_FAILED", describe(error)), kind=type(error))
 
+    def _note(self, failed: AttemptFailed) -> AttemptFailed:
+        """Logs a failure that no exception of the operation tells of, and returns it."""
+        text = _one_line(failed.status.message)
+        _log.warning("execution %s, step %s failed: %s", self._around.execution_id, self.step.id, text)
+        return failed
+
     async def _after_interrupt(self) -> bool:
         """Records what a cancelled attempt means. Returns True where the step has ended."""
         task = asyncio.current_task()
@@ -210,7 +216,7 @@ class StepRunner:
             task.uncancel()
         match self._cause:
             case Cause.TIMEOUT:
-                return await self._after_failure(self._timed_out())
+                return await self._after_failure(self._note(self._timed_out()))
             case Cause.CANCEL:
                 if not self.abandoned:
                     self._record_cancel(abandoned=False)
@@ -219,7 +225,7 @@ class StepRunner:
                 return True
             case None:
                 status = failure("OPERATION_FAILED", "the operation raised CancelledError")
-                return await self._after_failure(AttemptFailed(status, kind=asyncio.CancelledError))
+                return await self._after_failure(self._note(AttemptFailed(status, kind=asyncio.CancelledError)))
 
     async def _after_failure(self, failed: AttemptFailed) -> bool:
         """Records that an attempt failed: for good, or with another to follow after a wait. Returns True for good."""
