@@ -32,6 +32,7 @@ from stepwire_server.engine.context import StepEnded
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Settings
 from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.step_runner import StepRunner
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord
 
 from .rig import START_NS, HeldJournal, LoopClock, VirtualLoop, folded, turns, view
@@ -152,6 +153,9 @@ TURNS = st.sampled_from([0, 1, 3, 60])
 """How often the event loop goes round after a move: nothing, something, or all that can happen has happened."""
 
 WHICH = st.integers(0, 7)
+
+SELDOM = st.sampled_from([False, False, True])
+"""For what stops everything: with too much of it, nothing else is tried."""
 
 
 class Stage:
@@ -294,9 +298,13 @@ class EngineMachine(RuleBasedStateMachine):
         self._call(self.engine.accept(request), accepted)
 
     @precondition(lambda self: self.ids)
-    @rule(which=WHICH, turns_=TURNS)
-    def cancel(self, which: int, turns_: int) -> None:
-        execution_id = self.ids[which % len(self.ids)]
+    @rule(which=WHICH, stubborn=st.booleans(), turns_=TURNS, seconds=st.sampled_from([0, 0, 10]))
+    def cancel(self, which: int, stubborn: bool, turns_: int, seconds: int) -> None:
+        execution_id = self.ids[-1 - which % len(self.ids)]
+        for puppet in self._acting():
+            if stubborn and puppet.step.execution_id == execution_id:
+                puppet.inbox.put_nowait("swallow")
+        self._run(turns(2))
         self.history.replies.append(
             Reply(method="CancelExecution", sent=0, at=self.loop.now, status="", execution_id=execution_id)
         )
@@ -306,6 +314,8 @@ class EngineMachine(RuleBasedStateMachine):
 
         self._call(self.engine.cancel(execution_id, actor="a", reason="b"), accepted)
         self._run(turns(turns_))
+        self._take_answers()
+        self._run(asyncio.sleep(seconds))
 
     @precondition(lambda self: self.ids)
     @rule(which=WHICH, turns_=TURNS)
@@ -381,9 +391,10 @@ class EngineMachine(RuleBasedStateMachine):
         self.clock.wall_offset_ns -= 3600 * 10**9
 
     @precondition(lambda self: self.journal.open_gate.is_set())
-    @rule()
-    def hold_the_journal(self) -> None:
-        self.journal.hold()
+    @rule(really=SELDOM)
+    def hold_the_journal(self, really: bool) -> None:
+        if really:
+            self.journal.hold()
 
     @precondition(lambda self: not self.journal.open_gate.is_set())
     @rule(turns_=TURNS)
@@ -392,16 +403,18 @@ class EngineMachine(RuleBasedStateMachine):
         self._put_off()
         self._run(turns(turns_))
 
-    @rule()
-    def fill_or_empty_the_disk(self) -> None:
-        self.journal.full = not self.journal.full
-        # What waits for room tries each second.
-        self._put_off(1.0)
+    @rule(really=SELDOM)
+    def fill_or_empty_the_disk(self, really: bool) -> None:
+        if really or self.journal.full:
+            self.journal.full = not self.journal.full
+            # What waits for room tries each second.
+            self._put_off(1.0)
 
-    @rule(conflict=st.booleans())
-    def refuse_the_next_append(self, conflict: bool) -> None:
-        self.journal.fails.append(Conflict("another one has it") if conflict else JournalUnavailable("gone"))
-        self.lost = True
+    @rule(really=SELDOM, conflict=st.booleans())
+    def refuse_the_next_append(self, really: bool, conflict: bool) -> None:
+        if really:
+            self.journal.fails.append(Conflict("another one has it") if conflict else JournalUnavailable("gone"))
+            self.lost = True
 
     @precondition(lambda self: self.calm > 3)
     @rule()
@@ -592,6 +605,19 @@ def quiet() -> Iterator[None]:
     logging.disable()
     yield
     logging.disable(logging.NOTSET)
+
+
+def test_it_would_see_an_operation_that_is_never_let_go_of(quiet: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The machine sees a cancel that does not end: where nothing is abandoned after the grace, it fails."""
+    monkeypatch.setattr(StepRunner, "_give_up", lambda _: None)
+    machine = EngineMachine()
+    try:
+        machine.start(Plan(steps=[plan_step("s0", "act")]), ExecutionOptions(), 60)
+        machine.cancel(which=0, stubborn=True, turns_=60, seconds=10)
+        with pytest.raises(AssertionError, match="e0"):
+            machine.cancelled_ones_end_in_time()
+    finally:
+        machine.teardown()
 
 
 @pytest.mark.timeout(1800)
