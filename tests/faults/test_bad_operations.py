@@ -102,8 +102,8 @@ def reason_for(kept: Kept) -> str:
 
 
 async def test_a_server_ends_although_an_operation_does_not(server: ServerProcess) -> None:
-    """After SIGTERM a server ends within its graces, also where an operation that was abandoned goes on for ever; once it
-    did not, because asyncio waits for every task that it has cancelled.
+    """After SIGTERM a server ends also where an operation that was abandoned goes on for ever; once it did not, because
+    asyncio waits for every task that it has cancelled.
     """
     clients = Clients(server.address, History(), Random(1))
     try:
