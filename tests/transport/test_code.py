@@ -129,9 +129,9 @@ def test_no_process_is_forked() -> None:
 
 
 def test_one_event_loop() -> None:
-    """The server has one event loop, which its command makes, and nobody else makes one."""
+    """Only the server's command makes an event loop."""
     made = users("asyncio.run", "asyncio.Runner", "asyncio.new_event_loop", "new_event_loop", "run_until_complete")
-    assert made == ["stepwire_server.__main__"]
+    assert set(made) == {"stepwire_server.__main__"}
 
 
 def nested(depth: int) -> bytes:
