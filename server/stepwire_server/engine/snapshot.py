@@ -39,13 +39,16 @@ def first_snapshot(record: ExecutionRecord) -> bytes:
 async def plan_of(journal: Journal, record: ExecutionRecord) -> Plan | None:
     """Returns the plan with all its revisions; None where there is none yet."""
     plan: Plan | None = None
-    after = 0
-    while after < record.last_sequence:
-        for chunk in await journal.read(record.execution_id, after=after, max_events=512, max_bytes=1 << 20):
-            after = chunk.last
-            for index, kind in enumerate(chunk.kinds):
-                if kind == KINDS["plan_started"]:
-                    plan = EventBatch.FromString(chunk.frame(index)).events[0].plan_started.plan
-                elif kind == KINDS["plan_revised"] and plan is not None:
-                    plan.steps.extend(EventBatch.FromString(chunk.frame(index)).events[0].plan_revised.steps)
+    with journal.follow(record.execution_id, after=0) as follower:
+        while follower.sequence < record.last_sequence:
+            chunks = await follower.read(max_events=512, max_bytes=1 << 20)
+            if not chunks:
+                # The record came from the storage, and the event loop has yet to hear of its last events.
+                await follower.wait()
+            for chunk in chunks:
+                for index, kind in enumerate(chunk.kinds):
+                    if kind == KINDS["plan_started"]:
+                        plan = EventBatch.FromString(chunk.frame(index)).events[0].plan_started.plan
+                    elif kind == KINDS["plan_revised"] and plan is not None:
+                        plan.steps.extend(EventBatch.FromString(chunk.frame(index)).events[0].plan_revised.steps)
     return plan
