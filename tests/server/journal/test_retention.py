@@ -510,3 +510,46 @@ async def test_readers_during_purge_and_compaction(new_journal, wall, run, tail_
 
 def join_all(chunks, after) -> list[Chunk]:
     return [chunk.after(after) for chunk in chunks if chunk.last > after]
+
+
+# -- fencing
+
+
+async def test_a_purged_execution_has_no_owner(journal, run, new_chunk, append):
+    """Who owned an execution that was purged can neither append to it nor claim it, and leaves no trace."""
+    await run(journal, "e1")
+    await run(journal, "e2")
+    await journal.purge(Retention(keep_days=0, keep_executions=1))
+    for first in (1, 2):
+        with pytest.raises(Conflict):
+            await append(journal, "e1", new_chunk(first))
+    with pytest.raises(Conflict):
+        await journal.claim("e1", epoch=2)
+    assert await journal.get("e1") is None
+    assert (await journal.tombstone("e1")).last_sequence == 1
+    with pytest.raises(CursorExpired):
+        await journal.read("e1", after=0, max_events=1, max_bytes=1)
+
+
+async def test_compaction_leaves_epochs(journal, run, new_chunk, append):
+    """An owner whose epoch is old is refused after a compaction as before it, and the new one goes on."""
+    await run(journal, "e1", events=5)
+    await journal.claim("e1", epoch=4)
+    assert await journal.compact() == 4
+    assert (await journal.get("e1")).epoch == 4
+    for epoch in (1, 3, 5):
+        with pytest.raises(Conflict):
+            await append(journal, "e1", new_chunk(6), epoch=epoch)
+    await append(journal, "e1", new_chunk(6), epoch=4)
+    assert (await journal.get("e1")).last_sequence == 6
+
+
+async def test_a_claim_beside_a_purge(journal, run):
+    """A claim and a purge that are under way together: either the claim wins before the end, or it is refused."""
+    await run(journal, "e1")
+    await run(journal, "e2")
+    purge = Retention(keep_days=0, keep_executions=1)
+    done, claimed = await asyncio.gather(journal.purge(purge), journal.claim("e1", epoch=2), return_exceptions=True)
+    assert done.executions == 1
+    assert isinstance(claimed, Conflict) or claimed.epoch == 2
+    assert await journal.get("e1") is None
