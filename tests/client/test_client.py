@@ -787,3 +787,123 @@ class TestLoop:
         async with aio.Client(server.target, patience=hasty) as client:
             await (await client.execute("q", on_event=handler)).result()
         assert told == [1, 2]
+
+
+class TestPolling:
+    async def test_streams_refused(self, server: ScriptedServer, client: Any) -> None:
+        """Where streams are refused on the way, the same events come by pages, and the run says that it polls."""
+        server.plays([Status(code_pb2.UNIMPLEMENTED)])
+        started = StartExecutionResponse(execution=Execution(execution_id=EXECUTION))
+        server.replies("StartExecution", started)
+        server.replies("ListEvents", page(event(1), event(2)), page(event(3), completed(4, "kept")))
+        server.replies("WaitExecution", WaitExecutionResponse(execution=Execution(state=6, as_of_sequence=4)))
+        run = await client.execute("q", labels={"a": "b"}, kinds=["step_progress"])
+        assert await client.read(run, 1) == [1]
+        assert run.outage.polling
+        assert await client.read(run) == [2, 3, 4]
+        assert await client.on(run, "result") == "kept"
+        assert server.names() == ["Execute", "StartExecution", "ListEvents", "WaitExecution", "ListEvents"]
+        first, second, *_ = [call.request for call in server.calls]
+        assert (first.request_id, dict(first.labels)) == (second.request_id, dict(second.labels))
+        pages = [call.request for call in server.calls if call.name == "ListEvents"]
+        assert [request.after_sequence for request in pages] == [0, 2]
+        assert all(list(request.filter.kinds) == ["step_progress"] for request in pages)
+
+    async def test_chosen(self, server: ScriptedServer, connect: Connect) -> None:
+        """With delivery="poll" no stream is opened, and nothing is told as an outage."""
+        server.replies("ListEvents", page(event(1)), page(completed(2)))
+        server.replies("WaitExecution", WaitExecutionResponse(execution=Execution(state=6, as_of_sequence=2)))
+        async with connect(delivery="poll") as client:
+            run = await client.watch(EXECUTION)
+            assert await client.read(run) == [1, 2]
+            assert run.outage is None
+        assert server.names() == ["ListEvents", "WaitExecution", "ListEvents"]
+
+    async def test_closed_while_it_asks(self, server: ScriptedServer, connect: Connect) -> None:
+        """Closing a run ends the question that it waits for."""
+        server.replies("ListEvents", page(event(1)))
+        server.replies("WaitExecution", HANG)
+        async with connect(delivery="poll") as client:
+            run = await client.watch(EXECUTION)
+            reading = asyncio.ensure_future(client.read(run))
+            asked = await asyncio.to_thread(server.call, 1)
+            await client.on(run, "close")
+            assert await left(asked)
+            with pytest.raises(stepwire.StreamBroken, match="closed"):
+                await reading
+
+    async def test_unknown_delivery(self, connect: Connect) -> None:
+        """A delivery that does not exist is refused with those that do."""
+        with pytest.raises(ValueError, match="auto, stream, poll"):
+            async with connect(delivery="pigeon"):
+                pass
+
+
+class TestTransport:
+    """What grpc needs to be told, and what must not be asked of it."""
+
+    @pytest.mark.parametrize(
+        ("name", "value"),
+        [
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.enable_retries", 0),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 5_000),
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.http2.ping_timeout_ms", 5_000),
+            ("grpc.http2.max_pings_without_data", 0),
+        ],
+    )
+    @pytest.mark.parametrize("kind", ["threads", "loop"])
+    async def test_channel(
+        self, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, kind: str, name: str, value: int
+    ) -> None:
+        """Every channel is made with the arguments that gRPC's defaults are wrong for, and without an interceptor."""
+        module = grpc if kind == "threads" else grpc.aio
+        made, make = [], module.insecure_channel
+
+        def noting(target: str, options: Any = None, **more: Any) -> Any:
+            made.append((dict(options), more))
+            return make(target, options=options, **more)
+
+        monkeypatch.setattr(module, "insecure_channel", noting)
+        if kind == "threads":
+            threaded = stepwire.Client(server.target)
+            with pytest.raises(errors.CallFailed):
+                await asyncio.to_thread(threaded.get, "x")
+            await asyncio.to_thread(threaded.close)
+        else:
+            async with aio.Client(server.target) as looped:
+                with pytest.raises(errors.CallFailed):
+                    await looped.get("x")
+        assert [(options[name], more) for options, more in made] == [(value, {})]
+
+    async def test_a_call_that_waits_too_long_for_a_message(self, server: ScriptedServer, connect: Connect) -> None:
+        """Waiting for a message can end without ending the call: what comes after the wait is still given."""
+        let_on = threading.Event()
+        server.plays([welcome(), let_on, numbers(1), batch(completed(2))])
+        async with connect() as client:
+            run = await client.execute("q")
+            waited = await asyncio.to_thread(run._call.get, 0.05) if hasattr(run, "__next__") else None
+            if not hasattr(run, "__next__"):
+                waited = await run._call.get(0.05)
+            assert waited is None
+            let_on.set()
+            assert await client.read(run) == [1, 2]
+        assert server.names() == ["Execute"]
+
+    async def test_resuming_waits_for_the_connection(self, server: ScriptedServer, connect: Connect) -> None:
+        """A stream that is resumed waits for the connection within its deadline, instead of failing again and again."""
+        server.plays([welcome(), numbers(1), HANG])
+        async with connect(patience=Patience(resume_failures=3, initial_delay=0.01, max_delay=0.01)) as client:
+            run = await client.execute("q")
+            assert await client.read(run, 1) == [1]
+            reading = asyncio.ensure_future(client.read(run))
+            await asyncio.to_thread(server.stop)
+            # Three calls that fail at once would have spent the patience long before.
+            done, _ = await asyncio.wait([reading], timeout=0.5)
+            assert not done
+            again = ScriptedServer(port=server.port)
+            again.plays([welcome(1), batch(completed(2))])
+            assert await reading == [2]
+            again.stop()

@@ -40,7 +40,7 @@ from stepwire.v1 import (
 )
 from stepwire.values import to_struct, to_value
 
-from .scripted import EXECUTION, HANG, ScriptedServer, Status, batch, completed, event, numbers, welcome
+from .scripted import EXECUTION, HANG, ScriptedServer, Status, batch, completed, event, numbers, page, welcome
 
 Command = Any
 
@@ -480,3 +480,15 @@ class TestOthers:
         assert "--server HOST:PORT" in result.output
         for example in re.findall(r"\b(?:watch|show|cancel) (\w+)$", result.output, re.MULTILINE):
             assert re.fullmatch("[A-Za-z0-9]{22}", example)
+
+
+@pytest.mark.parametrize("words", [["run", "q"], ["watch", EXECUTION]])
+def test_poll(server: ScriptedServer, command: Command, words: list[str]) -> None:
+    """--poll shows the same without a stream."""
+    server.replies("StartExecution", StartExecutionResponse(execution=Execution(execution_id=EXECUTION)))
+    server.replies("ListEvents", page(event(1), completed(2)))
+    result = command(*words, "--poll", "--json")
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line)["sequence"] for line in result.stdout.splitlines()] == [1, 2]
+    assert server.names()[-1] == "ListEvents"
+    assert not {"Execute", "WatchExecution"} & set(server.names())
