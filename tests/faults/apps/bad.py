@@ -69,7 +69,8 @@ async def late(step: StepContext) -> str:
     """End, and go on to speak in the step's name."""
 
     async def speak() -> None:
-        await asyncio.sleep(0.1)
+        while not step.closed:
+            await asyncio.sleep(0)
         try:
             await step.progress(99, "after the end")
         except Exception as error:

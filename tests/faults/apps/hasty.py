@@ -10,7 +10,10 @@ from faulty import app
 
 from stepwire_server.journal import Chunk, SqliteJournal
 
-__all__ = ["app"]
+__all__ = ["TOO_EARLY", "app"]
+
+TOO_EARLY = 0.05
+"""Seconds between what watchers are told and what is true."""
 
 _append = SqliteJournal.append
 
@@ -18,7 +21,7 @@ _append = SqliteJournal.append
 @functools.wraps(_append)
 async def _hasty(journal: SqliteJournal, execution_id: str, *, chunk: Chunk, **more: Any) -> int:
     journal._committed(execution_id, chunk)
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(TOO_EARLY)
     journal._committed = lambda *_: None  # type: ignore[method-assign]  # Once is enough.
     try:
         return await _append(journal, execution_id, chunk=chunk, **more)

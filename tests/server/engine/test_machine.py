@@ -43,6 +43,9 @@ GRACE = 5.0
 PENDING = 2_000
 """Bytes of events that may wait for the journal before operations have to."""
 
+LONG = 100.0
+"""Seconds in which everything that waits for a time has had it."""
+
 STEPS = 25
 """Moves in one example, at most."""
 
@@ -586,7 +589,7 @@ class EngineMachine(RuleBasedStateMachine):
         for _ in range(40):
             for puppet in self._acting():
                 puppet.inbox.put_nowait("finish")
-            self._run(asyncio.sleep(100))
+            self._run(asyncio.sleep(LONG))
             if not any(engine.running for engine in (self.engine, *self.old)) and not self._acting():
                 break
         self.promises_hold()
