@@ -12,7 +12,7 @@ from stepwire_server.journal import Chunk, SqliteJournal
 
 __all__ = ["TOO_EARLY", "app"]
 
-TOO_EARLY = 0.05
+TOO_EARLY = 0.5
 """Seconds between what watchers are told and what is true."""
 
 _append = SqliteJournal.append
