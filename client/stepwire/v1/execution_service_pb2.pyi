@@ -1183,6 +1183,7 @@ class Limits(_message.Message):
     MAX_HALF_OPEN_CALLS_PER_CALLER_FIELD_NUMBER: _builtins.int
     MAX_STARTS_PER_CALLER_FIELD_NUMBER: _builtins.int
     BODY_TIMEOUT_FIELD_NUMBER: _builtins.int
+    MAX_STREAMS_PER_CONNECTION_FIELD_NUMBER: _builtins.int
     max_parallel_steps: _builtins.int
     """Steps that run at once in one execution, where ExecutionOptions does not say less."""
     max_executions: _builtins.int
@@ -1213,6 +1214,10 @@ class Limits(_message.Message):
     """As above, of one caller. LIMIT_CALLS."""
     max_starts_per_caller: _builtins.int
     """Executions of one caller that are being accepted at once. LIMIT_EXECUTIONS."""
+    max_streams_per_connection: _builtins.int
+    """Calls of any kind on one connection. What is beyond it waits in the client, without a status, until another call ends
+    or its deadline comes: who needs more streams than that opens more connections.
+    """
     @_builtins.property
     def cancel_grace(self) -> _duration_pb2.Duration:
         """Time that running steps have to end after a cancel."""
@@ -1240,10 +1245,11 @@ class Limits(_message.Message):
         max_half_open_calls_per_caller: _builtins.int = ...,
         max_starts_per_caller: _builtins.int = ...,
         body_timeout: _duration_pb2.Duration | None = ...,
+        max_streams_per_connection: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["body_timeout", b"body_timeout", "cancel_grace", b"cancel_grace"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_timeout", b"body_timeout", "cancel_grace", b"cancel_grace", "max_calls", b"max_calls", "max_calls_per_caller", b"max_calls_per_caller", "max_event_bytes", b"max_event_bytes", "max_executions", b"max_executions", "max_half_open_calls", b"max_half_open_calls", "max_half_open_calls_per_caller", b"max_half_open_calls_per_caller", "max_parallel_steps", b"max_parallel_steps", "max_plan_bytes", b"max_plan_bytes", "max_plan_steps", b"max_plan_steps", "max_query_characters", b"max_query_characters", "max_request_bytes", b"max_request_bytes", "max_starts_per_caller", b"max_starts_per_caller", "max_watchers", b"max_watchers", "max_watchers_per_caller", b"max_watchers_per_caller"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["body_timeout", b"body_timeout", "cancel_grace", b"cancel_grace", "max_calls", b"max_calls", "max_calls_per_caller", b"max_calls_per_caller", "max_event_bytes", b"max_event_bytes", "max_executions", b"max_executions", "max_half_open_calls", b"max_half_open_calls", "max_half_open_calls_per_caller", b"max_half_open_calls_per_caller", "max_parallel_steps", b"max_parallel_steps", "max_plan_bytes", b"max_plan_bytes", "max_plan_steps", b"max_plan_steps", "max_query_characters", b"max_query_characters", "max_request_bytes", b"max_request_bytes", "max_starts_per_caller", b"max_starts_per_caller", "max_streams_per_connection", b"max_streams_per_connection", "max_watchers", b"max_watchers", "max_watchers_per_caller", b"max_watchers_per_caller"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -39,6 +39,9 @@ _log = logging.getLogger(__name__)
 MAX_REQUEST_BYTES = 4 << 20
 """Bytes of one request."""
 
+_FAREWELL = 5.0
+"""How long a cancellation may take that is on its way."""
+
 _STORAGE_RETRY = timedelta(seconds=10)
 """What RetryInfo says while the disk is full."""
 
@@ -134,6 +137,7 @@ class Envelope(Generic[Request]):
         except StepwireError as error:
             return self._refuse(error)
         except PeerGone:
+            await _cancellation()
             return None
         except asyncio.CancelledError:
             if task.cancelling():
@@ -160,6 +164,9 @@ class Envelope(Generic[Request]):
         except (aio.InternalError, aio.UsageError) as error:
             raise PeerGone from error
         if raw is aio.EOF:
+            # A caller who has left looks the same, and then this call's cancellation is on its way: a status, which
+            # costs more than all before it, would be for nobody.
+            await asyncio.sleep(0)
             raise RequestMalformed(f"the call ended without a request; send one {self._request_type.DESCRIPTOR.name}")
         assert isinstance(raw, bytes)
         if len(raw) > MAX_REQUEST_BYTES:
@@ -169,6 +176,17 @@ class Envelope(Generic[Request]):
         except DecodeError:
             name = self._request_type.DESCRIPTOR.full_name
             raise RequestMalformed(f"the bytes are not a {name}, or it is nested too deep") from None
+
+
+async def _cancellation() -> None:
+    """Waits for the cancellation of a call whose caller has left: a write may fail before it comes, and a handler that
+    ends between the two makes grpc write a traceback into the log.
+    """
+    try:
+        async with asyncio.timeout(_FAREWELL):
+            await asyncio.Event().wait()
+    except TimeoutError:
+        return
 
 
 def _status(error: StepwireError) -> status_pb2.Status:

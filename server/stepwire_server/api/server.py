@@ -38,7 +38,6 @@ _ARGUMENTS = (
     # called in C, the argument would have no effect.)
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.max_concurrent_streams", 100_000),
     # Above our own limit, so that a request that is a little too large is refused with a reason.
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES + (1 << 20)),
     ("grpc.max_metadata_size", 8_192),
@@ -117,7 +116,10 @@ class Server:
             raise
 
     async def _serve(self) -> None:
-        server = self._grpc = aio.server(options=_ARGUMENTS)
+        # A stream that is reset counts until its handler has ended: this is also how many a flood of resets can queue
+        # before an honest call. What is beyond it waits in the caller, whom the connection tells the bound.
+        streams = ("grpc.max_concurrent_streams", self.options.limits.max_streams_per_connection)
+        server = self._grpc = aio.server(options=(*_ARGUMENTS, streams))
         for service, methods in ((SERVICE, self._service.methods), (HEALTH, self._health.methods)):
             handlers = {name: method.handler() for name, method in methods.items()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))

@@ -58,6 +58,7 @@ class RawCaller:
         self._source = (source, 0) if source else None
         self._h2 = H2Connection(H2Configuration(header_encoding="utf-8"))
         self._streams: dict[int, RawStream] = {}
+        self._room = asyncio.Event()
 
     async def __aenter__(self) -> RawCaller:
         self._reader, self._writer = await asyncio.open_connection(self._host, int(self._port), local_addr=self._source)
@@ -91,6 +92,21 @@ class RawCaller:
         self._flush()
         return stream
 
+    async def pour(self, stream: RawStream, body: bytes) -> None:
+        """Sends a body of any size as the server gives room for it, and stops where the stream ends before that."""
+        [number] = [number for number, known in self._streams.items() if known is stream]
+        while body and not stream.over.is_set():
+            room = min(self._h2.local_flow_control_window(number), self._h2.max_outbound_frame_size)
+            if room <= 0:
+                self._room.clear()
+                async with asyncio.timeout(10):
+                    await self._room.wait()
+                continue
+            self._h2.send_data(number, body[:room])
+            body = body[room:]
+            self._flush()
+            await self._writer.drain()
+
     def _flush(self) -> None:
         self._writer.write(self._h2.data_to_send())
 
@@ -99,6 +115,7 @@ class RawCaller:
             for event in self._h2.receive_data(data):
                 self._take(event)
             self._flush()
+            self._room.set()
 
     def _take(self, event: Event) -> None:
         stream = self._streams.get(getattr(event, "stream_id", None) or 0)

@@ -205,6 +205,24 @@ async def test_the_caller_leaves_during_a_blocked_write(
     assert not errors(caplog)
 
 
+async def test_many_leave_during_blocked_writes(
+    server: Server, caller: Caller, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Callers that leave while the server waits to write to all their streams leave nothing behind and no ERROR in the
+    log: some writes fail before the calls are cancelled.
+    """
+    ended = await caller.run(chatter(200, size=10_000))
+    request = framed(WatchExecutionRequest(execution_id=ended.execution_id))
+    for _ in range(5):
+        async with RawCaller(server.address, reads=False) as raw:
+            for _ in range(100):
+                raw.open("WatchExecution", request)
+            await eventually(lambda: server.streams.open == 100)
+            await blocked(server)
+        await eventually(lambda: server.streams.open == 0 and not calls_of(server))
+    assert not errors(caplog)
+
+
 @pytest.mark.parametrize("method", ["wait", "watch", "execute", "plan"])
 async def test_the_caller_leaves_while_the_server_waits(
     method: str, server: Server, caller: Caller, gate: Gate, caplog: pytest.LogCaptureFixture
