@@ -87,7 +87,7 @@ coverage: $(VENV)/.dev tools ## Runs all tests and says which lines they reach. 
 test-lowest: | python ## Runs the client's, the contract's and the service's tests with the oldest grpcio and protobuf we support.
 	$(PYTHON) -m venv build/lowest-venv
 	build/lowest-venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(LOWEST)
-	build/lowest-venv/bin/python -m pytest -q tests/client tests/contract tests/server/api
+	build/lowest-venv/bin/python -m pytest -q tests/client tests/contract tests/server/api tests/transport
 
 .PHONY: test-uvloop
 test-uvloop: $(VENV)/.dev tools ## Runs the tests on uvloop: what runs in the tests' own process, and the servers.
@@ -99,7 +99,8 @@ test-memory: $(VENV)/.dev tools ## Runs the tests whose servers are processes wi
 
 .PHONY: faults
 faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (200). SEED=... repeats a run.
-	FAULTS_LONG=1 $(BIN)/python -m pytest -q tests/faults $(PYTEST_ARGS)
+	FAULTS_LONG=1 $(BIN)/python -m pytest -q tests/faults tests/transport tests/server/api/test_bad_inputs.py $(PYTEST_ARGS)
+	$(BIN)/python -m tests.faults.mutations
 	$(BIN)/python -m tests.faults.kill_loop --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 
 .PHONY: lint

@@ -22,6 +22,7 @@ async def count(server: Server) -> int:
     return page.total
 
 
+@pytest.mark.fault("bad input: ids, plans, cursors, filters, numbers, depth, sizes, bytes", how="hand-made messages")
 @pytest.mark.parametrize("bad", BAD_INPUTS, ids=lambda bad: bad.name)
 async def test_a_bad_input_is_refused(bad: BadInput, caller: Caller, server: Server) -> None:
     """Every bad input gets the status, the reason and the fields that the table says, and leaves no trace."""
