@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -71,6 +71,7 @@ class StepContext:
 
     __slots__ = (
         "_closed",
+        "_hold",
         "_loop",
         "_offsets",
         "_recorder",
@@ -96,11 +97,13 @@ class StepContext:
         attempt: int,
         results: Callable[[], Mapping[str, Any]],
         saved: Callable[[], struct_pb2.Value | None],
+        hold: Callable[[], Awaitable[None]],
     ) -> None:
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
         self._results = functools.cache(results)
         self._saved = saved
+        self._hold = hold
         self._offsets: dict[str, int] = {}
         self._closed = ""
         self.execution_id = execution_id
@@ -131,7 +134,7 @@ class StepContext:
         """Keeps a checkpoint: the next attempt finds it in `saved` and can go on from it.
 
         Returns once it is durable, so that what was done before it need not be done again, whatever happens. That takes
-        a commit: save where work would be lost, not at each turn of a loop.
+        a commit: save where work would be lost, not at each turn of a loop. It is a `pausepoint` too.
 
         `state`: anything JSON-like, of which the newest replaces the one before. Raises InputInvalid for what is not.
 
@@ -146,6 +149,14 @@ class StepContext:
             await self._recorder.durable(sequence)
         except (Conflict, StepwireError) as error:
             raise StepEnded("the journal takes no events of this execution from here any more") from error
+        await self.pausepoint()
+
+    async def pausepoint(self) -> None:
+        """Waits here while the execution is paused, and does not count the time as the attempt's. A step that comes to
+        none runs on through a pause.
+        """
+        self._check()
+        await self._hold()
 
     async def progress(
         self,
@@ -344,6 +355,10 @@ class BlockingStepContext:
     def save(self, state: Any) -> None:
         """As StepContext.save."""
         self._wait(self._step.save(state))
+
+    def pausepoint(self) -> None:
+        """As StepContext.pausepoint."""
+        self._wait(self._step.pausepoint())
 
     def progress(self, percentage: float | None = None, message: str = "", **details: Any) -> None:
         """As StepContext.progress."""

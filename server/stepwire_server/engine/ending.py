@@ -14,11 +14,10 @@ __all__ = ["ended", "record_cancelled", "record_completed", "record_failed"]
 
 
 def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
-    """Returns the error for a call that comes after the end."""
+    """Returns the error for a call that comes too late."""
     name = ExecutionState.Name(state).removeprefix("EXECUTION_STATE_")
-    return ExecutionEnded(
-        f"execution {execution_id} has ended: {name}", metadata={"state": name, "execution_id": execution_id}
-    )
+    what = "is being cancelled" if state == ExecutionState.EXECUTION_STATE_CANCELLING else f"has ended: {name}"
+    return ExecutionEnded(f"execution {execution_id} {what}", metadata={"state": name, "execution_id": execution_id})
 
 
 def record_completed(recorder: Recorder) -> None:

@@ -183,6 +183,20 @@ class Engine:
         """Asks an execution to end, and returns the record once that is durable. Raises ExecutionNotFound,
         ExecutionEnded.
         """
+        return await self._control(execution_id, lambda executor: executor.cancel(actor=actor, reason=reason))
+
+    async def pause(self, execution_id: str, *, actor: str, reason: str) -> ExecutionRecord:
+        """Lets running steps end and starts no other. Returns and raises as `cancel` does; ExecutionEnded also where it
+        is cancelling.
+        """
+        return await self._control(execution_id, lambda executor: executor.pause(actor=actor, reason=reason))
+
+    async def resume(self, execution_id: str, *, actor: str, reason: str) -> ExecutionRecord:
+        """Lets steps start again. Returns and raises as `pause` does."""
+        return await self._control(execution_id, lambda executor: executor.resume(actor=actor, reason=reason))
+
+    async def _control(self, execution_id: str, ask: Callable[[Executor], int]) -> ExecutionRecord:
+        """Has an execution's executor do what is asked, and returns the record once that is durable."""
         executor = self._live.get(execution_id)
         if executor is None:
             record = await self.get(execution_id)
@@ -190,7 +204,7 @@ class Engine:
             if executor is None:
                 raise ended(execution_id, record.state) if record.state in ENDED else self._not_here(execution_id)
         try:
-            sequence = executor.cancel(actor=actor, reason=reason)
+            sequence = ask(executor)
         except ExecutionEnded:
             # Nobody is told of an end that a crash could take back.
             await self._durable(executor, executor.fold.sequence)

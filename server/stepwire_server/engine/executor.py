@@ -90,6 +90,8 @@ class Executor:
             simulate=self._request.options.simulate,
             cancel_grace=settings.cancel_grace,
             torn_down=lambda: self._task is not None and self._task.cancelling() > 0,
+            going=asyncio.Event(),
+            leaving=lambda: self._leaving,
         )
         self._wake = asyncio.Event()
         self._schedule: Schedule | None = None
@@ -101,6 +103,7 @@ class Executor:
         self._grace_over = False
         self._timers: list[Timer] = []
         self._task: asyncio.Task[None] | None = None
+        self._mind_pause()
 
     @property
     def unwatched_limit(self) -> float | None:
@@ -131,12 +134,37 @@ class Executor:
         self._stop()
         return sequence
 
+    def pause(self, *, actor: str, reason: str) -> int:
+        """Records that no other step is to start. Returns the sequence that must be durable before anyone is told.
+        Raises ExecutionEnded, also where the end was asked for.
+        """
+        self._check_going_on()
+        if self._paused:
+            return self.fold.sequence
+        event = Event(message=f"Paused{': ' + reason if reason else ''}")
+        event.plan_paused.actor = actor
+        event.plan_paused.reason = reason
+        return self._record_pause(event)
+
+    def resume(self, *, actor: str, reason: str) -> int:
+        """Records that steps may start again. Returns and raises as `pause` does."""
+        self._check_going_on()
+        if not self._paused:
+            return self.fold.sequence
+        event = Event(message=f"Resumed{': ' + reason if reason else ''}")
+        event.plan_resumed.actor = actor
+        event.plan_resumed.reason = reason
+        return self._record_pause(event)
+
     async def park(self, grace: float) -> None:
         """Starts no other step, lets running ones end for `grace` seconds, then interrupts them, and records no end: a
         later recovery goes on from there.
         """
         assert self._task is not None
         self._leaving = True
+        self._mind_pause()
+        for runner in list(self._running.values()):
+            runner.park_if_resting()
         self._wake.set()
         await asyncio.wait({self._task}, timeout=grace)
         for runner in list(self._running.values()):
@@ -147,6 +175,29 @@ class Executor:
             # The journal does not take what is pending (its disk is full, say). A later owner goes on without it.
             self.recorder.give_up()
             await asyncio.wait(left)
+
+    def _check_going_on(self) -> None:
+        if self.fold.ended or self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+            raise ended(self.execution_id, self.fold.state)
+
+    def _record_pause(self, event: Event) -> int:
+        sequence = self.recorder.record(event)
+        self._mind_pause()
+        self._wake.set()
+        return sequence
+
+    @property
+    def _paused(self) -> bool:
+        return self.fold.state == ExecutionState.EXECUTION_STATE_PAUSED
+
+    def _mind_pause(self) -> None:
+        """Holds attempts back at their places to stop, or lets them go on. What is ending is not held back: its steps
+        may have to clean up.
+        """
+        if (self._paused or self._leaving) and not self._stopping:
+            self._around.going.clear()
+        else:
+            self._around.going.set()
 
     # -- the execution's task
 
@@ -243,9 +294,9 @@ class Executor:
             while schedule.to_skip:
                 index, culprit = schedule.next_to_skip()
                 await self._skip(graph, index, graph.steps[culprit].id)
-            while schedule.ready and len(self._running) < bound and not (self._stopping or self._leaving):
+            while schedule.ready and len(self._running) < bound and self._may_start:
                 await self.recorder.room()
-                if not (self._stopping or self._leaving):
+                if self._may_start:
                     self._start_step(graph, schedule.next_ready())
             idle = not self._running and not schedule.to_skip
             if idle and (not schedule.ready or self._stopping or self._leaving):
@@ -254,6 +305,10 @@ class Executor:
                 return
             self._wake.clear()
             await self._wake.wait()
+
+    @property
+    def _may_start(self) -> bool:
+        return not (self._stopping or self._leaving or self._paused)
 
     def _mind_failures(self, graph: Graph) -> None:
         """Takes note of the failures that the events already tell of."""
@@ -323,6 +378,7 @@ class Executor:
         self._stopping = True
         for runner in list(self._running.values()):
             runner.interrupt(Cause.CANCEL)
+        self._mind_pause()
         self._timers.append(self._clock.call_later(self._settings.cancel_grace, self._end_grace))
         self._wake.set()
 

@@ -9,7 +9,13 @@ from google.protobuf import struct_pb2
 from stepwire.errors import reason_of
 from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
-from stepwire_server.engine.states import ENDED_EXECUTION, ENDED_STEP, next_execution_state, next_step_state
+from stepwire_server.engine.states import (
+    ENDED_EXECUTION,
+    ENDED_STEP,
+    TransitionError,
+    next_execution_state,
+    next_step_state,
+)
 
 __all__ = ["NEARLY", "Fold", "StepFold"]
 
@@ -45,6 +51,7 @@ class Fold:
     __slots__ = (
         "_done",
         "_done_weight",
+        "_first_state",
         "_full_weight",
         "_started",
         "attempt_count",
@@ -67,9 +74,10 @@ class Fold:
 
     def __init__(self, *, create_ns: int, planning: bool) -> None:
         self.create_ns = create_ns
-        self.state: ExecutionState.ValueType = (
+        self._first_state = (
             ExecutionState.EXECUTION_STATE_PLANNING if planning else ExecutionState.EXECUTION_STATE_PENDING
         )
+        self.state: ExecutionState.ValueType = self._first_state
         self.sequence = 0
         self.time_ns = create_ns
         """The newest event's time: times never decrease."""
@@ -111,8 +119,12 @@ class Fold:
         if event.step_id:
             self._apply_to_step(event, kind, time_ns)
         else:
+            if kind == "plan_started" and self.graph is not None:
+                raise TransitionError("plan_started for the second time")
             self.state = next_execution_state(self.state, kind)
-            if kind == "plan_started":
+            if kind == "plan_resumed" and self.graph is None:
+                self.state = self._first_state
+            elif kind == "plan_started":
                 self._begin(event.plan_started.plan)
                 self.start_ns = time_ns
             elif kind == "plan_recovered":

@@ -8,6 +8,8 @@ Rules:
 3. Exactly one event is terminal, and nothing follows it. After plan_cancelling only plan_cancelled can end it.
 4. A step starts once for each attempt. Between two attempts it is STARTING.
 5. A step that never started is skipped; one that started completes, fails or is cancelled.
+6. A pause before plan_started does not stop the planner. plan_started then leaves the execution PAUSED, and a
+   plan_resumed that comes before it leads back to the state that the execution began in.
 """
 
 from __future__ import annotations
@@ -55,7 +57,10 @@ ENDED_EXECUTION = frozenset({_E.EXECUTION_STATE_COMPLETED, _E.EXECUTION_STATE_FA
 """States that an execution does not leave."""
 
 EXECUTION: Mapping[str, Mapping[ExecutionState.ValueType, ExecutionState.ValueType]] = {
-    "plan_started": dict.fromkeys(_BEFORE, _E.EXECUTION_STATE_RUNNING),
+    "plan_started": {
+        **dict.fromkeys(_BEFORE, _E.EXECUTION_STATE_RUNNING),
+        _E.EXECUTION_STATE_PAUSED: _E.EXECUTION_STATE_PAUSED,
+    },
     "plan_revised": {state: state for state in _GOING},
     "plan_paused": dict.fromkeys((*_BEFORE, *_GOING), _E.EXECUTION_STATE_PAUSED),
     "plan_resumed": {_E.EXECUTION_STATE_PAUSED: _E.EXECUTION_STATE_RUNNING},

@@ -14,8 +14,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor as ThreadPool
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from google.protobuf import duration_pb2, struct_pb2
@@ -30,6 +31,7 @@ from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.operation import Operation
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.engine.states import LIVE_STEP
+from stepwire_server.engine.time_limit import TimeLimit
 
 __all__ = ["Cause", "StepRunner", "Surroundings"]
 
@@ -64,6 +66,10 @@ class Surroundings:
     cancel_grace: float
     torn_down: Callable[[], bool]
     """Whether the event loop ends all tasks: then a cancel that the engine did not ask for is no step's failure."""
+    going: asyncio.Event
+    """Not set while the execution is paused: no attempt begins, and one that comes to a place to stop waits there."""
+    leaving: Callable[[], bool]
+    """Whether this process lets go of the execution: a step that only waits is let go of at once."""
 
 
 class StepRunner:
@@ -91,10 +97,12 @@ class StepRunner:
         self._cause: Cause | None = None
         self._begun = False
         self._stopping = False
+        self._resting = False
         self.abandoned = False
         """Whether it was let go of while its operation ran on."""
         self._started = 0.0
         self._timers: list[Timer] = []
+        self._limit: TimeLimit | None = None
         self.task: asyncio.Task[None] | None = None
         """The operation's task, once it has started."""
 
@@ -120,6 +128,11 @@ class StepRunner:
         self.task.cancel()
         if cause is not Cause.PARK:
             self._timers.append(self._clock.call_later(self._around.cancel_grace, self._give_up))
+
+    def park_if_resting(self) -> None:
+        """Lets go of the step where it does nothing but wait for the engine."""
+        if self._resting:
+            self.interrupt(Cause.PARK)
 
     def abandon(self) -> asyncio.Task[None]:
         """Lets go of the operation, whatever it does from now on; returns its task, to be kept until it ends."""
@@ -159,6 +172,9 @@ class StepRunner:
     async def _attempt(self) -> bool:
         """Makes one attempt. Returns True where the step has ended, False where another attempt shall follow."""
         self._cause = None
+        if not self._around.going.is_set():
+            with self._rest():
+                await self._around.going.wait()
         context = self._context = self._new_context()
         sequence = self._record_start(context)
         outcome: struct_pb2.Value | AttemptFailed | None = None
@@ -240,7 +256,8 @@ class StepRunner:
         self._record_retry(failed.status, delay)
         self._cause = None
         try:
-            await self._clock.sleep(delay)
+            with self._rest():
+                await self._clock.sleep(delay)
         except asyncio.CancelledError:
             if self._cause is None and not self._around.torn_down():
                 return False  # The operation cancelled its own task and ended before that came through.
@@ -252,7 +269,7 @@ class StepRunner:
     def _watch_timeout(self) -> None:
         seconds = self._timeout()
         if seconds is not None:
-            self._timers.append(self._clock.call_later(seconds, lambda: self.interrupt(Cause.TIMEOUT)))
+            self._limit = TimeLimit(self._clock, seconds, lambda: self.interrupt(Cause.TIMEOUT))
 
     def _timeout(self) -> float | None:
         if self.step.HasField("timeout"):
@@ -282,7 +299,35 @@ class StepRunner:
         finally:
             self._on_end(self)
 
+    async def _hold(self) -> None:
+        """Returns when the execution is not paused. The time does not count against the attempt."""
+        if self._around.going.is_set():
+            return
+        limit = self._limit
+        if limit is not None:
+            limit.hold()
+        try:
+            with self._rest():
+                await self._around.going.wait()
+        finally:
+            if limit is not None:
+                limit.release()
+
+    @contextmanager
+    def _rest(self) -> Iterator[None]:
+        """Marks a time in which the step does nothing but wait for the engine: to let go of it then loses nothing."""
+        self._resting = True
+        if self._around.leaving():
+            self.interrupt(Cause.PARK)
+        try:
+            yield
+        finally:
+            self._resting = False
+
     def _stop_timers(self) -> None:
+        if self._limit is not None:
+            self._limit.cancel()
+            self._limit = None
         for timer in self._timers:
             timer.cancel()
         self._timers.clear()
@@ -300,6 +345,7 @@ class StepRunner:
             attempt=self._fold.attempt + 1,
             results=lambda: results_of(self.step, self._recorder.fold),
             saved=lambda: self._fold.saved,
+            hold=self._hold,
         )
 
     def _record_start(self, context: StepContext) -> int:
