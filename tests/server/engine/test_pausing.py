@@ -274,28 +274,41 @@ async def test_a_place_to_stop_is_none_while_nothing_is_paused():
     assert output(events) == {"inside": "went on", "thread": "went on"}
 
 
+class Held:
+    """An app whose step is held in its first save, and saves again when it is ended there."""
+
+    def __init__(self) -> None:
+        self.app = App("held")
+        self.go = asyncio.Event()
+
+        @self.app.operation()
+        async def op(step) -> None:
+            await self.go.wait()
+            try:
+                await step.save("first")
+            finally:
+                await step.save("cleaned up")
+
+    async def hold(self, rig: Rig, execution_id: str) -> None:
+        await rig.durable(execution_id, "step_started")
+        await pause(rig, execution_id)
+        self.go.set()
+        await rig.durable(execution_id, "step_saved")
+        await turns()
+        assert kinds(await rig.events(execution_id)).count("step_saved") == 1
+
+
 async def test_a_cancel_ends_what_is_held():
     """A step that is held is cancelled like any other, and is not held while it cleans up."""
-    app = App("held")
-
-    @app.operation()
-    async def op(step) -> None:
-        try:
-            await step.save("first")
-        finally:
-            await step.save("cleaned up")
-
-    async with Rig(app) as rig:
+    held = Held()
+    async with Rig(held.app) as rig:
         execution_id = await rig.start(request(step("a", "op"), step("b", "op", depends_on=["a"])))
-        await pause(rig, execution_id)
-        await resume(rig, execution_id)
-        await pause(rig, execution_id)
-        await rig.durable(execution_id, "plan_paused", count=2)
-        await turns()
+        await held.hold(rig, execution_id)
         await rig.engine.cancel(execution_id, actor="", reason="")
         events = await rig.ended(execution_id)
     well_formed(events)
     assert state_of(events) == "CANCELLED"
+    assert about(events, "a") == ["step_started", "step_saved", "step_saved", "step_cancelled"]
     assert about(events, "b") == ["step_skipped"]
 
 
@@ -324,24 +337,15 @@ async def test_another_attempt_waits_for_the_end_of_the_pause():
 
 async def test_a_time_limit_goes_on_through_a_pause():
     """An execution's time limit counts from its acceptance, paused or not; what is held then may clean up."""
-    app = App("limited")
-
-    @app.operation()
-    async def op(step) -> None:
-        try:
-            await step.save("first")
-        finally:
-            await step.save("cleaned up")
-
-    async with Rig(app, cancel_grace=5) as rig:
-        execution_id = await rig.start(
-            request(step("a", "op"), options=ExecutionOptions(time_limit=Duration(seconds=10)))
-        )
-        await pause(rig, execution_id)
-        await turns()
+    held = Held()
+    async with Rig(held.app) as rig:
+        options = ExecutionOptions(time_limit=Duration(seconds=10))
+        execution_id = await rig.start(request(step("a", "op"), options=options))
+        await held.hold(rig, execution_id)
         rig.clock.advance(11)
         events = await rig.ended(execution_id)
     assert failure_of(events)[0] == "TIME_LIMIT"
+    assert about(events, "a") == ["step_started", "step_saved", "step_saved", "step_cancelled"]
 
 
 async def test_a_pause_outlives_its_process():
