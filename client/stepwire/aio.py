@@ -196,6 +196,18 @@ class Client:
         request = service_pb2.CancelExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
         return (await self._unary("CancelExecution", request, service_pb2.CancelExecutionResponse)).execution
 
+    async def pause(self, execution_id: str, reason: str = "", actor: str = "") -> Execution:
+        """Lets running steps end and no other start, until `resume`. Returns once that is recorded; repeating it
+        changes nothing. Raises ExecutionEnded where it has ended or is being cancelled.
+        """
+        request = service_pb2.PauseExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
+        return (await self._unary("PauseExecution", request, service_pb2.PauseExecutionResponse)).execution
+
+    async def resume(self, execution_id: str, reason: str = "", actor: str = "") -> Execution:
+        """Lets the steps of a paused execution start again. Returns and raises as `pause` does."""
+        request = service_pb2.ResumeExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
+        return (await self._unary("ResumeExecution", request, service_pb2.ResumeExecutionResponse)).execution
+
     async def build_plan(self, query: str) -> Plan:
         """Returns the plan that a query becomes. Runs nothing. Raises QueryNotUnderstood, NoPlanner."""
         return (
@@ -321,6 +333,14 @@ class Run(BaseRun):
     async def cancel(self, reason: str = "", actor: str = "") -> Execution:
         """Asks the execution to end. Its last events still come. Raises ExecutionEnded where it has."""
         return await self._client.cancel(self.execution_id, reason, actor)
+
+    async def pause(self, reason: str = "", actor: str = "") -> Execution:
+        """Lets running steps end and no other start. The events go on to come, with a silence until `resume`."""
+        return await self._client.pause(self.execution_id, reason, actor)
+
+    async def resume(self, reason: str = "", actor: str = "") -> Execution:
+        """Lets the execution's steps start again."""
+        return await self._client.resume(self.execution_id, reason, actor)
 
     async def close(self) -> None:
         """Ends the call. The execution goes on. The run can't be read any more. Closing twice is once."""

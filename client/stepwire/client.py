@@ -197,6 +197,18 @@ class Client:
         request = service_pb2.CancelExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
         return self._unary("CancelExecution", request, service_pb2.CancelExecutionResponse).execution
 
+    def pause(self, execution_id: str, reason: str = "", actor: str = "") -> Execution:
+        """Lets running steps end and no other start, until `resume`. Returns once that is recorded; repeating it
+        changes nothing. Raises ExecutionEnded where it has ended or is being cancelled.
+        """
+        request = service_pb2.PauseExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
+        return self._unary("PauseExecution", request, service_pb2.PauseExecutionResponse).execution
+
+    def resume(self, execution_id: str, reason: str = "", actor: str = "") -> Execution:
+        """Lets the steps of a paused execution start again. Returns and raises as `pause` does."""
+        request = service_pb2.ResumeExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
+        return self._unary("ResumeExecution", request, service_pb2.ResumeExecutionResponse).execution
+
     def build_plan(self, query: str) -> Plan:
         """Returns the plan that a query becomes. Runs nothing. Raises QueryNotUnderstood, NoPlanner."""
         return self._unary("BuildPlan", service_pb2.BuildPlanRequest(query=query), service_pb2.BuildPlanResponse).plan
@@ -324,6 +336,14 @@ class Run(BaseRun):
     def cancel(self, reason: str = "", actor: str = "") -> Execution:
         """Asks the execution to end. Its last events still come. Raises ExecutionEnded where it has."""
         return self._client.cancel(self.execution_id, reason, actor)
+
+    def pause(self, reason: str = "", actor: str = "") -> Execution:
+        """Lets running steps end and no other start. The events go on to come, with a silence until `resume`."""
+        return self._client.pause(self.execution_id, reason, actor)
+
+    def resume(self, reason: str = "", actor: str = "") -> Execution:
+        """Lets the execution's steps start again."""
+        return self._client.resume(self.execution_id, reason, actor)
 
     def close(self) -> None:
         """Ends the call. The execution goes on. The run can't be read any more. Closing twice is once."""

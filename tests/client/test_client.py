@@ -27,7 +27,9 @@ from stepwire.v1 import (
     GetServerInfoResponse,
     ListExecutionsResponse,
     ListOperationsResponse,
+    PauseExecutionResponse,
     Plan,
+    ResumeExecutionResponse,
     StartExecutionResponse,
     Step,
     WaitExecutionResponse,
@@ -546,24 +548,40 @@ class TestCalls:
         assert len(server.calls) == 1
 
     async def test_others(self, server: ScriptedServer, client: Any) -> None:
-        """cancel, build_plan, operations and server_info give what the server says."""
+        """cancel, pause, resume, build_plan, operations and server_info give what the server says."""
         server.replies("CancelExecution", CancelExecutionResponse(execution=Execution(state=5)))
         server.replies("BuildPlan", BuildPlanResponse(plan=Plan(name="p")))
         server.replies("ListOperations", ListOperationsResponse(has_planner=True))
         server.replies("GetServerInfo", GetServerInfoResponse(version="1"))
         assert (await client.cancel(EXECUTION, "late", actor="ada")).state == 5
         assert (server.calls[0].request.reason, server.calls[0].request.actor) == ("late", "ada")
+        server.replies("PauseExecution", PauseExecutionResponse(execution=Execution(state=4)))
+        server.replies("ResumeExecution", ResumeExecutionResponse(execution=Execution(state=3)))
+        assert (await client.pause(EXECUTION, "lunch", actor="ada")).state == 4
+        assert (await client.resume(EXECUTION, "back", actor="ada")).state == 3
+        assert [call.request.reason for call in server.calls[1:3]] == ["lunch", "back"]
+        assert {call.request.actor for call in server.calls[1:3]} == {"ada"}
         assert (await client.build_plan("q")).name == "p"
         assert (await client.operations()).has_planner
         assert (await client.server_info()).version == "1"
 
-    async def test_run_cancel(self, server: ScriptedServer, client: Any) -> None:
-        """A run cancels its own execution."""
+    @pytest.mark.parametrize(
+        ("act", "reply"),
+        [
+            ("cancel", CancelExecutionResponse(execution=Execution(state=5))),
+            ("pause", PauseExecutionResponse(execution=Execution(state=4))),
+            ("resume", ResumeExecutionResponse(execution=Execution(state=3))),
+        ],
+        ids=["cancel", "pause", "resume"],
+    )
+    async def test_run_control(self, server: ScriptedServer, client: Any, act: str, reply: Any) -> None:
+        """A run cancels, pauses and resumes its own execution."""
         server.plays([welcome(), HANG])
-        server.replies("CancelExecution", CancelExecutionResponse(execution=Execution(state=5)))
+        server.replies(f"{act.title()}Execution", reply)
         run = await client.execute("q")
-        await client.on(run, "cancel", "enough")
+        assert (await client.on(run, act, "enough")).state == reply.execution.state
         assert server.calls[1].request.execution_id == EXECUTION
+        assert server.calls[1].request.reason == "enough"
 
     @pytest.mark.parametrize("work", [{}, {"query": "q", "call": "c"}, {"query": "q", "input": {}}])
     async def test_wrong_work(self, client: Any, work: dict[str, Any]) -> None:

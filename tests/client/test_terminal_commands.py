@@ -33,8 +33,10 @@ from stepwire.v1 import (
     ListOperationsResponse,
     NamedPlan,
     Operation,
+    PauseExecutionResponse,
     Plan,
     Progress,
+    ResumeExecutionResponse,
     StartExecutionResponse,
     Step,
 )
@@ -440,6 +442,19 @@ class TestOthers:
         server.replies("CancelExecution", CancelExecutionResponse(execution=Execution(execution_id="e-1", state=5)))
         assert command("cancel", EXECUTION, "--reason", "wrong city").output == "e-1 is being cancelled.\n"
         assert server.calls[0].request.reason == "wrong city"
+
+    def test_pause_and_resume(self, server: ScriptedServer, command: Command) -> None:
+        """pause sends the reason and says how to go on; resume says that it does; each as JSON, too."""
+        paused = PauseExecutionResponse(execution=Execution(execution_id="e-1", state=4))
+        resumed = ResumeExecutionResponse(execution=Execution(execution_id="e-1", state=3))
+        server.replies("PauseExecution", *[paused] * 2)
+        server.replies("ResumeExecution", *[resumed] * 2)
+        said = command("pause", EXECUTION, "--reason", "lunch").output
+        assert said == f"e-1 is paused. Go on: stepwire --server {server.target} resume e-1\n"
+        assert command("resume", EXECUTION, "--reason", "back").output == "e-1 goes on.\n"
+        assert [call.request.reason for call in server.calls] == ["lunch", "back"]
+        assert json.loads(command("pause", EXECUTION, "--json").output)["state"] == "PAUSED"
+        assert json.loads(command("resume", EXECUTION, "--json").output)["state"] == "RUNNING"
 
     def test_plan(self, server: ScriptedServer, command: Command) -> None:
         """plan prints the steps with what they wait for; as JSON it is what `run --plan` takes."""

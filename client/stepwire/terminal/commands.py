@@ -412,6 +412,46 @@ def cancel(server: _Server, execution_id: str, reason: str, as_json: bool) -> No
 
 
 @stepwire.command()
+@click.argument("execution_id")
+@click.option("--reason", default="", help="Why. Everyone who watches sees it.")
+@_as_json
+@_server
+@click.pass_obj
+def pause(server: _Server, execution_id: str, reason: str, as_json: bool) -> None:
+    """Lets an execution's running steps end and no other start, until `stepwire resume`.
+
+    \b
+      stepwire pause b7Qk2XvNf9TzLm4RcYh8Wd --reason "the bank is closed"
+    """
+    with server.client() as client:
+        execution = client.pause(execution_id, reason, actor=os.environ.get("USER", ""))
+    if as_json:
+        print_json(execution_to_dict(execution))
+    else:
+        click.echo(f"{execution_id} is paused. Go on: {server.command('resume', execution_id)}")
+
+
+@stepwire.command()
+@click.argument("execution_id")
+@click.option("--reason", default="", help="Why. Everyone who watches sees it.")
+@_as_json
+@_server
+@click.pass_obj
+def resume(server: _Server, execution_id: str, reason: str, as_json: bool) -> None:
+    """Lets the steps of a paused execution start again.
+
+    \b
+      stepwire resume b7Qk2XvNf9TzLm4RcYh8Wd
+    """
+    with server.client() as client:
+        execution = client.resume(execution_id, reason, actor=os.environ.get("USER", ""))
+    if as_json:
+        print_json(execution_to_dict(execution))
+    else:
+        click.echo(f"{execution_id} goes on.")
+
+
+@stepwire.command()
 @click.argument("query")
 @_as_json
 @_server

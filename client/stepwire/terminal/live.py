@@ -22,6 +22,8 @@ _STAYING = frozenset(
         "input_received",
         "input_requested",
         "plan_cancelling",
+        "plan_paused",
+        "plan_resumed",
         "stage",
         "step_retrying",
         "supervisor",

@@ -101,6 +101,10 @@ def line_of(event: Event) -> str:
             return f"Cancelled: {cancelled.reason or text} ({span_text(cancelled.execution_time)})"
         case "plan_cancelling":
             return f"Cancelling: {event.plan_cancelling.reason or text}"
+        case "plan_paused":
+            return f"Paused: {event.plan_paused.reason or text}"
+        case "plan_resumed":
+            return f"Resumed: {event.plan_resumed.reason or text}"
         case "step_started":
             return f"  {place}" + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
         case "step_completed":

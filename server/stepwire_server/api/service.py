@@ -48,8 +48,10 @@ from stepwire.v1 import (
     NamedPlan,
     Operation,
     PauseExecutionRequest,
+    PauseExecutionResponse,
     ProvideInputRequest,
     ResumeExecutionRequest,
+    ResumeExecutionResponse,
     RetryExecutionRequest,
     StartExecutionRequest,
     StartExecutionResponse,
@@ -113,6 +115,8 @@ class Service:
             "ListExecutions": (ListExecutionsRequest, self._list_executions),
             "ListEvents": (ListEventsRequest, self._list_events),
             "CancelExecution": (CancelExecutionRequest, self._cancel_execution),
+            "PauseExecution": (PauseExecutionRequest, self._pause_execution),
+            "ResumeExecution": (ResumeExecutionRequest, self._resume_execution),
             "BuildPlan": (BuildPlanRequest, self._build_plan),
             "ListOperations": (ListOperationsRequest, self._list_operations),
             "GetServerInfo": (GetServerInfoRequest, self._get_server_info),
@@ -120,8 +124,6 @@ class Service:
         later: dict[str, type[Message]] = {
             "BatchStartExecutions": BatchStartExecutionsRequest,
             "WatchExecutions": WatchExecutionsRequest,
-            "PauseExecution": PauseExecutionRequest,
-            "ResumeExecution": ResumeExecutionRequest,
             "ProvideInput": ProvideInputRequest,
             "RetryExecution": RetryExecutionRequest,
             "GetStatistics": GetStatisticsRequest,
@@ -302,11 +304,16 @@ class Service:
     # -- control
 
     async def _cancel_execution(self, request: CancelExecutionRequest, call: Call) -> None:
-        _check_text("reason", request.reason, _MAX_REASON)
-        _check_text("actor", request.actor, _MAX_ACTOR)
-        _check_id(request.execution_id)
-        record = await self._engine.cancel(request.execution_id, actor=request.actor, reason=request.reason)
+        record = await _control(self._engine.cancel, request)
         await _answer(call, CancelExecutionResponse(execution=snapshot_of(record)))
+
+    async def _pause_execution(self, request: PauseExecutionRequest, call: Call) -> None:
+        record = await _control(self._engine.pause, request)
+        await _answer(call, PauseExecutionResponse(execution=snapshot_of(record)))
+
+    async def _resume_execution(self, request: ResumeExecutionRequest, call: Call) -> None:
+        record = await _control(self._engine.resume, request)
+        await _answer(call, ResumeExecutionResponse(execution=snapshot_of(record)))
 
     # -- shared
 
@@ -335,6 +342,16 @@ def _not_built(name: str) -> Callable[[Any, Call], Awaitable[None]]:
         raise NotBuiltYet(f"this release does not have {name} yet; GetServerInfo lists what it has")
 
     return refuse
+
+
+async def _control(
+    ask: Callable[..., Awaitable[ExecutionRecord]],
+    request: CancelExecutionRequest | PauseExecutionRequest | ResumeExecutionRequest,
+) -> ExecutionRecord:
+    _check_text("reason", request.reason, _MAX_REASON)
+    _check_text("actor", request.actor, _MAX_ACTOR)
+    _check_id(request.execution_id)
+    return await ask(request.execution_id, actor=request.actor, reason=request.reason)
 
 
 async def _answer(call: Call, response: Message) -> None:

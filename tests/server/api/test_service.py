@@ -29,6 +29,10 @@ from stepwire.v1 import (
     ListExecutionsResponse,
     ListOperationsRequest,
     ListOperationsResponse,
+    PauseExecutionRequest,
+    PauseExecutionResponse,
+    ResumeExecutionRequest,
+    ResumeExecutionResponse,
     StartExecutionRequest,
     StartExecutionResponse,
     WaitExecutionRequest,
@@ -335,6 +339,28 @@ async def test_list_events(caller: Caller) -> None:
 
 
 # -- control
+
+
+async def test_pause_and_resume(serve: Serve, call_with: Call, journal: Journal, gate: Gate) -> None:
+    """PauseExecution and ResumeExecution answer with the state once it is recorded, and again where nothing changes."""
+    caller = call_with(await serve(journal))
+    execution = await caller.start(plan(plan_step("a", "wait"), plan_step("b", "echo", depends_on=["a"])))
+    await gate.waiting.wait()
+    asked = {"execution_id": execution.execution_id, "reason": "why not", "actor": "Ada"}
+    pause, resume = PauseExecutionRequest(**asked), ResumeExecutionRequest(**asked)
+    found = [(await caller.call("PauseExecution", pause, PauseExecutionResponse)).execution for _ in range(2)]
+    assert [execution.state for execution in found] == [ExecutionState.EXECUTION_STATE_PAUSED] * 2
+    assert found[0].as_of_sequence == found[1].as_of_sequence
+    found = [(await caller.call("ResumeExecution", resume, ResumeExecutionResponse)).execution for _ in range(2)]
+    assert [execution.state for execution in found] == [ExecutionState.EXECUTION_STATE_RUNNING] * 2
+    gate.opened.set()
+    assert (await caller.ended(execution.execution_id)).state == COMPLETED
+    for method, request in (("PauseExecution", pause), ("ResumeExecution", resume)):
+        refused = await caller.refused(method, request)
+        assert (refused.code, refused.error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "EXECUTION_ENDED")
+        assert refused.error.metadata["state"] == "COMPLETED"
+    events = [event for event in await caller.events(execution.execution_id) if "pause" in event.WhichOneof("kind")]
+    assert [(event.plan_paused.actor, event.plan_paused.reason) for event in events] == [("Ada", "why not")]
 
 
 async def test_cancel(serve: Serve, call_with: Call, journal: Journal, gate: Gate) -> None:
