@@ -95,7 +95,8 @@ test-uvloop: $(VENV)/.dev tools ## Runs the tests on uvloop: what runs in the te
 
 .PHONY: test-memory
 test-memory: $(VENV)/.dev tools ## Runs the tests whose servers are processes with the journal in memory.
-	TEST_JOURNAL=memory $(BIN)/python -m pytest -q -rs tests/e2e tests/faults $(PYTEST_ARGS)
+	TEST_JOURNAL=memory $(BIN)/python -m pytest -q -rs tests/e2e tests/faults/test_bad_operations.py tests/faults/test_clock.py \
+		tests/server/api tests/server/engine $(PYTEST_ARGS)
 
 .PHONY: faults
 faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (200). SEED=... repeats a run.
