@@ -12,6 +12,7 @@ Damage(seed).flip(path, bits=3)
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -158,11 +159,15 @@ class SmallDisk:
         return shutil.disk_usage(self.place).free
 
     def fill(self, *, leave: int = 0) -> None:
-        """Leaves so many bytes free."""
-        with self._ballast.open("ab") as file:
+        """Leaves so many bytes free, or none where somebody else writes meanwhile and takes the rest."""
+        with self._ballast.open("ab", buffering=0) as file:
             while (size := self.free - leave) > 0:
-                file.write(bytes(min(size, 1 << 20)))
-                file.flush()
+                try:
+                    file.write(bytes(min(size, 1 << 20)))
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    return
 
     def clear(self) -> None:
         """Takes the ballast away."""

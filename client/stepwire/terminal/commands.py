@@ -1,30 +1,33 @@
-"""The commands of `stepwire`, and the exit codes that they end with."""
+"""The commands of `stepwire`."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
 import secrets
-import shlex
-import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any
 
 import click
 from rich.console import Console
 
-from stepwire.client import Client, Run
-from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
-from stepwire.events import execution_to_dict, has_ended, message_to_dict
-from stepwire.patience import Patience
+from stepwire.client import Run
+from stepwire.events import execution_to_dict, message_to_dict
+from stepwire.terminal.control import cancel, pause, resume
 from stepwire.terminal.live import LiveView
+from stepwire.terminal.options import (
+    address_checked,
+    as_json_option,
+    as_plain_option,
+    json_object,
+    pairs,
+    plan_file,
+    poll_option,
+    server_option,
+)
 from stepwire.terminal.outages import OutageWatch
 from stepwire.terminal.output import (
     cut,
-    error_text,
     print_execution,
     print_json,
     print_operations,
@@ -32,130 +35,11 @@ from stepwire.terminal.output import (
     print_plan,
     print_table,
 )
+from stepwire.terminal.server import Server
 from stepwire.terminal.views import JsonView, PlainView, View
 from stepwire.v1.execution_pb2 import Execution
 
-__all__ = ["CANCELLED", "FAILED", "INTERRUPTED", "REFUSED", "stepwire"]
-
-FAILED = 1
-"""The execution failed."""
-CANCELLED = 3
-"""The execution was cancelled."""
-REFUSED = 4
-"""The server can't be reached, or refused."""
-INTERRUPTED = 130
-"""Ctrl-C. What runs on the server goes on."""
-
-_PATIENCE = Patience(start_failures=4)
-"""A person waits: say soon that there is no server."""
-
-_Command = TypeVar("_Command", bound=Callable[..., Any])
-
-
-class _Server:
-    """Where the server is."""
-
-    def __init__(self, target: str, *, given: bool) -> None:
-        self.target = target
-        self.given = given
-
-    @contextlib.contextmanager
-    def client(self, *, poll: bool = False) -> Iterator[Client]:
-        """A client whose errors end the command with a clear text."""
-        try:
-            with Client(self.target, patience=_PATIENCE, delivery="poll" if poll else "auto") as client:
-                yield client
-        except ExecutionFailed:
-            sys.exit(FAILED)
-        except ExecutionCancelled:
-            sys.exit(CANCELLED)
-        except StreamBroken as error:
-            hint = self.command("watch", error.execution_id, "--after", str(error.sequence))
-            _refuse(f"{error}\n  The execution may go on. Watch it again: {hint}" if error.execution_id else str(error))
-        except StepwireError as error:
-            _refuse(error_text(error, server=self.target))
-        except KeyboardInterrupt:
-            sys.exit(INTERRUPTED)
-
-    def command(self, *words: str) -> str:
-        """Returns a command line for this server."""
-        server = ["--server", self.target] if self.given else []
-        return shlex.join(["stepwire", *server, *words])
-
-
-def _refuse(text: str) -> NoReturn:
-    click.echo(f"stepwire: {text}", err=True)
-    sys.exit(REFUSED)
-
-
-def _pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
-    pairs = {}
-    for text in texts:
-        key, separator, value = text.partition("=")
-        if not separator or not key:
-            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE")
-        pairs[key] = value
-    return pairs
-
-
-def _object(_context: click.Context, _parameter: click.Parameter, text: str | None) -> dict[str, Any] | None:
-    if text is None:
-        return None
-    try:
-        value = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise click.BadParameter(f"not JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise click.BadParameter("must be a JSON object")
-    return value
-
-
-def _plan_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any] | None:
-    if path is None:
-        return None
-    try:
-        return _object(context, parameter, sys.stdin.read() if str(path) == "-" else path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _address(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
-    """Checks that an address has a host and a port, unless it is of another of gRPC's forms."""
-    if text is None or re.match(r"(unix|unix-abstract|vsock|dns|ipv4|ipv6|xds):", text):
-        return text
-    host, separator, port = text.rpartition(":")
-    if "//" in text:
-        raise click.BadParameter(f"{text!r} is not of the form HOST:PORT; leave out {text.split('//')[0]}//")
-    if not separator or text.endswith("]"):
-        raise click.BadParameter(f"{text!r} has no port; write HOST:PORT, such as {text or 'localhost'}:50051")
-    if ":" in host and not (host.startswith("[") and host.endswith("]")):
-        raise click.BadParameter(f"{text!r}: an IPv6 address stands in brackets, such as [::1]:50051")
-    if not host or not port.isdecimal():
-        raise click.BadParameter(f"{text!r} is not of the form HOST:PORT, such as localhost:50051")
-    return text
-
-
-def _other_server(context: click.Context, parameter: click.Parameter, text: str | None) -> None:
-    target = _address(context, parameter, text)
-    if target is not None:
-        context.obj = _Server(target, given=True)
-
-
-_server = click.option(
-    "--server",
-    metavar="HOST:PORT",
-    expose_value=False,
-    callback=_other_server,
-    help="Where the server is, here or before the command.",
-)
-_poll = click.option(
-    "--poll",
-    is_flag=True,
-    help="Ask for news again and again instead of opening a stream. For proxies that let no stream through; without it "
-    "that is found out in some seconds.",
-)
-_as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
-_as_plain = click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")
+__all__ = ["stepwire"]
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -166,7 +50,7 @@ _as_plain = click.option("--plain", is_flag=True, help="Print plain lines, also 
     default="localhost:50051",
     show_default=True,
     show_envvar=True,
-    callback=_address,
+    callback=address_checked,
     help="Where the server is, here or after the command.",
 )
 @click.version_option(package_name="stepwire", prog_name="stepwire")
@@ -182,26 +66,24 @@ def stepwire(context: click.Context, server: str) -> None:
     Exit codes: 0 completed, 1 failed, 2 wrong usage, 3 cancelled, 4 the server can't be reached or refused, 130 Ctrl-C.
     """
     given = context.get_parameter_source("server") is click.core.ParameterSource.COMMANDLINE
-    context.obj = _Server(server, given=given)
+    context.obj = Server(server, given=given)
 
 
 @stepwire.command()
 @click.argument("query", required=False)
 @click.option(
     "--plan",
-    callback=_plan_file,
+    callback=plan_file,
     type=click.Path(path_type=Path),
     help="Run the plan in this JSON file; - for standard input.",
 )
 @click.option("--call", metavar="NAME", help="Run this plan of the server's app.")
 @click.option("--step", metavar="OPERATION", help="Run a plan of one step: this operation of the server's app.")
 @click.option(
-    "--input", "call_input", metavar="JSON", callback=_object, help="The input of --call or --step, a JSON object."
+    "--input", "call_input", metavar="JSON", callback=json_object, help="The input of --call or --step, a JSON object."
 )
 @click.option("--session", default="", help="The session that it belongs to.")
-@click.option(
-    "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_pairs, help="A label. Can be repeated."
-)
+@click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs, help="A label. Can be repeated.")
 @click.option("--request-id", help="Makes it safe to run the same command again: it shows the same execution.")
 @click.option("--parallel", metavar="N", type=click.IntRange(min=1), help="Run at most N steps at once.")
 @click.option("--simulate", is_flag=True, help="Run the plan without its operations.")
@@ -210,13 +92,13 @@ def stepwire(context: click.Context, server: str) -> None:
 )
 @click.option("--fail-fast", is_flag=True, help="Cancel the rest when a step fails.")
 @click.option("--detach", is_flag=True, help="Start it, print its id, and leave.")
-@_poll
-@_as_plain
-@_as_json
-@_server
+@poll_option
+@as_plain_option
+@as_json_option
+@server_option
 @click.pass_obj
 def run(
-    server: _Server,
+    server: Server,
     query: str | None,
     plan: Mapping[str, Any] | None,
     call: str | None,
@@ -286,12 +168,12 @@ def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[s
 @stepwire.command()
 @click.argument("execution_id")
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Begin after event N.")
-@_poll
-@_as_plain
-@_as_json
-@_server
+@poll_option
+@as_plain_option
+@as_json_option
+@server_option
 @click.pass_obj
-def watch(server: _Server, execution_id: str, after: int, poll: bool, plain: bool, as_json: bool) -> None:
+def watch(server: Server, execution_id: str, after: int, poll: bool, plain: bool, as_json: bool) -> None:
     """Shows an execution from its beginning, or from after an event, until it ends.
 
     \b
@@ -304,15 +186,15 @@ def watch(server: _Server, execution_id: str, after: int, poll: bool, plain: boo
 @stepwire.command()
 @click.option("--state", "states", multiple=True, help="Only of this state, such as RUNNING. Can be repeated.")
 @click.option("--session", default="", help="Only of this session.")
-@click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=_pairs, help="Only with this label.")
+@click.option("--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs, help="Only with this label.")
 @click.option("--since", type=click.DateTime(), help="Only those accepted at this time (UTC) or later.")
 @click.option("--before", type=click.DateTime(), help="Only those accepted before this time (UTC).")
 @click.option("--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True, help="At most N.")
-@_as_json
-@_server
+@as_json_option
+@server_option
 @click.pass_obj
 def ls(
-    server: _Server,
+    server: Server,
     states: tuple[str, ...],
     session: str,
     labels: Mapping[str, str],
@@ -367,10 +249,10 @@ def _work_of(execution: Execution) -> str:
 
 @stepwire.command()
 @click.argument("execution_id")
-@_as_json
-@_server
+@as_json_option
+@server_option
 @click.pass_obj
-def show(server: _Server, execution_id: str, as_json: bool) -> None:
+def show(server: Server, execution_id: str, as_json: bool) -> None:
     """Shows what is known of an execution, and its output when it has one.
 
     \b
@@ -391,72 +273,11 @@ def show(server: _Server, execution_id: str, as_json: bool) -> None:
 
 
 @stepwire.command()
-@click.argument("execution_id")
-@click.option("--reason", default="", help="Why. Everyone who watches sees it.")
-@_as_json
-@_server
-@click.pass_obj
-def cancel(server: _Server, execution_id: str, reason: str, as_json: bool) -> None:
-    """Asks an execution to end.
-
-    \b
-      stepwire cancel b7Qk2XvNf9TzLm4RcYh8Wd --reason "wrong city"
-    """
-    with server.client() as client:
-        execution = client.cancel(execution_id, reason, actor=os.environ.get("USER", ""))
-    if as_json:
-        print_json(execution_to_dict(execution))
-    else:
-        done = "was cancelled" if has_ended(execution) else "is being cancelled"
-        click.echo(f"{execution.execution_id or execution_id} {done}.")
-
-
-@stepwire.command()
-@click.argument("execution_id")
-@click.option("--reason", default="", help="Why. Everyone who watches sees it.")
-@_as_json
-@_server
-@click.pass_obj
-def pause(server: _Server, execution_id: str, reason: str, as_json: bool) -> None:
-    """Lets an execution's running steps end and no other start, until `stepwire resume`.
-
-    \b
-      stepwire pause b7Qk2XvNf9TzLm4RcYh8Wd --reason "the bank is closed"
-    """
-    with server.client() as client:
-        execution = client.pause(execution_id, reason, actor=os.environ.get("USER", ""))
-    if as_json:
-        print_json(execution_to_dict(execution))
-    else:
-        click.echo(f"{execution_id} is paused. Go on: {server.command('resume', execution_id)}")
-
-
-@stepwire.command()
-@click.argument("execution_id")
-@click.option("--reason", default="", help="Why. Everyone who watches sees it.")
-@_as_json
-@_server
-@click.pass_obj
-def resume(server: _Server, execution_id: str, reason: str, as_json: bool) -> None:
-    """Lets the steps of a paused execution start again.
-
-    \b
-      stepwire resume b7Qk2XvNf9TzLm4RcYh8Wd
-    """
-    with server.client() as client:
-        execution = client.resume(execution_id, reason, actor=os.environ.get("USER", ""))
-    if as_json:
-        print_json(execution_to_dict(execution))
-    else:
-        click.echo(f"{execution_id} goes on.")
-
-
-@stepwire.command()
 @click.argument("query")
-@_as_json
-@_server
+@as_json_option
+@server_option
 @click.pass_obj
-def plan(server: _Server, query: str, as_json: bool) -> None:
+def plan(server: Server, query: str, as_json: bool) -> None:
     """Shows the plan that a query becomes. Runs nothing.
 
     \b
@@ -474,10 +295,10 @@ def plan(server: _Server, query: str, as_json: bool) -> None:
 
 
 @stepwire.command()
-@_as_json
-@_server
+@as_json_option
+@server_option
 @click.pass_obj
-def operations(server: _Server, as_json: bool) -> None:
+def operations(server: Server, as_json: bool) -> None:
     """Lists what the server can run: operations, named plans, and whether it takes queries.
 
     \b
@@ -491,7 +312,11 @@ def operations(server: _Server, as_json: bool) -> None:
         print_operations(response)
 
 
-def _show(server: _Server, followed: Run, *, plain: bool, as_json: bool) -> None:
+for _command in (cancel, pause, resume):
+    stepwire.add_command(_command)
+
+
+def _show(server: Server, followed: Run, *, plain: bool, as_json: bool) -> None:
     """Shows a run to its end, and then its output. Raises what it ended with."""
     console = Console()
     view: View

@@ -188,8 +188,8 @@ async def test_a_paused_execution_whose_last_step_ends_ends():
 
 @pytest.mark.parametrize("resumed_first", [False, True])
 async def test_a_pause_before_the_plan(resumed_first):
-    """A planner goes on through a pause; its plan's steps wait for the end of it. Resumed before that, the execution is
-    planning again.
+    """A planner goes on through a pause, and its plan's steps wait for the end of it; resumed before that, the execution
+    is planning again.
     """
     paced = Paced()
 
@@ -220,8 +220,8 @@ async def test_a_pause_before_the_plan(resumed_first):
 
 @pytest.mark.parametrize("place", ["save", "pausepoint"])
 async def test_a_step_stops_at_its_places(place):
-    """A running step stops at `save` and at `pausepoint` until the execution is resumed, and what it said before is
-    durable. The time does not count against its time limit.
+    """A running step stops at `save` and at `pausepoint` until the execution is resumed; what it said before is
+    durable, and the time does not count against its time limit.
     """
     app = App("stopping")
     before, went = asyncio.Event(), asyncio.Event()

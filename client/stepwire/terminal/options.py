@@ -1,0 +1,94 @@
+"""What commands of `stepwire` take: options that several have, and checks of what was given."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from stepwire.terminal.server import Server
+
+__all__ = [
+    "address_checked",
+    "as_json_option",
+    "as_plain_option",
+    "json_object",
+    "pairs",
+    "plan_file",
+    "poll_option",
+    "server_option",
+]
+
+
+def pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
+    pairs = {}
+    for text in texts:
+        key, separator, value = text.partition("=")
+        if not separator or not key:
+            raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE")
+        pairs[key] = value
+    return pairs
+
+
+def json_object(_context: click.Context, _parameter: click.Parameter, text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise click.BadParameter(f"not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise click.BadParameter("must be a JSON object")
+    return value
+
+
+def plan_file(context: click.Context, parameter: click.Parameter, path: Path | None) -> dict[str, Any] | None:
+    if path is None:
+        return None
+    try:
+        return json_object(context, parameter, sys.stdin.read() if str(path) == "-" else path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def address_checked(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:
+    """Checks that an address has a host and a port, unless it is of another of gRPC's forms."""
+    if text is None or re.match(r"(unix|unix-abstract|vsock|dns|ipv4|ipv6|xds):", text):
+        return text
+    host, separator, port = text.rpartition(":")
+    if "//" in text:
+        raise click.BadParameter(f"{text!r} is not of the form HOST:PORT; leave out {text.split('//')[0]}//")
+    if not separator or text.endswith("]"):
+        raise click.BadParameter(f"{text!r} has no port; write HOST:PORT, such as {text or 'localhost'}:50051")
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise click.BadParameter(f"{text!r}: an IPv6 address stands in brackets, such as [::1]:50051")
+    if not host or not port.isdecimal():
+        raise click.BadParameter(f"{text!r} is not of the form HOST:PORT, such as localhost:50051")
+    return text
+
+
+def _other_server(context: click.Context, parameter: click.Parameter, text: str | None) -> None:
+    target = address_checked(context, parameter, text)
+    if target is not None:
+        context.obj = Server(target, given=True)
+
+
+server_option = click.option(
+    "--server",
+    metavar="HOST:PORT",
+    expose_value=False,
+    callback=_other_server,
+    help="Where the server is, here or before the command.",
+)
+poll_option = click.option(
+    "--poll",
+    is_flag=True,
+    help="Ask for news again and again instead of opening a stream. For proxies that let no stream through; without it "
+    "that is found out in some seconds.",
+)
+as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
+as_plain_option = click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")
