@@ -136,9 +136,12 @@ def _is_notation(node: ast.stmt) -> bool:
 
 
 def _is_command(node: ast.stmt) -> bool:
-    """A subcommand is reached through its group."""
+    """A command that a group of the same module registers is reached through its group."""
     return isinstance(node, ast.FunctionDef) and any(
-        isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr == "command"
+        isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr == "command"
+        and not (isinstance(call.func.value, ast.Name) and call.func.value.id == "click")
         for call in node.decorator_list
     )
 
