@@ -7,7 +7,8 @@
     P5 durable before visible         P11 attempts and effects      P17 percentage
     P6 resumable                      P12 dependencies and pauses   P18 secrets
 
-P5, P10, P13, P14, P15 and P18 are in `conduct`: they judge how a server behaves, more than what it gave.
+P5, P10, P13, P14, P15 and P18 are in `conduct`: they judge how a server behaves, more than what it gave. P12 and what
+P1 says of pauses are in `pauses`.
 
 The rules are written from the contract, and not from the server's code; P16 alone uses the server's Fold, since that is
 what it is about.
@@ -25,6 +26,7 @@ from stepwire_server.engine.fold import Fold
 from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
 from .history import History, Stream, decoded, events_of
 from .history import kind_of as _kind
+from .pauses import dependencies, lost_pauses
 
 __all__ = ["CHECKERS", "check", "events_of"]
 
@@ -44,7 +46,10 @@ def check(history: History) -> dict[str, list[str]]:
 
 
 def no_lost_acknowledgement(history: History) -> Iterator[str]:
-    """P1: what a client was told is in the journal: accepted starts, events, the sequences of snapshots, cancels."""
+    """P1: what a client was told is in the journal: accepted starts, events, the sequences of snapshots, cancels,
+    pauses and their ends.
+    """
+    yield from lost_pauses(history)
     for reply in history.replies:
         if reply.status != "OK" or not reply.execution_id:
             continue
@@ -321,33 +326,6 @@ def attempts(history: History) -> Iterator[str]:
             yield f"{place[0]}: the at_most_once step {place[1]} had its effect {count} times"
 
 
-def dependencies(history: History) -> Iterator[str]:
-    """P12: no step starts before all that it depends on has completed, and none between pause and resume."""
-    for kept in history.journal.values():
-        needs: dict[str, list[str]] = {}
-        completed: set[str] = set()
-        halted = ""
-        for event in events_of(kept):
-            kind = _kind(event)
-            match kind:
-                case "plan_started":
-                    needs = {step.id: list(step.depends_on) for step in event.plan_started.plan.steps}
-                case "plan_revised":
-                    needs |= {step.id: list(step.depends_on) for step in event.plan_revised.steps}
-                case "plan_paused" | "plan_cancelling":
-                    halted = kind
-                case "plan_resumed":
-                    halted = ""
-                case "step_completed":
-                    completed.add(event.step_id)
-                case "step_started":
-                    missing = [step for step in needs.get(event.step_id, ["plan_started"]) if step not in completed]
-                    if missing:
-                        yield f"{kept.execution_id}: {event.step_id} started at {event.sequence} before {missing}"
-                    if halted:
-                        yield f"{kept.execution_id}: {event.step_id} started at {event.sequence} after {halted}"
-
-
 def folding(history: History) -> Iterator[str]:
     """P16: folding the journal gives every event's envelope, every snapshot that was seen, and the record's."""
     states: dict[tuple[str, int], _State] = {}
@@ -381,7 +359,9 @@ def folding(history: History) -> Iterator[str]:
 
 
 def percentage(history: History) -> Iterator[str]:
-    """P17: the percentage never decreases within a revision of the plan, and is 100 exactly when all steps are done."""
+    """P17: the percentage never decreases within a revision of the plan, is 100 exactly when all steps are done, and is
+    what it was where nothing is done: in a pause, its end, and a takeover.
+    """
     for kept in history.journal.values():
         before, total, done = 0.0, 0, 0
         moment = 0
@@ -397,6 +377,8 @@ def percentage(history: History) -> Iterator[str]:
                 done += event.step_skipped.cause == StepSkipped.CAUSE_CONDITION
             if now < before:
                 yield f"{kept.execution_id}: {now} % at {event.sequence}, after {before} %"
+            if now != before and kind in ("plan_paused", "plan_resumed", "plan_recovered"):
+                yield f"{kept.execution_id}: {kind} at {event.sequence} made {now} % of {before} %"
             if (now == 100) != (0 < total == done) or not 0 <= now <= 100:
                 yield f"{kept.execution_id}: {now} % at {event.sequence} with {done} of {total} steps done"
             if event.event_time.ToNanoseconds() < moment:

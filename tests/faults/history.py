@@ -296,6 +296,8 @@ class History:
     """The server's grace for cancelled steps, where it is known."""
     cancel_margin: float = 2.0
     """Seconds that an end may take besides the grace."""
+    stubborn: bool = False
+    """Whether there are operations that go on when they are told to end."""
     holdings: list[Holding] = field(default_factory=list)
     bounds: Bounds | None = None
     canaries: list[Canary] = field(default_factory=list)

@@ -19,7 +19,7 @@ from google.rpc import status_pb2
 from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry
 from stepwire_server import App, Plan, StepContext, plan_step
 from stepwire_server.engine.engine import Engine
-from stepwire_server.journal import Chunk, Journal, MemoryJournal
+from stepwire_server.journal import Chunk, ExecutionRecord, Journal, MemoryJournal
 from stepwire_server.journal.retention import Tombstone
 
 from .checkers import CHECKERS
@@ -80,6 +80,22 @@ async def held(step: StepContext) -> str:
     return "no longer"
 
 
+class Gate:
+    """What `stopping` waits for before it saves: that it was paused."""
+
+    paused: asyncio.Event
+
+
+@app.operation()
+async def stopping(step: StepContext) -> int:
+    """Report, and save in a pause, where it is held; another attempt ends with what was saved."""
+    if step.saved is None:
+        await step.progress(20, "Not paused yet")
+        await Gate.paused.wait()
+        await step.save(7)
+    return int(step.saved)
+
+
 RETRY = Retry(attempts=2, initial_delay=timedelta(milliseconds=1))
 GOOD = Plan(
     steps=[
@@ -92,7 +108,8 @@ BAD = Plan(steps=[plan_step("a", "broken"), plan_step("b", "work", depends_on=["
 
 
 HELD = Plan(steps=[plan_step("a", "held"), plan_step("b", "pay", depends_on=["a"])])
-PLANS = (GOOD, BAD, HELD, HELD)
+PAUSED = Plan(steps=[plan_step("a", "stopping"), plan_step("b", "pay", depends_on=["a"])])
+PLANS = (GOOD, BAD, HELD, HELD, PAUSED)
 
 
 class Noting(MemoryJournal):
@@ -110,7 +127,7 @@ class Noting(MemoryJournal):
 
 async def good_history() -> History:
     """Returns a history in which nothing is wrong: of an execution that completed, one that failed, one that was
-    cancelled, and one that was taken over.
+    cancelled, one that was taken over, and one that was taken over in a pause and resumed.
     """
     async with asyncio.timeout(_PATIENCE):
         return await _run()
@@ -120,6 +137,7 @@ async def _run() -> History:
     journal = Noting()
     await journal.open()
     history = History(cancel_grace=10.0)
+    Gate.paused = asyncio.Event()
     first, second = (Engine(app.catalog(), journal) for _ in range(2))
     ids = []
     for number, plan in enumerate(PLANS):
@@ -130,8 +148,16 @@ async def _run() -> History:
     await first.cancel(ids[2], actor="somebody", reason="enough")
     for execution_id in ids[:3]:
         await _until(journal, execution_id, "")
+    record = await first.pause(ids[4], actor="somebody", reason="a while")
+    _controlled(history, "PauseExecution", record, 2)
+    Gate.paused.set()
+    await _until(journal, ids[4], "step_saved")
     await second.recover()
     await _until(journal, ids[3], "")
+    await _until(journal, ids[4], "step_retrying")
+    record = await second.resume(ids[4], actor="somebody", reason="on")
+    _controlled(history, "ResumeExecution", record, 4)
+    await _until(journal, ids[4], "")
     history.journal = await dump_open(journal)
     await first.drain(0)
     await second.drain(0)
@@ -141,6 +167,11 @@ async def _run() -> History:
         Effect(execution_id=ids[0], step_id="b", attempt=1, at_most_once=True),
         Effect(execution_id=ids[3], step_id="a", attempt=1, at_most_once=False, saved=0),
         Effect(execution_id=ids[3], step_id="a", attempt=2, at_most_once=False, saved=1),
+    ]
+    # The last ones are spoiled, by their places: the paused one comes first.
+    history.effects[:0] = [
+        Effect(execution_id=ids[4], step_id="a", attempt=1, at_most_once=False, saved=0),
+        Effect(execution_id=ids[4], step_id="a", attempt=2, at_most_once=False, saved=7),
     ]
     history.replies.append(Reply(method="CancelExecution", sent=1, at=1, status="OK", execution_id=ids[2]))
     for number, execution_id in enumerate(ids):
@@ -165,6 +196,22 @@ async def _until(journal: Journal, execution_id: str, kind: str) -> None:
                 if kind and any(event.WhichOneof("kind") == kind for event in EventBatch.FromString(chunk.data).events):
                     return
             await follower.wait()
+
+
+def _controlled(history: History, method: str, record: ExecutionRecord, at: float) -> None:
+    """Adds the answer to a pause, or to a resume."""
+    snapshot = Execution.FromString(record.snapshot)
+    snapshot.execution_id = record.execution_id
+    history.replies.append(
+        Reply(
+            method=method,
+            sent=at,
+            at=at + 1,
+            status="OK",
+            execution_id=record.execution_id,
+            execution=snapshot.SerializeToString(),
+        )
+    )
 
 
 def _seen(history: History, kept: Kept, request_id: str) -> None:
@@ -557,6 +604,77 @@ def start_while_paused(history: History) -> None:
     change(history, find(history, "step_progress", "a"), lambda event: event.plan_paused.SetInParent())
 
 
+def start_while_held_back(history: History) -> None:
+    """The next attempt of what was lost begins before the pause is over."""
+
+    def edit(event: Event) -> None:
+        event.step_id, event.attempt = "a", 2
+        event.step_started.SetInParent()
+
+    change(history, find(history, "plan_resumed", number=4), edit, 4)
+
+
+def go_on_after_a_save(history: History) -> None:
+    """Two events of the pause are of the step that saved in it; it was held there."""
+    change(history, find(history, "plan_recovered", number=4), _word_of_a, 4)
+
+
+def _word_of_a(event: Event) -> None:
+    event.step_id, event.attempt = "a", 1
+    event.content.SetInParent()
+
+
+def pause_twice(history: History) -> None:
+    change(history, find(history, "step_saved", number=4), lambda event: event.plan_paused.SetInParent(), 4)
+
+
+def resume_twice(history: History) -> None:
+    change(history, find(history, "step_completed", "a", 4), lambda event: event.plan_resumed.SetInParent(), 4)
+
+
+def forget_the_pause_at_the_takeover(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.plan_recovered.state = ExecutionState.EXECUTION_STATE_RUNNING
+
+    change(history, find(history, "plan_recovered", number=4), edit, 4)
+
+
+def running_in_a_pause(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.execution_state = ExecutionState.EXECUTION_STATE_RUNNING
+
+    change(history, find(history, "step_saved", number=4), edit, 4)
+
+
+def paused_after_the_end_of_it(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.execution_state = ExecutionState.EXECUTION_STATE_PAUSED
+
+    change(history, find(history, "step_completed", "a", 4), edit, 4)
+
+
+def percentage_by_a_pause(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.progress.percentage += 0.5
+
+    change(history, find(history, "plan_paused", number=4), edit, 4)
+
+
+def accept_a_pause(history: History) -> None:
+    change(history, find(history, "plan_paused", number=4), lambda event: event.stage.SetInParent(), 4)
+
+
+def accept_the_end_of_a_pause(history: History) -> None:
+    change(history, find(history, "plan_resumed", number=4), lambda event: event.stage.SetInParent(), 4)
+
+
+def answer_a_pause_too_early(history: History) -> None:
+    reply = next(reply for reply in history.replies if reply.method == "PauseExecution")
+    snapshot = Execution.FromString(reply.execution)
+    snapshot.as_of_sequence = find(history, "plan_paused", number=4) - 1
+    reply.execution = snapshot.SerializeToString()
+
+
 def state_of_another_event(history: History) -> None:
     change(history, 4, lambda event: setattr(event, "execution_state", ExecutionState.EXECUTION_STATE_PAUSED))
 
@@ -794,6 +912,9 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         read_what_is_not_there,
         promise_a_sequence,
         accept_a_cancel,
+        accept_a_pause,
+        accept_the_end_of_a_pause,
+        answer_a_pause_too_early,
         promise_more_than_was_purged,
         not_found,
     ],
@@ -855,7 +976,17 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         saved_in_vain,
         found_what_was_never_saved,
     ],
-    "P12": [start_too_early, start_while_paused],
+    "P12": [
+        start_too_early,
+        start_while_paused,
+        start_while_held_back,
+        go_on_after_a_save,
+        pause_twice,
+        resume_twice,
+        forget_the_pause_at_the_takeover,
+        running_in_a_pause,
+        paused_after_the_end_of_it,
+    ],
     "P13": [
         start_after_a_cancel,
         end_too_late,
@@ -866,7 +997,7 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
     "P14": [stream_without_an_end, stream_without_a_status, call_without_an_answer],
     "P15": [memory_during, memory_after, descriptors_during, descriptors_after, tasks_after, nobody_looked_before],
     "P16": [state_of_another_event, kind_that_does_not_fit, snapshot_of_another_state, reply_of_another_state],
-    "P17": [percentage_back, hundred_too_early, never_a_hundred, time_back],
+    "P17": [percentage_back, hundred_too_early, never_a_hundred, time_back, percentage_by_a_pause],
     "P18": [
         secret_in_an_event,
         secret_in_a_snapshot,
