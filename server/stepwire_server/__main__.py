@@ -136,6 +136,12 @@ def _serve_options(command: F) -> F:
                 help="Ended executions that are kept at most, the newest. 0: no limit.",
             ),
             _option(
+                "--blocked-loop-after",
+                default=defaults.blocked_loop_after,
+                type=click.FloatRange(0.1, 3600),
+                help="Seconds after which code that lets nothing else run is named in the log.",
+            ),
+            _option(
                 "--log-level",
                 default=defaults.log_level,
                 type=click.Choice(["DEBUG", "INFO", "WARNING", "ERROR"]),
@@ -280,6 +286,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
         limits=config.limits,
         drain_grace=config.drain_grace,
         retention=Retention(keep_days=config.keep_days, keep_executions=config.keep_executions),
+        blocked_loop_after=config.blocked_loop_after,
         version=installed_version("stepwire"),
     )
     server = Server(app.catalog(), _journal(app, config), options)

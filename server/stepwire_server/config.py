@@ -20,6 +20,7 @@ import platformdirs
 from stepwire_server.app import App
 from stepwire_server.journal.retention import KEEP_DAYS, KEEP_EXECUTIONS
 from stepwire_server.limits import CallLimits
+from stepwire_server.loop_watch import BLOCKED_AFTER
 
 __all__ = ["DEFAULT_APP", "ConfigError", "ServeConfig", "check_settings", "default_journal", "load_app", "read_file"]
 
@@ -47,6 +48,7 @@ class ServeConfig:
     drain_grace: float = 10.0
     keep_days: int = KEEP_DAYS
     keep_executions: int = KEEP_EXECUTIONS
+    blocked_loop_after: float = BLOCKED_AFTER
     log_level: str = "INFO"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -10,6 +11,7 @@ from random import Random
 import pytest
 from tests.e2e.serving import ServerProcess, until
 
+import stepwire.aio
 from stepwire.errors import reason_of
 from stepwire.v1 import ExecuteRequest, Plan
 from stepwire_server import plan_step
@@ -21,6 +23,9 @@ from .noted import Noted
 
 PATIENCE = 60.0
 
+BLOCKED_AFTER = 0.4
+"""Seconds after which the server tells of a loop that is blocked."""
+
 TIMED = {"hangs": 0.5, "swallows": 0.5}
 """Operations that never end by themselves, with the time that they get."""
 
@@ -30,7 +35,7 @@ BAD = {
     "swallows": ("TIMEOUT", "the operation does not end; its task is abandoned"),
     "cancelled": ("OPERATION_FAILED", "step cancelled failed: the operation raised CancelledError"),
     "exits": ("OPERATION_FAILED", "SystemExit: 3"),
-    "blocks": ("", ""),
+    "blocks": ("", "(operation blocks), at "),
     "unfit": ("OUTPUT_INVALID", "step unfit failed: the output can't be sent"),
     "late": ("", "spoke after the end: StepEnded"),
 }
@@ -40,11 +45,15 @@ BAD = {
 @pytest.fixture
 def server(tmp_path: Path, long: bool) -> Iterator[ServerProcess]:
     """A server of bad operations."""
-    environment = {"BAD_BLOCKS": "5" if long else "1"}
-    with ServerProcess(
-        tmp_path, app="bad:app", cwd=APPS, flags=["--cancel-grace", "0.5"], environment=environment
-    ) as made:
+    environment = {"BAD_BLOCKS": f"{blocks(long)}"}
+    flags = ["--cancel-grace", "0.5", "--blocked-loop-after", f"{BLOCKED_AFTER}"]
+    with ServerProcess(tmp_path, app="bad:app", cwd=APPS, flags=flags, environment=environment) as made:
         yield made
+
+
+def blocks(long: bool) -> float:
+    """Returns for how many seconds the operation that blocks the loop does so."""
+    return 5.0 if long else 1.0
 
 
 @pytest.mark.slow
@@ -54,9 +63,9 @@ def server(tmp_path: Path, long: bool) -> Iterator[ServerProcess]:
     "what can't be encoded, speaks after its end",
     how="sample operations in a real server",
 )
-async def test_bad_operations(server: ServerProcess, noted: Noted) -> None:
+async def test_bad_operations(server: ServerProcess, noted: Noted, long: bool) -> None:
     """Each bad operation's step ends as it must, the log says what was wrong, and an honest execution beside them and
-    one after them complete.
+    one after them complete; of the one that blocks the loop, the log names the line, and GetServerInfo tells how long.
     """
     history = History(cancel_grace=0.5)
     clients = Clients(server.address, history, Random(1))
@@ -71,17 +80,31 @@ async def test_bad_operations(server: ServerProcess, noted: Noted) -> None:
     finally:
         await clients.close()
     await asyncio.to_thread(until, lambda: "spoke after" in server.log.read_text("utf-8"), "the late word")
+    went_on = re.compile(r"goes on; .*\(operation blocks\)")
+    await asyncio.to_thread(until, lambda: went_on.search(server.log.read_text("utf-8")), "the loop's going on")
+    async with stepwire.aio.Client(server.address) as client:
+        load = (await client.server_info()).load
     assert server.terminate() == 0
     noted.times = len(BAD)
     history.journal = await dump(server.journal)
     assert check(history) == {}
     assert clients.odd == {}
     log = server.log.read_text("utf-8")
+    source = (APPS / "bad.py").read_text("utf-8").splitlines()
     for name, id_ in zip(BAD, ids, strict=False):
         reason, line = BAD[name]
         assert reason_for(history.journal[id_]) == reason, name
         assert line in log, name
     assert reason_for(history.journal[ids[-1]]) == reason_for(history.journal[after]) == ""
+    step = re.escape(f"{ids[list(BAD).index('blocks')]}/blocks (operation blocks)")
+    told = re.findall(rf"WARNING .* blocked for ([\d.]+) s by step {step}, at \S+bad\.py:(\d+), blocks\b", log)
+    assert "the event loop has been blocked for" in log
+    assert {"time.sleep" in source[int(line) - 1] for _, line in told} == {True}
+    seconds = told[-1][0]
+    assert float(seconds) == pytest.approx(blocks(long), abs=0.5)
+    assert load.loop_blocks >= 1
+    assert load.longest_loop_block.ToMilliseconds() / 1000 >= float(seconds) - 0.1
+    noted.figures["the loop was blocked"] = f"{seconds} s"
 
 
 def request(name: str) -> ExecuteRequest:

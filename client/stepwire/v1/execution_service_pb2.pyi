@@ -1124,6 +1124,8 @@ class Load(_message.Message):
     ABANDONED_OPERATIONS_FIELD_NUMBER: _builtins.int
     TASKS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    LOOP_BLOCKS_FIELD_NUMBER: _builtins.int
+    LONGEST_LOOP_BLOCK_FIELD_NUMBER: _builtins.int
     running_executions: _builtins.int
     """Executions that have not ended."""
     open_streams: _builtins.int
@@ -1138,9 +1140,19 @@ class Load(_message.Message):
     """
     tasks: _builtins.int
     """Tasks of the server's event loop. Counted at most once a second."""
+    loop_blocks: _builtins.int
+    """Times since the server started that its event loop was blocked: code that neither ended nor let others run, such as a
+    blocking call in an async operation, held up every stream for longer than the server's bound (1 s, unless it was
+    started with another). The server's log names each step, operation and line. Counted while it lasts, and told when it
+    is over.
+    """
     @_builtins.property
     def refused(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Calls of this service that ended with a reason since the server started, by reason."""
+
+    @_builtins.property
+    def longest_loop_block(self) -> _duration_pb2.Duration:
+        """How long the longest of them took. Absent: there was none."""
 
     def __init__(
         self,
@@ -1152,10 +1164,12 @@ class Load(_message.Message):
         abandoned_operations: _builtins.int = ...,
         tasks: _builtins.int = ...,
         refused: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        loop_blocks: _builtins.int = ...,
+        longest_loop_block: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["longest_loop_block", b"longest_loop_block"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_operations", b"abandoned_operations", "half_open_calls", b"half_open_calls", "open_streams", b"open_streams", "refused", b"refused", "running_calls", b"running_calls", "running_executions", b"running_executions", "tasks", b"tasks"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abandoned_operations", b"abandoned_operations", "half_open_calls", b"half_open_calls", "longest_loop_block", b"longest_loop_block", "loop_blocks", b"loop_blocks", "open_streams", b"open_streams", "refused", b"refused", "running_calls", b"running_calls", "running_executions", b"running_executions", "tasks", b"tasks"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

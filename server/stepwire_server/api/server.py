@@ -22,6 +22,7 @@ from stepwire_server.engine.operation import Catalog
 from stepwire_server.journal import Journal, Retention
 from stepwire_server.journal.upkeep import keep_up
 from stepwire_server.limits import CallLimits
+from stepwire_server.loop_watch import BLOCKED_AFTER, LoopWatch
 
 __all__ = ["ListenError", "Options", "Server"]
 
@@ -66,6 +67,8 @@ class Options:
     """Seconds that running steps have to end when the server stops."""
     retention: Retention = field(default_factory=Retention)
     """Which ended executions are kept."""
+    blocked_loop_after: float = BLOCKED_AFTER
+    """Seconds that the event loop must be blocked for to be told of, in the log and in GetServerInfo."""
     version: str = ""
     """What GetServerInfo says."""
 
@@ -88,10 +91,12 @@ class Server:
         )
         self.admission = Admission(self.options.limits)
         self.streams = Streams(self.engine, admission=self.admission)
+        self._watch = LoopWatch(after=self.options.blocked_loop_after)
         self._service = Service(
             self.engine,
             self.streams,
             admission=self.admission,
+            watch=self._watch,
             version=self.options.version,
             started_ns=time.time_ns(),
         )
@@ -104,6 +109,7 @@ class Server:
     async def start(self) -> None:
         """Opens the journal, takes over what had not ended, listens. Raises ListenError, and the journal's errors."""
         await self._journal.open()
+        self._watch.start()
         try:
             await self._serve()
         except BaseException:
@@ -113,6 +119,7 @@ class Server:
                 self._grpc = None
             await self._end_upkeep()
             await self._journal.close()
+            self._watch.stop()
             raise
 
     async def _serve(self) -> None:
@@ -149,6 +156,7 @@ class Server:
         await server.stop(grace=1.0)
         await self._service.settle()
         await self._journal.close()
+        self._watch.stop()
 
     async def _end_upkeep(self) -> None:
         if self._upkeep is not None:

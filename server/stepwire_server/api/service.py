@@ -72,6 +72,7 @@ from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS
 from stepwire_server.engine.recorder import MAX_EVENT_BYTES
 from stepwire_server.engine.snapshot import plan_of, snapshot_of
 from stepwire_server.journal import ExecutionRecord
+from stepwire_server.loop_watch import LoopWatch
 
 __all__ = ["SERVICE", "Service"]
 
@@ -96,12 +97,20 @@ class Service:
     """The methods of stepwire.v1.ExecutionService."""
 
     def __init__(
-        self, engine: Engine, streams: Streams, *, admission: Admission, version: str, started_ns: int
+        self,
+        engine: Engine,
+        streams: Streams,
+        *,
+        admission: Admission,
+        watch: LoopWatch,
+        version: str,
+        started_ns: int,
     ) -> None:
         self._engine = engine
         self._admission = admission
         self._journal = engine.journal
         self._streams = streams
+        self._watch = watch
         self._version = version
         self._started_ns = started_ns
         self._tasks = 0
@@ -291,7 +300,8 @@ class Service:
         now = asyncio.get_running_loop().time()
         if now >= self._tasks_counted + _TASKS_SECONDS:
             self._tasks, self._tasks_counted = len(asyncio.all_tasks()), now
-        return Load(
+        blocked = self._watch.blocked
+        load = Load(
             running_executions=self._engine.running,
             open_streams=self._admission.taken(Place.STREAM),
             running_calls=self._admission.taken(Place.CALL),
@@ -299,7 +309,11 @@ class Service:
             abandoned_operations=self._engine.abandoned,
             tasks=self._tasks,
             refused=self._admission.refused,
+            loop_blocks=blocked.count,
         )
+        if blocked.count:
+            load.longest_loop_block.FromNanoseconds(int(blocked.longest * 1e9))
+        return load
 
     # -- control
 

@@ -108,7 +108,8 @@ class StepRunner:
 
     def start(self) -> None:
         """Begins the first attempt, or the next one of a step that was recovered."""
-        self.task = asyncio.create_task(self._run(), name=f"step {self._around.execution_id}/{self.step.id}")
+        name = f"step {self._around.execution_id}/{self.step.id} (operation {self._operation.name})"
+        self.task = asyncio.create_task(self._run(), name=name)
 
     def interrupt(self, cause: Cause) -> None:
         """Cancels the operation, and abandons it where it has not ended after the grace period."""
