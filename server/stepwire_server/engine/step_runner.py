@@ -173,9 +173,7 @@ class StepRunner:
     async def _attempt(self) -> bool:
         """Makes one attempt. Returns True where the step has ended, False where another attempt shall follow."""
         self._cause = None
-        if not self._around.going.is_set():
-            with self._rest():
-                await self._around.going.wait()
+        await self._wait_for_the_end_of_a_pause()
         context = self._context = self._new_context()
         sequence = self._record_start(context)
         outcome: struct_pb2.Value | AttemptFailed | None = None
@@ -308,11 +306,16 @@ class StepRunner:
         if limit is not None:
             limit.hold()
         try:
-            with self._rest():
-                await self._around.going.wait()
+            await self._wait_for_the_end_of_a_pause()
         finally:
             if limit is not None:
                 limit.release()
+
+    async def _wait_for_the_end_of_a_pause(self) -> None:
+        # Whoever is woken comes a turn of the event loop later: it may be paused again by then.
+        while not self._around.going.is_set():
+            with self._rest():
+                await self._around.going.wait()
 
     @contextmanager
     def _rest(self) -> Iterator[None]:

@@ -188,8 +188,8 @@ async def test_a_paused_execution_whose_last_step_ends_ends():
 
 @pytest.mark.parametrize("resumed_first", [False, True])
 async def test_a_pause_before_the_plan(resumed_first):
-    """A planner goes on through a pause, and its plan's steps wait for the end of it; resumed before that, the execution
-    is planning again.
+    """A planner goes on through a pause, and its plan's steps wait for the end of it; resumed before that, the
+    execution is planning again.
     """
     paced = Paced()
 
@@ -333,6 +333,38 @@ async def test_another_attempt_waits_for_the_end_of_the_pause():
         events = await rig.ended(execution_id)
     await no_start_while_paused(events)
     assert output(events) == 2
+
+
+@pytest.mark.parametrize("waiting", ["another attempt", "a place to stop"])
+async def test_a_pause_that_follows_a_resume_at_once_holds(waiting):
+    """What waits for the end of a pause goes on waiting where the execution is resumed and paused at once."""
+    app = App("hasty")
+    go, went = asyncio.Event(), asyncio.Event()
+
+    @app.operation(retry=Retry(attempts=2, initial_delay=Duration(seconds=5)))
+    async def op(step) -> int:
+        if waiting == "another attempt" and step.attempt == 1:
+            raise ValueError("not yet")
+        await go.wait()
+        await step.pausepoint()
+        went.set()
+        return int(step.attempt)
+
+    async with Rig(app) as rig:
+        execution_id = await rig.start(request(step("a", "op")))
+        await rig.durable(execution_id, "step_retrying" if waiting == "another attempt" else "step_started")
+        await pause(rig, execution_id)
+        rig.clock.advance(60)
+        go.set()
+        await turns()
+        await asyncio.gather(resume(rig, execution_id), pause(rig, execution_id))
+        await turns()
+        assert not went.is_set()
+        await no_start_while_paused(await rig.events(execution_id))
+        await resume(rig, execution_id)
+        events = await rig.ended(execution_id)
+    await no_start_while_paused(events)
+    assert state_of(events) == "COMPLETED"
 
 
 async def test_a_time_limit_goes_on_through_a_pause():
