@@ -21,8 +21,11 @@ from .serving import PATIENCE, Gate, ServerProcess, paced, until
 QUICK = stepwire.Patience(initial_delay=0.02, max_delay=0.2)
 
 
-@pytest.mark.parametrize("client", ["sync", "aio"])
-async def test_through_gateways(sample: ServerProcess, client: Which) -> None:
+CLIENTS: tuple[Which, ...] = ("sync", "aio")
+"""All of them at once: each takes its seconds, most of which are waited for."""
+
+
+async def test_through_gateways(sample: ServerProcess) -> None:
     """Through a gateway that buffers streams, refuses them or answers 503, every event comes once, in order, the
     terminal one last, and before the execution has ended.
     """
@@ -30,6 +33,7 @@ async def test_through_gateways(sample: ServerProcess, client: Which) -> None:
     runs = [
         fallback.run(sample, manner=manner, client=client, reports=12, seconds=3, timeout=0.5, patience=QUICK)
         for manner in manners
+        for client in CLIENTS
     ]
     outcomes = await asyncio.gather(*runs)
     print(fallback.table(outcomes))
@@ -43,23 +47,26 @@ async def test_through_gateways(sample: ServerProcess, client: Which) -> None:
         assert outcome.calls.total() < 60
 
 
-@pytest.mark.parametrize("client", ["sync", "aio"])
-async def test_through_a_gateway_that_cuts(sample: ServerProcess, client: Which) -> None:
+async def test_through_a_gateway_that_cuts(sample: ServerProcess) -> None:
     """Through a gateway that ends each call soon: streams that give something each are resumed, and where
     the execution is quiet for longer than a stream lives, it is polled.
     """
-    busy, quiet = await asyncio.gather(
-        fallback.run(sample, manner="cuts", client=client, reports=12, seconds=3, life=0.5),
-        fallback.run(sample, manner="cuts", client=client, reports=1, seconds=3, life=0.5, patience=QUICK),
-    )
-    print(fallback.table([busy, quiet]))
-    for outcome in (busy, quiet):
-        assert not outcome.violations()
-    assert (len(busy.events), len(quiet.events)) == (16, 5)
-    assert busy.calls["ListEvents"] == 0
-    assert busy.calls["WatchExecution"] >= 2
-    assert quiet.calls["WaitExecution"] >= 2
-    assert quiet.calls["WatchExecution"] <= 4
+
+    async def through(client: Which) -> None:
+        busy, quiet = await asyncio.gather(
+            fallback.run(sample, manner="cuts", client=client, reports=12, seconds=3, life=0.5),
+            fallback.run(sample, manner="cuts", client=client, reports=1, seconds=3, life=0.5, patience=QUICK),
+        )
+        print(fallback.table([busy, quiet]))
+        for outcome in (busy, quiet):
+            assert not outcome.violations()
+        assert (len(busy.events), len(quiet.events)) == (16, 5)
+        assert busy.calls["ListEvents"] == 0
+        assert busy.calls["WatchExecution"] >= 2
+        assert quiet.calls["WaitExecution"] >= 2
+        assert quiet.calls["WatchExecution"] <= 4
+
+    await asyncio.gather(*(through(client) for client in CLIENTS))
 
 
 class Ephemeral(Treatment):
@@ -148,7 +155,7 @@ def test_polling_is_watching(sample: ServerProcess, gate: Gate) -> None:
     """An execution that is to be cancelled when nobody watches it goes on while a client polls."""
     gate.open()
     with stepwire.Client(sample.address, delivery="poll") as client:
-        work = fallback.plan(gate, reports=2, seconds=3)
+        work = fallback.plan(gate, reports=2, seconds=1.5)
         followed = client.execute(plan=work, cancel_if_unwatched_for=0.6)
         assert followed.result() is not None
         assert followed.outage is None

@@ -44,6 +44,11 @@ UPKEEP = [
     for times in (1, 2, 3)
 ]
 SHORT = ("after-purge-2",)
+"""The crashes of the upkeep that `make test` has."""
+ONCE = {"insert": 2, "commit": 6}
+"""Where in the course of an execution `make test` crashes, for points that are reached often; else the first time."""
+RECOVERING = ("after-claim", "before-insert", "after-commit")
+"""The crashes of a recovery that `make test` has."""
 
 
 def plan() -> Plan:
@@ -101,8 +106,11 @@ class Doomed(Gauged):
 
 
 @pytest.mark.parametrize(("point", "times"), CASES)
-async def test_a_crash_at(tmp_path: Path, point: str, times: int) -> None:
+@pytest.mark.fault("a crash at a named point", how="a fail point, os._exit")
+async def test_a_crash_at(tmp_path: Path, point: str, times: int, long: bool) -> None:
     """After a crash at a named point every promise holds, at_most_once effects and completed steps included."""
+    if not long and times != ONCE.get(point.partition("-")[2], 1):
+        pytest.skip("only in the long run: make faults")
     history = History()
     with Doomed(tmp_path, point, times) as server:
         clients = Clients(server.address, history, Random(1))
@@ -139,8 +147,11 @@ async def test_a_crash_at(tmp_path: Path, point: str, times: int) -> None:
     "point",
     ["before-claim", "before-insert", "after-claim", "after-insert", "before-commit", "after-commit", "after-wake"],
 )
-async def test_a_crash_while_it_recovers(tmp_path: Path, point: str) -> None:
+@pytest.mark.fault("a crash while it recovers from one", how="a fail point, os._exit")
+async def test_a_crash_while_it_recovers(tmp_path: Path, point: str, long: bool) -> None:
     """A server that dies again while it takes an execution over leaves it to the next one, under a higher epoch."""
+    if not long and point not in RECOVERING:
+        pytest.skip("only in the long run: make faults")
     history = History()
     with Doomed(tmp_path, "after-effect", 3) as server:
         clients = Clients(server.address, history, Random(1))

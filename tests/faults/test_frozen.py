@@ -22,7 +22,7 @@ from .noted import Noted
 from .readers import Readers, being_read, pace, ticking, told
 
 PATIENCE = 40.0
-FREEZE = float(os.environ.get("FAULTS_FREEZE") or (30 if os.environ.get("FAULTS_LONG") else 5))
+FREEZE = float(os.environ.get("FAULTS_FREEZE") or (30 if os.environ.get("FAULTS_LONG") else 2))
 """Seconds that a server is frozen."""
 
 

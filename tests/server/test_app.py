@@ -128,7 +128,7 @@ def test_an_output_makes_a_dependency():
     assert output_of("a", "/y") == OutputRef(step_id="a", json_pointer="/y")
 
 
-@pytest.mark.parametrize("value", [object(), 2**60, float("nan")], ids=repr)
+@pytest.mark.parametrize("value", [pytest.param(object(), id="an object"), 2**60, float("nan")], ids=repr)
 def test_an_input_that_can_t_be_sent_is_refused(value):
     """What a Struct can't carry is refused with its place."""
     with pytest.raises(InputInvalid) as refused:

@@ -81,7 +81,7 @@ def test_what_pydantic_would_write_is_taken(value, expected):
         (2**53 + 1, "output"),
         ({"a": [1, {"b": math.nan}]}, "output.a[1].b"),
         (-(2**60), "output"),
-        (object(), "output"),
+        pytest.param(object(), "output", id="an object"),
     ],
     ids=repr,
 )
