@@ -111,18 +111,25 @@ class LoopWatch:
         """
         assert self._loop is not None, "attach comes first"
         answered, now, worked = self._answered, self._now(), self._worked()
+        held = 0.0
         if self._asked:
             passed = (now if answered is None else answered) - self._looked
             counted = min(max(passed, 0.0), max(self._interval * _LATE, worked - self._had_worked))
             self._stood += counted
             if answered is not None:
                 self._went_on()
+                # Code that lets no thread run keeps also this one from asking: then it comes late, and nobody froze it.
+                held = min(now - answered, worked - self._had_worked) - self._interval
             elif (found := self._find()) is not None:
                 self._stands(*found, counted)
         self._looked, self._had_worked = now, worked
         if not self._asked:
             self._asked = True
             self._loop.call_soon_threadsafe(self._answer)
+            if held >= self._interval:
+                self._stood = held
+                if (found := self._find()) is not None:
+                    self._stands(*found, held)
 
     def _run(self) -> None:
         try:

@@ -95,6 +95,7 @@ async def test_a_blocked_loop_is_told_of(watch: Watched, told: list[str]) -> Non
         assert watch.blocked.count == 1
         for _ in range(4):
             watch.passes()
+        assert watch.blocked.longest == 2.0
         watch.time.now += 0.125
 
     await asyncio.create_task(block(), name=STEP)
@@ -109,12 +110,13 @@ async def test_a_blocked_loop_is_told_of(watch: Watched, told: list[str]) -> Non
 
 
 async def test_a_loop_that_answers_is_not_told_of(watch: Watched, told: list[str]) -> None:
-    """However often the loop answers late, what it is late by is not added up."""
+    """However often the loop answers late, that is not added up, nor is the time from its answer to the look."""
     for _ in range(5):
         watch.asks()
         for _ in range(3):
             watch.passes()
-        await watch.answered()
+        await asyncio.sleep(0)
+        watch.passes()
     assert told == []
     assert watch.blocked.count == 0
 
@@ -160,6 +162,21 @@ async def test_code_that_holds_up_all_threads(watch: Watched, told: list[str]) -
     assert watch.blocked.count == 1
 
 
+async def test_code_that_holds_up_the_watch(watch: Watched, told: list[str]) -> None:
+    """Code that lets no thread run is found also where the loop had given its last sign before it began."""
+    asyncio.current_task().set_name(STEP)  # type: ignore[union-attr]
+    watch.asks()
+    await asyncio.sleep(0)
+    watch.passes(5.0, worked=4.75)
+    assert "blocked for 4.5 s by " + STEP in told[0]
+    await watch.answered()
+    assert "goes on; it was blocked for 4.5 s by " + STEP in told[1]
+    await asyncio.sleep(0)
+    watch.passes(30.0, worked=0.5)
+    await watch.answered()
+    assert (len(told), watch.blocked.count) == (2, 1)
+
+
 async def test_what_was_over_before_it_was_seen(watch: Watched, told: list[str]) -> None:
     """A block that ended before anyone could look is counted, and told of without a culprit."""
     watch.asks()
@@ -168,6 +185,33 @@ async def test_what_was_over_before_it_was_seen(watch: Watched, told: list[str])
     await watch.answered()
     assert told == ["the event loop goes on; it was blocked for 4.0 s by something that was over before it was seen"]
     assert (watch.blocked.count, watch.blocked.longest) == (1, 4.0)
+
+
+async def test_a_loop_that_goes_on_meanwhile(watch: Watched, told: list[str]) -> None:
+    """Where the loop goes on while it is looked at, nobody is named who only came after."""
+    entered, gate, loop_thread = threading.Event(), threading.Event(), threading.get_ident()
+
+    class Slow:
+        worked = 5.0
+
+        @property
+        def now(self) -> float:
+            if threading.get_ident() != loop_thread:
+                entered.set()
+                assert gate.wait(10)
+            return 5.0
+
+    watch.asks()
+    watch.time = Slow()  # type: ignore[assignment]
+    thread = threading.Thread(target=watch.look)
+    thread.start()
+    assert entered.wait(10)
+    await asyncio.sleep(0)
+    gate.set()
+    thread.join()
+    assert told == []
+    watch.look()
+    assert told == ["the event loop goes on; it was blocked for 5.0 s by something that was over before it was seen"]
 
 
 @pytest.mark.parametrize(
