@@ -100,10 +100,11 @@ class LoopWatch:
             self._thread = None
 
     def attach(self) -> None:
-        """Names the running loop, which this is called in, as the one to `look` at."""
+        """Names the running loop, which this is called in, as the one to `look` at, and asks it for its first sign."""
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._forget()
+        self.look()
 
     def look(self) -> None:
         """Looks once whether the loop has given the sign that it was asked for last, and asks for the next one. Raises

@@ -177,6 +177,13 @@ async def test_code_that_holds_up_the_watch(watch: Watched, told: list[str]) -> 
     assert (len(told), watch.blocked.count) == (2, 1)
 
 
+async def test_the_first_moment(watch: Watched, told: list[str]) -> None:
+    """What blocks the loop right after the watch has begun, for all threads, is found too."""
+    watch.passes(5.0, worked=5.0)
+    await watch.answered()
+    assert (len(told), watch.blocked.count) == (2, 1)
+
+
 async def test_what_was_over_before_it_was_seen(watch: Watched, told: list[str]) -> None:
     """A block that ended before anyone could look is counted, and told of without a culprit."""
     watch.asks()
@@ -301,7 +308,7 @@ def test_it_ends_with_the_loop(told: list[str]) -> None:
 
 async def test_a_bug_in_it_ends_it_alone(told: list[str]) -> None:
     """What goes wrong in the watch is logged once, and harms nothing."""
-    times = iter([0.0])
+    times = iter([0.0, 0.0])
     watch = LoopWatch(after=0.02, now=lambda: next(times))
     watch.start()
     while watching():  # noqa: ASYNC110 - a thread is waited for
