@@ -1,0 +1,207 @@
+"""The engine, broken on purpose in what concerns pauses and request ids: the machine must find each.
+
+python -m tests.server.engine.machine_breaks      prints a table: what is broken, and in which example it was found
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from stepwire.v1 import Event, ExecutionState
+from stepwire_server.engine import engine, states
+from stepwire_server.engine.engine import Engine
+from stepwire_server.engine.executor import Executor
+from stepwire_server.engine.step_runner import StepRunner
+from stepwire_server.engine.time_limit import TimeLimit
+from stepwire_server.journal import MemoryJournal
+
+from .machine import STEPS, EngineMachine, counts
+
+__all__ = ["BREAKS", "examples_until_found"]
+
+_E = ExecutionState
+_CLAIM = MemoryJournal.claim
+_RECORD = Executor._record_pause
+
+
+def forgets_the_pause_at_a_takeover() -> AbstractContextManager[Any]:
+    forgotten = {_E.EXECUTION_STATE_PAUSED: _E.EXECUTION_STATE_RUNNING}
+    return patch.dict(states.EXECUTION["plan_recovered"], forgotten)  # type: ignore[arg-type]
+
+
+def starts_attempts_in_a_pause() -> AbstractContextManager[Any]:
+    async def never(_: StepRunner) -> None:
+        return
+
+    return patch.object(StepRunner, "_wait_for_the_end_of_a_pause", never)
+
+
+def waits_only_once_for_the_end_of_a_pause() -> AbstractContextManager[Any]:
+    async def once(self: StepRunner) -> None:
+        if not self._around.going.is_set():
+            with self._rest():
+                await self._around.going.wait()
+
+    return patch.object(StepRunner, "_wait_for_the_end_of_a_pause", once)
+
+
+def holds_no_step_at_its_places() -> AbstractContextManager[Any]:
+    async def never(_: StepRunner) -> None:
+        return
+
+    return patch.object(StepRunner, "_hold", never)
+
+
+def counts_the_time_that_it_holds() -> AbstractContextManager[Any]:
+    return patch.object(TimeLimit, "hold", lambda _: None)
+
+
+def never_lets_go_of_what_it_held() -> AbstractContextManager[Any]:
+    def only_clears(self: Executor) -> None:
+        if self._paused:
+            self._around.going.clear()
+        elif self.fold.sequence < 4:
+            self._around.going.set()
+
+    return patch.object(Executor, "_mind_pause", only_clears)
+
+
+def does_not_wake_who_was_resumed() -> AbstractContextManager[Any]:
+    def record(self: Executor, event: Event) -> int:
+        sequence = self.recorder.record(event)
+        self._mind_pause()
+        return sequence
+
+    return patch.object(Executor, "_record_pause", record)
+
+
+def pauses_what_is_paused_once_more() -> AbstractContextManager[Any]:
+    def pause(self: Executor, *, actor: str, reason: str) -> int:
+        self._check_going_on()
+        event = Event()
+        event.plan_paused.actor, event.plan_paused.reason = actor, reason
+        return self._record_pause(event)
+
+    return patch.object(Executor, "pause", pause)
+
+
+def records_a_resume_twice() -> AbstractContextManager[Any]:
+    def record(self: Executor, event: Event) -> int:
+        sequence = _RECORD(self, event)
+        if event.HasField("plan_resumed"):
+            event.ClearField("plan_resumed")
+            event.plan_paused.SetInParent()
+            _RECORD(self, event)
+            event.plan_resumed.SetInParent()
+            _RECORD(self, event)
+        return sequence
+
+    return patch.object(Executor, "_record_pause", record)
+
+
+def pauses_what_is_being_cancelled() -> AbstractContextManager[Any]:
+    return patch.object(Executor, "_check_going_on", lambda _: None)
+
+
+def answers_before_it_is_durable() -> AbstractContextManager[Any]:
+    async def at_once(*_: Any) -> None:
+        return
+
+    return patch.object(Engine, "_durable", at_once)
+
+
+def loses_who_paused() -> AbstractContextManager[Any]:
+    def record(self: Executor, event: Event) -> int:
+        if event.HasField("plan_paused"):
+            event.plan_paused.actor = ""
+        return _RECORD(self, event)
+
+    return patch.object(Executor, "_record_pause", record)
+
+
+def loses_request_ids_at_a_takeover() -> AbstractContextManager[Any]:
+    async def claim(self: MemoryJournal, execution_id: str, *, epoch: int) -> Any:
+        record = await _CLAIM(self, execution_id, epoch=epoch)
+        self._by_request_id.pop((record.tenant, record.request_id), None)
+        return record
+
+    return patch.object(MemoryJournal, "claim", claim)
+
+
+def attaches_to_another_request() -> AbstractContextManager[Any]:
+    return patch.object(engine, "_attached", lambda record, _: record)
+
+
+def refuses_the_same_request() -> AbstractContextManager[Any]:
+    def refused(record: Any, _: Any) -> Any:
+        raise engine.RequestIdReused("used", metadata={"execution_id": record.execution_id})
+
+    return patch.object(engine, "_attached", refused)
+
+
+BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
+    broken.__name__: broken
+    for broken in (
+        forgets_the_pause_at_a_takeover,
+        starts_attempts_in_a_pause,
+        waits_only_once_for_the_end_of_a_pause,
+        holds_no_step_at_its_places,
+        counts_the_time_that_it_holds,
+        never_lets_go_of_what_it_held,
+        does_not_wake_who_was_resumed,
+        pauses_what_is_paused_once_more,
+        records_a_resume_twice,
+        pauses_what_is_being_cancelled,
+        answers_before_it_is_durable,
+        loses_who_paused,
+        loses_request_ids_at_a_takeover,
+        attaches_to_another_request,
+        refuses_the_same_request,
+    )
+}
+"""By what the broken engine does."""
+
+
+def examples_until_found(broken: Callable[[], AbstractContextManager[Any]], *, most: int) -> tuple[int, str]:
+    """Plays until the machine finds what is broken; returns in which example, at most, and what it said. 0: never."""
+    began = counts["examples"]
+    with broken():
+        try:
+            run_state_machine_as_test(
+                seed(0)(EngineMachine),
+                settings=settings(
+                    max_examples=most,
+                    stateful_step_count=STEPS,
+                    deadline=None,
+                    suppress_health_check=list(HealthCheck),
+                    phases=[Phase.generate],
+                    database=None,
+                    report_multiple_bugs=False,
+                ),
+            )
+        except Exception as error:  # Whatever the machine raises: it has found it.
+            return counts["examples"] - began, f"{type(error).__name__}: {error}".split("\n")[0][:110]
+    return 0, ""
+
+
+def main() -> int:
+    logging.disable()
+    missed = 0
+    print("| the engine | found in example | it said |\n| --- | --- | --- |")
+    for name in sys.argv[1:] or BREAKS:
+        example, said = examples_until_found(BREAKS[name], most=1_500)
+        missed += not example
+        print(f"| {name.replace('_', ' ')} | {example or 'NEVER'} | {said} |", flush=True)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

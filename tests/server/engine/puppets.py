@@ -1,0 +1,145 @@
+"""What the machine over the engine plays with: operations that do what they are told, and plans of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from stepwire.v1 import ExecutionOptions, Plan, Retry
+from stepwire_server import StepContext, plan_step
+
+__all__ = ["LAST_WORDS", "WORDS", "Puppet", "options_", "plans"]
+
+WORDS = [
+    "progress",
+    "content",
+    "save",
+    "pausepoint",
+    "finish",
+    "raise",
+    "swallow",
+    "cancelled",
+    "exit",
+    "unfit",
+    "much",
+]
+LAST_WORDS = {"finish", "raise", "cancelled", "exit", "unfit"}
+
+
+@dataclass(kw_only=True)
+class Puppet:
+    """One attempt of a step, which does what it is told."""
+
+    step: StepContext
+    began: float
+    now: Callable[[], float]
+    passed: Callable[[StepContext], None]
+    """Told each time that it has gone past a place to stop."""
+    inbox: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    over: bool = False
+    said: int = 0
+    waited: float = 0.0
+    """Seconds that it was at places to stop, before the one where it is now."""
+    came: float | None = None
+    """When it came to the place to stop where it is."""
+
+    @property
+    def held(self) -> float:
+        """Seconds that it was held, at most."""
+        return self.waited + (0.0 if self.came is None else self.now() - self.came)
+
+    async def act(self) -> Any:
+        swallows = False
+        try:
+            while True:
+                try:
+                    word = await self.inbox.get()
+                    if word in LAST_WORDS:
+                        break
+                    swallows = swallows or word == "swallow"
+                    await self._say(word)
+                except asyncio.CancelledError:
+                    if not swallows:
+                        raise
+            return _last(word)
+        finally:
+            self.over = True
+
+    async def _say(self, word: str) -> None:
+        self.said += 1
+        match word:
+            case "progress":
+                await self.step.progress(min(100, 10 * self.said), "on")
+            case "much":
+                for _ in range(30):
+                    await self.step.content("piece " * 20)
+            case "content":
+                await self.step.content("piece")
+            case "save" | "pausepoint":
+                self.came = self.now()
+                try:
+                    await (self.step.pausepoint() if word == "pausepoint" else self._save())
+                    self.passed(self.step)
+                finally:
+                    self.waited, self.came = self.held, None
+
+    async def _save(self) -> None:
+        await self.step.save((self.step.saved or 0) + 1)
+
+
+def _last(word: str) -> Any:
+    match word:
+        case "finish":
+            return {"done": True}
+        case "raise":
+            raise RuntimeError("the operation fails")
+        case "cancelled":
+            raise asyncio.CancelledError
+        case "exit":
+            raise SystemExit(3)
+        case _:
+            return object()
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """A graph of one to four steps."""
+    steps = []
+    for number in range(draw(st.integers(1, 4))):
+        earlier = [step.id for step in steps]
+        retry = None
+        if draw(st.booleans()):
+            retry = Retry(attempts=3, jitter=0.5)
+            retry.initial_delay.FromSeconds(2)
+        operation = draw(st.sampled_from(["act", "act", "once"]))
+        needs = draw(st.lists(st.sampled_from(earlier), unique=True, max_size=2)) if earlier else []
+        timeout = draw(st.sampled_from([None, None, 4.0]))
+        steps.append(
+            plan_step(
+                f"s{number}",
+                operation,
+                depends_on=needs,
+                retry=retry if operation == "act" else None,
+                timeout=timeout,
+                weight=draw(st.sampled_from([None, 0.5, 3.0])),
+            )
+        )
+    return Plan(steps=steps)
+
+
+@st.composite
+def options_(draw: st.DrawFn) -> ExecutionOptions:
+    made = ExecutionOptions(max_parallel_steps=draw(st.sampled_from([0, 1, 2])))
+    if draw(st.booleans()):
+        made.failure_policy = ExecutionOptions.FAILURE_POLICY_FAIL_FAST
+    limit = draw(st.sampled_from([0, 0, 30]))
+    if limit:
+        made.time_limit.FromSeconds(limit)
+    unwatched = draw(st.sampled_from([0, 0, 3]))
+    if unwatched:
+        made.cancel_if_unwatched_for.FromSeconds(unwatched)
+    return made
