@@ -1,4 +1,4 @@
-"""A server that is killed at random moments, again and again, while clients start, watch, poll and cancel.
+"""A server that is killed at random moments, again and again, while clients start, watch, poll, cancel and pause.
 
     python -m tests.faults.kill_loop --kills 200 --seed 7
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import functools
 import os
 import random
@@ -44,9 +45,14 @@ from stepwire.v1 import (
     ExecuteRequest,
     Execution,
     ExecutionOptions,
+    ExecutionState,
     GetExecutionRequest,
     GetExecutionResponse,
+    PauseExecutionRequest,
+    PauseExecutionResponse,
     Plan,
+    ResumeExecutionRequest,
+    ResumeExecutionResponse,
     Retry,
     StartExecutionRequest,
     StartExecutionResponse,
@@ -56,7 +62,7 @@ from stepwire_server import plan_step
 
 from .checkers import TERMINAL, check
 from .gauges import Gauge
-from .history import Bounds, Canary, History, Holding, Kept, Probe, Reading, Reply, Stream, dump, gone
+from .history import Bounds, Canary, History, Holding, Kept, Probe, Reading, Reply, Stream, dump, events_of, gone
 
 __all__ = ["APPS", "Clients", "Gauged", "Outcome", "random_plan", "run", "table"]
 
@@ -84,6 +90,9 @@ _BOUNDS = Bounds(resident_during=384 << 20, resident_after=256 << 20, descriptor
 """For a server that streams everything again to everybody: the tails of all executions are up to 64 MiB of it, and the
 connections of the four that read the journal, which are made when they are needed, are up to 12 descriptors.
 """
+
+_LONGEST_PAUSE = 3.0
+"""Seconds in which a pause that waits for a kill goes on without one: kills come to an end."""
 
 _GLANCE = 0.001
 """Seconds between two looks at a server that starts."""
@@ -215,6 +224,8 @@ class Clients:
         """Statuses that a client should not get from a server that dies, by their text."""
         self.server_stops = False
         """Whether it was told to end by SIGTERM."""
+        self.killed = asyncio.Event()
+        """Set at the next kill. Each has one of its own."""
         self._chance = chance
         options = channel_options([("grpc.max_reconnect_backoff_ms", 500)])
         self._channel = grpc.aio.insecure_channel(address, options=options)
@@ -253,6 +264,8 @@ class Clients:
             group.create_task(self.poll(execution_id, chance, late=f"{number} late"))
             if chance.random() < 0.15:
                 group.create_task(self.cancel(execution_id, chance.random() * 0.5))
+            if chance.random() < 0.4:
+                group.create_task(self.pause_for_a_while(execution_id, chance))
             if chance.random() < 0.2:
                 group.create_task(self.provoke())
 
@@ -273,6 +286,27 @@ class Clients:
             "FAILED_PRECONDITION",
         ):
             pass
+
+    async def pause_for_a_while(self, execution_id: str, chance: random.Random) -> None:
+        """Pauses an execution, once or twice, and resumes it: after a moment, or after the server was killed."""
+        for _ in range(chance.choice([1, 1, 2])):
+            await asyncio.sleep(chance.random() * 0.2)
+            if not await self._control("PauseExecution", execution_id):
+                return
+            if chance.random() < 0.5:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_LONGEST_PAUSE):
+                        await self.killed.wait()
+            await asyncio.sleep(chance.random() * 0.5)
+            if not await self._control("ResumeExecution", execution_id):
+                return
+
+    async def _control(self, method: str, execution_id: str) -> bool:
+        """Pauses or resumes, until there is an answer. Returns whether the execution had not ended."""
+        kind, snapshot_of = _CONTROLS[method]
+        asked = kind(execution_id=execution_id, reason="the suite wants it", actor="kill loop")
+        reply = await self._unary(method, asked, snapshot_of, execution_id=execution_id)
+        return reply.status == "OK"
 
     async def provoke(self) -> None:
         """Makes the server fail by a bug of its app, once: its answer has an id, and nothing of the exception."""
@@ -458,6 +492,12 @@ def _got(data: bytes) -> Execution:
     return GetExecutionResponse.FromString(data).execution
 
 
+_CONTROLS: dict[str, tuple[Callable[..., Message], Callable[[bytes], Execution]]] = {
+    "PauseExecution": (PauseExecutionRequest, lambda data: PauseExecutionResponse.FromString(data).execution),
+    "ResumeExecution": (ResumeExecutionRequest, lambda data: ResumeExecutionResponse.FromString(data).execution),
+}
+
+
 @dataclass(kw_only=True)
 class Outcome:
     """What a run gave."""
@@ -490,6 +530,20 @@ class Outcome:
                     later = [m.at for s in streams if s.began > killed for m in s.messages if m.frames]
                     found += [min(later) - killed] if later else []
         return found
+
+    @property
+    def pauses_held(self) -> int:
+        """How many pauses were accepted before a kill and ended by a resume after it."""
+        since: dict[str, float] = {}
+        held = 0
+        for reply in sorted(self.history.replies, key=lambda reply: reply.at):
+            if reply.method == "PauseExecution" and reply.status == "OK":
+                since[reply.execution_id] = reply.at
+            elif reply.method == "ResumeExecution" and reply.status == "OK" and reply.execution_id in since:
+                # A call may have been sent before the kill and made again after it: each try has a reply of its own.
+                held += any(since[reply.execution_id] < killed < reply.sent for killed in self.killed_at)
+                del since[reply.execution_id]
+        return held
 
 
 async def run(folder: Path, *, kills: int, seed: int, sessions: int = 5, limit: float = 600.0) -> Outcome:
@@ -572,6 +626,8 @@ async def _kill_again_and_again(
             dead = server.struck
             outcome.killed_at.append(dead)
             outcome.kills[kind] += 1
+            clients.killed.set()
+            clients.killed = asyncio.Event()
             if chance.random() < 0.15:
                 early = await asyncio.to_thread(server.strike_at_start)
                 if early:
@@ -655,6 +711,10 @@ def table(outcome: Outcome) -> str:
         ("messages and replies that a probe looked at", str(_probed(history))),
         ("attempts that found a saved state", str(sum(bool(effect.saved) for effect in history.effects))),
         ("cancels accepted", str(_answered(history, "CancelExecution", "OK"))),
+        ("pauses accepted, resumes accepted", _pauses(history)),
+        ("pauses held across a kill", str(outcome.pauses_held)),
+        ("takeovers of paused executions", str(_takeovers_in_pauses(history))),
+        ("times that a step saved in a pause", str(_saves_in_pauses(history))),
         ("errors provoked in the server", str(_answered(history, "BuildPlan", "INTERNAL"))),
         ("executions purged", str(len(history.purged))),
         ("watches refused as expired", str(sum(s.reason == "CURSOR_EXPIRED" for s in history.streams))),
@@ -682,6 +742,22 @@ def _probed(history: History) -> int:
 
 def _answered(history: History, method: str, status: str) -> int:
     return sum(reply.method == method and reply.status == status for reply in history.replies)
+
+
+def _pauses(history: History) -> str:
+    return ", ".join(str(_answered(history, method, "OK")) for method in _CONTROLS)
+
+
+def _takeovers_in_pauses(history: History) -> int:
+    paused = ExecutionState.EXECUTION_STATE_PAUSED
+    events = (event for kept in history.journal.values() for event in events_of(kept))
+    return sum(event.HasField("plan_recovered") and event.plan_recovered.state == paused for event in events)
+
+
+def _saves_in_pauses(history: History) -> int:
+    paused = ExecutionState.EXECUTION_STATE_PAUSED
+    events = (event for kept in history.journal.values() for event in events_of(kept))
+    return sum(event.HasField("step_saved") and event.execution_state == paused for event in events)
 
 
 def _held(history: History) -> str:

@@ -158,6 +158,7 @@ def thread(step: BlockingStepContext, pieces: int, pause: float) -> str:
         for piece in range(1, pieces + 1):
             time.sleep(pause)
             step.progress(100 * piece / pieces)
+            step.pausepoint()
         return "threaded"
 
 
