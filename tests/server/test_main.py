@@ -277,7 +277,7 @@ def test_check_config_shows_every_limit(place: Path) -> None:
         ([".sample:app"], "is not MODULE:APP"),
         (["sample:app", "--set", "colour=red"], "has no setting 'colour'; it has: greeting"),
         (["sample:app", "--documents", "x"], "has no setting 'documents'"),
-        (["--config", "unknown.toml"], "there is no setting 'colour'; there are: app, blocked_loop_after, body_timeout,"),
+        (["--config", "unknown.toml"], "no setting 'colour'; there are: app, blocked_loop_after, body_timeout,"),
         (["--config", "bad.toml"], "bad.toml"),
     ],
 )
