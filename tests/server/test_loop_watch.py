@@ -17,6 +17,8 @@ from tests.server.engine.rig import Rig
 
 from stepwire.v1 import Plan
 from stepwire_server import App, plan_step
+from stepwire_server.api.server import ListenError, Options, Server
+from stepwire_server.journal import MemoryJournal
 from stepwire_server.loop_watch import LoopWatch
 
 STEP = "step e/a (operation charge)"
@@ -315,6 +317,16 @@ async def test_a_bug_in_it_ends_it_alone(told: list[str]) -> None:
         await asyncio.sleep(0)
     watch.stop()
     assert told == ["a bug in the watch over the event loop; it is not watched any more"]
+
+
+async def test_a_server_has_one() -> None:
+    """A server watches its loop from start to stop, and where its start fails nothing of the watch is left."""
+    async with Server(App("empty").catalog(), MemoryJournal()) as server:
+        assert len(watching()) == 1
+        with pytest.raises(ListenError):
+            await Server(App("empty").catalog(), MemoryJournal(), Options(listen=server.address)).start()
+        assert len(watching()) == 1
+    assert watching() == []
 
 
 def watching() -> list[threading.Thread]:
