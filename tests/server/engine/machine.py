@@ -28,6 +28,7 @@ from stepwire_server.engine.context import StepEnded
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Settings
 from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.step_runner import Cause
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord
 
 from .machine_answers import Accepting, Controls
@@ -138,7 +139,9 @@ class EngineMachine(RuleBasedStateMachine):
                 saved=int(step.saved or 0),
             )
         )
-        puppet = Puppet(step=step, began=self.loop.now, now=self.loop.time, passed=self._passed)
+        puppet = Puppet(
+            step=step, began=self.loop.now, now=self.loop.time, passed=self._passed, broken_off=self._broken_off
+        )
         self.puppets.append(puppet)
         return await puppet.act()
 
@@ -151,6 +154,14 @@ class EngineMachine(RuleBasedStateMachine):
             if executor.fold.state == PAUSED:
                 # Not raised: that would be the step's failure.
                 self.astray.append({"went past its place in a pause": (step.execution_id, step.id)})
+
+    def _broken_off(self, step: StepContext) -> None:
+        """A held step is interrupted for many reasons, but not for the time: that stands still."""
+        for engine in (self.engine, *self.old):
+            executor = engine._live.get(step.execution_id)
+            for runner in executor._running.values() if executor is not None else ():
+                if runner._context is step and runner._cause is Cause.TIMEOUT:
+                    self.astray.append({"timed out while it was held": (step.execution_id, step.id)})
 
     def _new_engine(self) -> Engine:
         numbers = itertools.count(len(self.known) * 1000 + len(self.old) * 1_000_000)

@@ -25,7 +25,7 @@ from stepwire_server.journal import MemoryJournal
 
 from .machine import STEPS, EngineMachine, counts
 
-__all__ = ["BREAKS", "examples_until_found"]
+__all__ = ["BREAKS", "counts_the_time_that_it_holds", "examples_until_found"]
 
 _E = ExecutionState
 _CLAIM = MemoryJournal.claim
@@ -61,6 +61,7 @@ def holds_no_step_at_its_places() -> AbstractContextManager[Any]:
 
 
 def counts_the_time_that_it_holds() -> AbstractContextManager[Any]:
+    """Not in the table: chance seldom comes to it, and a test plays it."""
     return patch.object(TimeLimit, "hold", lambda _: None)
 
 
@@ -154,7 +155,6 @@ BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
         starts_attempts_in_a_pause,
         waits_only_once_for_the_end_of_a_pause,
         holds_no_step_at_its_places,
-        counts_the_time_that_it_holds,
         never_lets_go_of_what_it_held,
         does_not_wake_who_was_resumed,
         pauses_what_is_paused_once_more,

@@ -39,6 +39,8 @@ class Puppet:
     now: Callable[[], float]
     passed: Callable[[StepContext], None]
     """Told each time that it has gone past a place to stop."""
+    broken_off: Callable[[StepContext], None]
+    """Told each time that it was interrupted where it was held."""
     inbox: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     over: bool = False
     said: int = 0
@@ -84,6 +86,10 @@ class Puppet:
                 try:
                     await (self.step.pausepoint() if word == "pausepoint" else self._save())
                     self.passed(self.step)
+                except asyncio.CancelledError:
+                    if word == "pausepoint":  # A save also waits for the journal.
+                        self.broken_off(self.step)
+                    raise
                 finally:
                     self.waited, self.came = self.held, None
 

@@ -15,7 +15,7 @@ from stepwire_server import plan_step
 from stepwire_server.engine.step_runner import StepRunner
 
 from .machine import STEPS, EngineMachine, counts
-from .machine_breaks import BREAKS, examples_until_found
+from .machine_breaks import BREAKS, counts_the_time_that_it_holds, examples_until_found
 
 LONG = bool(os.environ.get("FAULTS_LONG"))
 
@@ -42,6 +42,22 @@ def test_it_would_see_an_operation_that_is_never_let_go_of(quiet: None, monkeypa
             machine.cancelled_ones_end_in_time()
     finally:
         machine.teardown()
+
+
+def test_it_would_see_that_a_held_step_runs_out_of_time(quiet: None) -> None:
+    """The machine sees a step that is held in a pause and times out there."""
+    with counts_the_time_that_it_holds():
+        machine = EngineMachine()
+        try:
+            machine.start(Plan(steps=[plan_step("s0", "act", timeout=4.0)]), ExecutionOptions(), 60)
+            machine.pause(which=0, turns_=60)
+            machine.come_to_a_place_to_stop(word="pausepoint", turns_=60)
+            machine.advance(seconds=10.0)
+            with pytest.raises(AssertionError, match="timed out while it was held"):
+                machine.promises_hold()
+        finally:
+            machine.astray.clear()
+            machine.teardown()
 
 
 @pytest.mark.timeout(300)
