@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter
 from collections.abc import Callable, Coroutine
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -522,7 +524,7 @@ class EngineMachine(RuleBasedStateMachine):
             journal=changed,
             wall=self.history.wall,
             replies=[*self.history.replies, *self._told()] if complete else self.history.replies,
-            effects=[effect for effect in self.history.effects if self._is_known(effect, changed)],
+            effects=self._effects(changed),
             appends=[
                 Append(execution_id=execution_id, epoch=epoch, first=chunk.first, last=chunk.last)
                 for execution_id, epoch, chunk in self.journal.taken
@@ -539,6 +541,17 @@ class EngineMachine(RuleBasedStateMachine):
             Reply(method="StartExecution", sent=0, at=0, status="OK", request_id=request_id, execution_id=execution_id)
             for request_id, found in self.known.items()
             for execution_id in found
+        ]
+
+    def _effects(self, changed: dict[str, Kept]) -> list[Effect]:
+        """Returns the effects of attempts that the journal knows. Where a process that was lost had given an attempt's
+        number before, nobody can tell which of the two found what.
+        """
+        known = [effect for effect in self.history.effects if self._is_known(effect, changed)]
+        times = Counter((effect.execution_id, effect.step_id, effect.attempt) for effect in known)
+        return [
+            replace(effect, saved=None) if times[effect.execution_id, effect.step_id, effect.attempt] > 1 else effect
+            for effect in known
         ]
 
     def _is_known(self, effect: Effect, changed: dict[str, Kept]) -> bool:
