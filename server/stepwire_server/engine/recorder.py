@@ -21,7 +21,7 @@ from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.snapshot import fixed_part
 from stepwire_server.engine.states import KINDS
-from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal
+from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal, JournalBusy
 
 __all__ = ["MAX_EVENT_BYTES", "Recorder", "RecorderClosed", "frame"]
 
@@ -40,8 +40,8 @@ _CHUNK_BYTES = 256 * 1024
 _UNYIELDING = 0.001
 """Seconds that an execution may record without letting the event loop do anything else."""
 
-_FULL_DISK_RETRY = 1.0
-"""Seconds between two tries to append while the disk is full."""
+_RETRY = 1.0
+"""Seconds between two tries to append while the disk is full, or another process holds the journal."""
 
 
 class RecorderClosed(Exception):
@@ -189,9 +189,12 @@ class Recorder:
                 await self._journal.append(
                     self._execution_id, epoch=self._epoch, chunk=chunk, state=state, snapshot=snapshot
                 )
-            except StorageFull:
-                _log.warning("execution %s waits for room on the disk", self._execution_id)
-                await self._clock.sleep(_FULL_DISK_RETRY)
+            except (StorageFull, JournalBusy) as error:  # Nothing of it is stored.
+                what = (
+                    "room on the disk" if isinstance(error, StorageFull) else "another process to let go of the journal"
+                )
+                _log.warning("execution %s waits for %s", self._execution_id, what)
+                await self._clock.sleep(_RETRY)
             else:
                 return
 

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from stepwire.errors import JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
@@ -28,6 +29,7 @@ __all__ = [
     "ExecutionRecord",
     "Follower",
     "Journal",
+    "JournalBusy",
     "JournalLocked",
     "JournalRefused",
     "Page",
@@ -48,6 +50,10 @@ class Conflict(Exception):
 
     Another process owns the execution now. The owner that gets this stops, and touches the execution no more.
     """
+
+
+class JournalBusy(JournalUnavailable):
+    """Another process writes to the journal. Nothing of this write is stored: the same one can be tried again."""
 
 
 class JournalRefused(Exception):
@@ -264,8 +270,9 @@ class Journal(ABC):
         together share one commit, and are stored in the order of the calls: the next one need not wait for this one.
 
         Raises Conflict unless `epoch` is the record's and `chunk.first` the next sequence. After that, and after
-        StorageFull, nothing of this append is stored, and other executions are not touched. After JournalUnavailable,
-        and when the call is cancelled, it may have been stored: only what the journal says counts.
+        StorageFull and JournalBusy, nothing of this append is stored, and other executions are not touched. After any
+        other JournalUnavailable, and when the call is cancelled, it may have been stored: only what the journal says
+        counts.
         """
 
     async def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:

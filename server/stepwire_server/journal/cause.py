@@ -1,7 +1,7 @@
 """Why a transaction of the SQLite journal failed, and what that says about what is stored.
 
 the disk is full            nothing of it is stored: StorageFull for each entry; the writer goes on
-another process writes      nothing of it is stored: JournalUnavailable for each entry; the writer goes on
+another process writes      nothing of it is stored: JournalBusy for each entry; the writer goes on
 an entry makes no sense     each entry again, alone: only that one fails
 a page is damaged           each entry again, alone: only those fail that need the page, with JournalDamaged
 anything else               nobody knows what is stored: JournalUnavailable for all, and the writer stops for good

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable, StorageFull
 from stepwire_server import failpoints
-from stepwire_server.journal.base import Conflict, JournalRefused
+from stepwire_server.journal.base import Conflict, JournalBusy, JournalRefused
 from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, DAMAGED, FULL, Cause, cause_of
 from stepwire_server.journal.ledger import Ledger, Taken
 from stepwire_server.journal.mark import Mark, missing
@@ -269,7 +269,7 @@ class Writer:
                 case Cause.FULL:
                     outcomes = [_Outcome(entry, None, StorageFull(FULL)) for entry in batch]
                 case Cause.BUSY:
-                    outcomes = [_Outcome(entry, None, JournalUnavailable(BUSY)) for entry in batch]
+                    outcomes = [_Outcome(entry, None, JournalBusy(BUSY)) for entry in batch]
                 case Cause.ENTRY if len(batch) == 1:
                     outcomes = [_Outcome(batch[0], None, error)]
                 case Cause.DAMAGED if len(batch) == 1:

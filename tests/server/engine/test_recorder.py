@@ -13,7 +13,7 @@ from stepwire_server import App
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.recorder import MAX_EVENT_BYTES, Recorder, RecorderClosed, frame
 from stepwire_server.engine.states import TransitionError
-from stepwire_server.journal import Conflict, ExecutionRecord
+from stepwire_server.journal import Conflict, ExecutionRecord, JournalBusy
 
 from .rig import HeldJournal, Rig, VirtualClock, kinds, plan, request, step, turns, until
 
@@ -138,10 +138,11 @@ async def test_durable_returns_when_the_sequence_is_on_disk():
     assert len(await writer.events()) == 2
 
 
-async def test_a_full_disk_is_tried_again():
-    """StorageFull is tried again every second, with the same chunk, until there is room."""
+@pytest.mark.parametrize("error", [StorageFull("full"), JournalBusy("busy")], ids=repr)
+async def test_where_nothing_was_stored_it_is_tried_again(error):
+    """StorageFull and JournalBusy are tried again every second, with the same chunk, until the journal takes it."""
     writer = await Writer().open()
-    writer.journal.fails = [StorageFull("full"), StorageFull("full")]
+    writer.journal.fails = [error, error]
     writer.recorder.record(started())
     for _ in range(2):
         await until(lambda: writer.clock.pending)

@@ -16,7 +16,7 @@ import pytest
 
 from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
 from stepwire.v1 import ExecutionFilter, ExecutionState
-from stepwire_server.journal import Conflict, JournalLocked, JournalRefused, SqliteJournal
+from stepwire_server.journal import Conflict, JournalBusy, JournalLocked, JournalRefused, SqliteJournal
 from stepwire_server.journal.ledger import Ledger, Taken
 from stepwire_server.journal.schema import APPLICATION_ID, UNFINISHED, VERSION, decode_ends, encode_ends
 
@@ -438,16 +438,20 @@ async def test_a_failed_commit_stops_the_journal(open_journal, path, new_record,
     assert (await journal.get("e1")).last_sequence == 3
 
 
-async def test_another_writer_is_waited_out(open_journal, path, new_record, monkeypatch):
-    """While another process holds the file nothing is stored and the caller is told; afterwards the journal goes on."""
+async def test_another_writer_is_waited_out(open_journal, path, new_record, new_chunk, append, monkeypatch):
+    """While another process holds the file nothing is stored, and JournalBusy says so; the same write can follow."""
     monkeypatch.setattr("stepwire_server.journal.writer._BUSY_SECONDS", 0.0)
     journal = await open_journal()
+    await journal.create(new_record("e1"))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        with pytest.raises(JournalUnavailable, match="Another process"):
-            await journal.create(new_record())
+        with pytest.raises(JournalBusy, match="Another process"):
+            await journal.create(new_record("e2"))
+        with pytest.raises(JournalBusy, match="Another process"):
+            await append(journal, "e1", new_chunk(1, 3))
         other.execute("ROLLBACK")
-    assert (await journal.create(new_record()))[1]
+    assert (await journal.create(new_record("e2")))[1]
+    assert await append(journal, "e1", new_chunk(1, 3)) == 1
 
 
 @pytest.mark.parametrize("column", ["position", "first", "last", "ends", "kinds", "checksum", "data"])
