@@ -28,6 +28,7 @@ from stepwire.v1 import (
     Event,
     EventBatch,
     Execution,
+    ExecutionState,
     GetExecutionResponse,
     ListExecutionsResponse,
     ListOperationsResponse,
@@ -283,6 +284,63 @@ class TestRun:
         server.replies("StartExecution", errors.LimitExecutions("full", retry_after=timedelta(seconds=7)))
         result = command("run", "q", "--detach")
         assert (result.exit_code, result.stderr) == (4, "stepwire: full\n  Try again in 7 s.\n")
+
+    @pytest.mark.parametrize("words", [["run", "q"], ["run", "q", "--detach"]])
+    def test_a_start_without_an_answer(self, server: ScriptedServer, command: Command, words: list[str]) -> None:
+        """Where nobody knows whether the work was accepted, the request id that finds it is said."""
+        server.plays(*[[Status(code_pb2.UNAVAILABLE, "Socket closed")]] * 10)
+        server.replies("StartExecution", *[Status(code_pb2.UNAVAILABLE, "Socket closed")] * 10)
+        result = command(*words)
+        [request_id] = {call.request.request_id for call in server.calls}
+        assert result.exit_code == 4
+        assert f"accepted all the same: the same command with --request-id {request_id} finds it" in result.stderr
+
+    def test_an_empty_request_id(self, server: ScriptedServer, command: Command) -> None:
+        """An empty --request-id is none: the command gives one, by which a second try is the same execution."""
+        server.replies(
+            "StartExecution", Status(14), StartExecutionResponse(execution=Execution(execution_id=EXECUTION))
+        )
+        assert command("run", "q", "--detach", "--request-id", "").exit_code == 0
+        [request_id] = {call.request.request_id for call in server.calls}
+        assert len(request_id) > 10
+
+    @pytest.mark.parametrize("words", [["show", "e-1"], ["ls"], ["watch", "e-1", "--plain"]])
+    def test_control_characters(self, server: ScriptedServer, command: Command, words: list[str]) -> None:
+        """What came over the wire moves no cursor and sets no title."""
+        odd = "harm\x1b]0;owned\x07\x1b[2J\x9b31mless"
+        execution = Execution(execution_id=EXECUTION, query=odd, state=4)
+        server.replies("GetExecution", GetExecutionResponse(execution=execution))
+        server.replies("ListExecutions", ListExecutionsResponse(executions=[execution]))
+        told = event(1, "content")
+        told.content.text = odd + "\n"
+        server.plays([welcome(), batch(told, event(2, message=odd), completed(3))])
+        result = command(*words)
+        assert result.exit_code == 0
+        assert "harm" in result.stdout
+        assert "less" in result.stdout
+        assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", result.output)
+
+    @pytest.mark.parametrize(
+        ("state", "code", "text"), [("FAILED", 1, "the bank said no"), ("CANCELLED", 3, "was cancelled")]
+    )
+    def test_watch_after_the_end(
+        self, server: ScriptedServer, command: Command, state: str, code: int, text: str
+    ) -> None:
+        """Watching from after the end says how it ended."""
+        welcomed = welcome(5, state=ExecutionState.Value(f"EXECUTION_STATE_{state}"), last=5)
+        welcomed.execution.error.message = text
+        server.plays([welcomed])
+        result = command("watch", EXECUTION, "--after", "5")
+        assert result.exit_code == code
+        assert "It had ended before: " in result.stderr
+        assert text in result.stderr
+
+    def test_ls_asks_no_page_too_many(self, server: ScriptedServer, command: Command) -> None:
+        """A list of two is one page of two."""
+        found = [Execution(execution_id=f"e-{number}", state=4) for number in range(2)]
+        server.replies("ListExecutions", ListExecutionsResponse(executions=found, next_page_token="t"))
+        assert command("ls", "--limit", "2").exit_code == 0
+        assert server.names() == ["ListExecutions"]
 
     def test_what_cannot_be_sent(self, server: ScriptedServer, command: Command) -> None:
         """An input that can't be sent is refused before anything is, with its field."""

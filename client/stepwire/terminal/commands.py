@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import secrets
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ import click
 from rich.console import Console
 
 from stepwire.client import Run
+from stepwire.errors import ExecutionCancelled, ExecutionFailed
 from stepwire.events import execution_to_dict, message_to_dict
 from stepwire.terminal.control import cancel, pause, resume
 from stepwire.terminal.live import LiveView
@@ -35,6 +37,7 @@ from stepwire.terminal.output import (
     print_plan,
     print_table,
 )
+from stepwire.terminal.screen import say
 from stepwire.terminal.server import Server
 from stepwire.terminal.views import JsonView, PlainView, View
 from stepwire.v1.execution_pb2 import Execution
@@ -134,8 +137,9 @@ def run(
         raise click.UsageError("--input goes with --call or --step.")
     if step is not None:
         plan, call_input = _plan_of_one(step, call_input), None
-    request_id = secrets.token_urlsafe(16) if request_id is None else request_id
-    with server.client(poll=poll) as client:
+    # An empty one would let each try be another execution.
+    request_id = request_id or secrets.token_urlsafe(16)
+    with server.client(poll=poll, request_id=request_id) as client:
         work: dict[str, Any] = {
             "plan": plan,
             "call": call,
@@ -221,7 +225,7 @@ def ls(
             )
         except ValueError as error:
             raise click.UsageError(str(error)) from None
-        rows = [execution for execution, _ in zip(found, range(limit), strict=False)]
+        rows = list(itertools.islice(found, limit))
     if as_json:
         for execution in rows:
             print_json(execution_to_dict(execution))
@@ -332,7 +336,12 @@ def _show(server: Server, followed: Run, *, plain: bool, as_json: bool) -> None:
                 outages.look()
                 view.show(event)
             ended = followed.terminal is not None
-            output = followed.result()
+            try:
+                output = followed.result()
+            except (ExecutionFailed, ExecutionCancelled) as error:
+                if not ended:
+                    view.notice(f"It had ended before: {error}")
+                raise
     except KeyboardInterrupt:
         identity = followed.execution_id
         click.echo(
@@ -344,5 +353,5 @@ def _show(server: Server, followed: Run, *, plain: bool, as_json: bool) -> None:
         raise
     if not as_json:
         if not ended:
-            click.echo("It had ended before.")
+            say("It had ended before.")
         print_output(output, console=console)

@@ -42,7 +42,7 @@ def cancel(server: Server, execution_id: str, reason: str, as_json: bool) -> Non
 @server_option
 @click.pass_obj
 def pause(server: Server, execution_id: str, reason: str, as_json: bool) -> None:
-    """Lets an execution's running steps end and no other start, until `stepwire resume`.
+    """Lets no step of an execution start until `stepwire resume`; running ones end, or stop where they save.
 
     \b
       stepwire pause b7Qk2XvNf9TzLm4RcYh8Wd --reason "the bank is closed"

@@ -9,6 +9,7 @@ from rich.table import Column
 from rich.text import Text
 
 from stepwire.events import event_type
+from stepwire.terminal.screen import harmless
 from stepwire.terminal.views import line_of, span_text
 from stepwire.v1.event_pb2 import Event
 
@@ -106,7 +107,8 @@ class LiveView:
                 if kind == "plan_completed":
                     counts = f"{counts or _line(event.message)} in {span_text(event.plan_completed.execution_time)}"
                 else:
-                    self._ending = Text.assemble((name, f"bold {colour}"), f": {line_of(event).split(': ', 1)[-1]}")
+                    cause = harmless(line_of(event)).split(": ", 1)[-1]
+                    self._ending = Text.assemble((name, f"bold {colour}"), f": {cause}")
                 self._bars.update(self._whole, description=f"[bold {colour}]{name}", message=counts)
             case "step_started":
                 self._start(event)
@@ -117,11 +119,11 @@ class LiveView:
             case "content":
                 self._content(event.content.text)
             case _ if kind in _STAYING:
-                self._console.print(escape(line_of(event)), highlight=False)
+                self._console.print(escape(harmless(line_of(event))), highlight=False)
 
     def notice(self, text: str) -> None:
         """Shows a line above the bars."""
-        self._console.print(Text(text, style="yellow"))
+        self._console.print(Text(harmless(text), style="yellow"))
 
     def _start(self, event: Event) -> None:
         again = f" [yellow](attempt {event.attempt})[/]" if event.attempt > 1 else ""
@@ -160,7 +162,7 @@ class LiveView:
     def _content(self, text: str) -> None:
         *lines, self._text = (self._text + text).split("\n")
         for line in lines:
-            self._console.print(escape(line), highlight=False)
+            self._console.print(escape(harmless(line)), highlight=False)
 
     def _flush(self) -> None:
         if self._text:
@@ -175,4 +177,4 @@ def _place(event: Event) -> str:
 
 def _line(text: str) -> str:
     """Returns a text as one line."""
-    return " ".join(text.split())
+    return " ".join(harmless(text).split())

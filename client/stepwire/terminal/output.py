@@ -14,6 +14,8 @@ from rich.markdown import Markdown
 
 from stepwire.errors import CallFailed, LimitReached, PlanNotFound, StepwireError
 from stepwire.events import execution_to_dict, message_to_dict
+from stepwire.patience import can_pass
+from stepwire.terminal.screen import harmless, say
 from stepwire.terminal.views import span_text
 from stepwire.v1.execution_pb2 import Execution
 from stepwire.v1.execution_service_pb2 import ListOperationsResponse
@@ -43,11 +45,11 @@ def print_output(output: Any, *, console: Console) -> None:
     text = output.get("markdown") if isinstance(output, dict) else None
     if isinstance(text, str):
         if console.is_terminal:
-            console.print(Markdown(text))
+            console.print(Markdown(harmless(text)))
         else:
-            click.echo(text)
+            say(text)
     else:
-        click.echo(json.dumps(output, ensure_ascii=False, indent=2))
+        say(json.dumps(output, ensure_ascii=False, indent=2))
 
 
 def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -57,7 +59,7 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     widths = [max(len(row[column]) for row in table) for column in range(len(head))]
     for row in table:
         line = "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(cut(line, console.width) if console.is_terminal else line)
+        say(cut(line, console.width) if console.is_terminal else line)
 
 
 def cut(text: str, width: int) -> str:
@@ -87,36 +89,44 @@ def print_execution(execution: Execution) -> None:
     }
     for name, value in lines.items():
         if value:
-            click.echo(f"{name:<12}{value}")
+            say(f"{name:<12}{value}")
 
 
 def print_plan(plan: Plan) -> None:
     """Prints a plan's steps with what they wait for."""
-    click.echo(f"{plan.name or 'Plan'}: {len(plan.steps)} step{'' if len(plan.steps) == 1 else 's'}")
+    say(f"{plan.name or 'Plan'}: {len(plan.steps)} step{'' if len(plan.steps) == 1 else 's'}")
     names = {step.id: str(index) for index, step in enumerate(plan.steps, 1)}
     for index, step in enumerate(plan.steps, 1):
         after = ", ".join(names.get(other, other) for other in step.depends_on)
-        click.echo(f"  {index}. {step.name or step.id} [{step.operation}]" + (f" after {after}" if after else ""))
+        say(f"  {index}. {step.name or step.id} [{step.operation}]" + (f" after {after}" if after else ""))
     if plan.HasField("analysis"):
         analysis = message_to_dict(plan)["analysis"]
-        click.echo("Understood: " + json.dumps(analysis, ensure_ascii=False, indent=2))
+        say("Understood: " + json.dumps(analysis, ensure_ascii=False, indent=2))
 
 
 def print_operations(response: ListOperationsResponse) -> None:
     """Prints what a server can run."""
     for title, entries in (("Operations", response.operations), ("Plans", response.plans)):
         if entries:
-            click.echo(f"{title}:")
+            say(f"{title}:")
             for entry in entries:
-                click.echo(f"  {entry.name}({_parameters(message_to_dict(entry).get('input_schema', {}))})")
+                say(f"  {entry.name}({_parameters(message_to_dict(entry).get('input_schema', {}))})")
                 if entry.description:
-                    click.echo(f"      {entry.description.strip().splitlines()[0]}")
+                    say(f"      {entry.description.strip().splitlines()[0]}")
     if response.has_planner:
-        click.echo(f"Queries: {response.planner_description or 'this server plans them.'}")
+        say(f"Queries: {response.planner_description or 'this server plans them.'}")
 
 
-def error_text(error: StepwireError, *, server: str) -> str:
-    """Returns what went wrong and what to do, in one or a few lines."""
+def error_text(error: StepwireError, *, server: str, request_id: str = "") -> str:
+    """Returns what went wrong and what to do, in one or a few lines. `request_id` is that of what was to be started."""
+    text = _error_text(error, server=server)
+    # What could not be sent was not accepted.
+    if request_id and can_pass(error) and not isinstance(error, LimitReached) and "connect" not in error.message:
+        text += f"\n  It may have been accepted all the same: the same command with --request-id {request_id} finds it."
+    return text
+
+
+def _error_text(error: StepwireError, *, server: str) -> str:
     if isinstance(error, CallFailed) and error.status_code == code_pb2.UNAVAILABLE:
         # gRPC tells the whole way to the cause, which comes last, at times in a list of which one bracket is left.
         cause = error.message.rsplit(": ", 1)[-1]

@@ -8,12 +8,11 @@ import sys
 from collections.abc import Iterator
 from typing import NoReturn
 
-import click
-
 from stepwire.client import Client
 from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
 from stepwire.patience import Patience
 from stepwire.terminal.output import error_text
+from stepwire.terminal.screen import say
 
 __all__ = ["CANCELLED", "FAILED", "INTERRUPTED", "REFUSED", "Server"]
 
@@ -38,8 +37,8 @@ class Server:
         self.given = given
 
     @contextlib.contextmanager
-    def client(self, *, poll: bool = False) -> Iterator[Client]:
-        """A client whose errors end the command with a clear text."""
+    def client(self, *, poll: bool = False, request_id: str = "") -> Iterator[Client]:
+        """A client whose errors end the command with a clear text. `request_id` is that of the work it starts."""
         try:
             with Client(self.target, patience=_PATIENCE, delivery="poll" if poll else "auto") as client:
                 yield client
@@ -51,7 +50,7 @@ class Server:
             hint = self.command("watch", error.execution_id, "--after", str(error.sequence))
             _refuse(f"{error}\n  The execution may go on. Watch it again: {hint}" if error.execution_id else str(error))
         except StepwireError as error:
-            _refuse(error_text(error, server=self.target))
+            _refuse(error_text(error, server=self.target, request_id=request_id))
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 
@@ -62,5 +61,5 @@ class Server:
 
 
 def _refuse(text: str) -> NoReturn:
-    click.echo(f"stepwire: {text}", err=True)
+    say(f"stepwire: {text}", err=True)
     sys.exit(REFUSED)

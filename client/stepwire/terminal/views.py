@@ -9,6 +9,7 @@ import click
 from google.protobuf.duration_pb2 import Duration
 
 from stepwire.events import event_type, to_json
+from stepwire.terminal.screen import say
 from stepwire.v1.event_pb2 import AgentUpdate, Event, StepSkipped, SupervisorUpdate
 
 __all__ = ["JsonView", "PlainView", "View", "line_of", "span_text"]
@@ -43,7 +44,7 @@ class JsonView:
 
     def notice(self, text: str) -> None:
         """Shows a line on standard error."""
-        click.echo(f"stepwire: {text}", err=True)
+        say(f"stepwire: {text}", err=True)
 
 
 class PlainView:
@@ -62,22 +63,22 @@ class PlainView:
         """Shows one event."""
         if event.HasField("content"):
             text = event.content.text
-            click.echo(text, nl=False)
+            say(text, nl=False)
             self._in_line = not text.endswith("\n") if text else self._in_line
             return
         line = line_of(event)
         if line:
             self._end_line()
-            click.echo(line)
+            say(line)
 
     def notice(self, text: str) -> None:
         """Shows a line on standard error: standard output has the run alone."""
         begun = "\n" if self._in_line and sys.stdout.isatty() else ""
-        click.echo(f"{begun}stepwire: {text}", err=True)
+        say(f"{begun}stepwire: {text}", err=True)
 
     def _end_line(self) -> None:
         if self._in_line:
-            click.echo()
+            say()
             self._in_line = False
 
 
