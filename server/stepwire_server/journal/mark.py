@@ -10,12 +10,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from struct import Struct
 from zlib import crc32
 
-__all__ = ["Mark", "missing"]
+from stepwire_server.journal.base import JournalRefused
+from stepwire_server.journal.reader import is_damage
+
+__all__ = ["Mark", "missing", "refuse_lacking"]
 
 _NOTE = Struct("<qq")
 _CHECK = Struct("<I")
@@ -59,12 +62,32 @@ def missing(connection: sqlite3.Connection, path: Path) -> str:
     if len(check) != _CHECK.size or _CHECK.unpack(check)[0] != crc32(note):
         return ""
     noted = dict(zip(("chunks", "executions"), _NOTE.unpack(note), strict=True))
-    found = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
+    tables = connection.execute("SELECT count(*) FROM sqlite_master WHERE name = 'sqlite_sequence'").fetchone()[0]
+    found = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall()) if tables else {}
     return " and ".join(
         f"its {name} end at number {found.get(name, 0):,}, and {number:,} had been stored"
         for name, number in noted.items()
         if found.get(name, 0) < number
     )
+
+
+def refuse_lacking(path: Path) -> None:
+    """Raises JournalRefused where something is missing at the journal's end by its note. Called before anything that
+    can write is connected: that would write over the log, or remove it when it is closed, where the log is what can
+    still be put right.
+    """
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as connection:
+        try:
+            lacking = missing(connection, path)
+        except sqlite3.DatabaseError as error:
+            if not is_damage(error):
+                raise
+            return  # Whoever opens the file has better words for that.
+    if lacking:
+        raise JournalRefused(
+            f"the end of {path} is missing: {lacking}. Put all its files in their place as they were. Where they are "
+            f"lost, or this is an older copy, remove {path}.mark to go on without the rest."
+        )
 
 
 def _name(path: Path) -> Path:

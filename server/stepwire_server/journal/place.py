@@ -7,15 +7,16 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from stepwire_server.journal.base import JournalLocked
+from stepwire_server.journal.base import JournalLocked, JournalRefused
 
-__all__ = ["Lock", "make_place", "sync"]
+__all__ = ["Lock", "make_place", "refuse_lone_log", "sync"]
 
 
 def make_place(path: Path) -> bool:
     """Makes an empty file (0600) and the folders above it (0700), each where it does not exist, so that they last.
-    Returns whether it made the file.
+    Returns whether it made the file. Raises JournalRefused as `refuse_lone_log` does.
     """
+    refuse_lone_log(path)
     _make_folder(path.parent)
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
@@ -23,6 +24,19 @@ def make_place(path: Path) -> bool:
         return False
     sync(path.parent)
     return True
+
+
+def refuse_lone_log(path: Path) -> None:
+    """Raises JournalRefused where a write-ahead log is there, and the file that it belongs to is not, or is empty.
+    SQLite removes such a log as soon as anybody looks, and with it commits that the lost file may need.
+    """
+    log = path.with_name(path.name + "-wal")
+    # The log is looked at first: a server that starts at the same time makes the file before it.
+    if log.exists() and log.stat().st_size and not (path.exists() and path.stat().st_size):
+        raise JournalRefused(
+            f"{path} is {'empty' if path.exists() else 'missing'}, and its write-ahead log {log} is there. "
+            "Put the file back beside its log; to begin a new journal, move the log away."
+        )
 
 
 def sync(path: Path) -> None:

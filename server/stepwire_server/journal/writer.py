@@ -24,7 +24,7 @@ from stepwire_server import failpoints
 from stepwire_server.journal.base import Conflict, JournalBusy, JournalRefused
 from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, DAMAGED, FULL, Cause, cause_of
 from stepwire_server.journal.ledger import Ledger, Taken
-from stepwire_server.journal.mark import Mark, missing
+from stepwire_server.journal.mark import Mark, refuse_lacking
 from stepwire_server.journal.place import sync
 from stepwire_server.journal.schema import prepare
 
@@ -143,10 +143,12 @@ class Writer:
     def _run(self) -> None:
         connection = None
         try:
+            if self._synchronous == "FULL":
+                refuse_lacking(self._path)
             connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
             self._set_up(connection)
             ledger = Ledger(connection, now_ns=self._now_ns)
-            self._mark = self._marked(connection, ledger)
+            self._mark = self._marked(ledger)
             self._call(_finish, self._opened)
             self._serve(connection, ledger)
         except BaseException as error:
@@ -176,18 +178,12 @@ class Writer:
         connection.execute("PRAGMA secure_delete = FAST")
         self._wal_bytes = left.stat().st_size if left.exists() else 0
 
-    def _marked(self, connection: sqlite3.Connection, ledger: Ledger) -> Mark | None:
-        """Returns where commits are noted. Raises JournalRefused where the end of what was noted is missing."""
+    def _marked(self, ledger: Ledger) -> Mark | None:
+        """Returns where commits are noted."""
         if self._synchronous != "FULL":
             # A power cut may take commits from this journal, by its operator's choice: that is no damage.
             Mark.remove(self._path)
             return None
-        lacking = missing(connection, self._path)
-        if lacking:
-            raise JournalRefused(
-                f"the end of {self._path} is missing: {lacking}. Put all its files in their place as they were. Where "
-                f"they are lost, or this is an older copy, remove {self._path}.mark to go on without the rest."
-            )
         mark = Mark(self._path)
         mark.note(*ledger.reached)
         return mark

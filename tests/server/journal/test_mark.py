@@ -91,6 +91,43 @@ async def test_a_file_that_was_emptied(killed):
         await opened(path)
 
 
+@pytest.mark.parametrize("emptied", [False, True])
+async def test_a_log_without_its_file(killed, emptied):
+    """A log whose file is gone or empty is refused by all who could look, and kept: put back together, all is there."""
+    path = await killed()
+    away, log = path.read_bytes(), log_of(path).read_bytes()
+    path.unlink()
+    if emptied:
+        path.touch()
+        with pytest.raises(JournalRefused, match="is empty, and its write-ahead log"), opened_to_read(path):
+            pass
+    with pytest.raises(JournalRefused, match=r"write-ahead log .* is there.*move the log away"):
+        await opened(path)
+    assert log_of(path).read_bytes() == log
+    path.write_bytes(away)
+    journal = await opened(path)
+    assert (await journal.get("e1")).last_sequence == 20
+    await journal.close()
+
+
+async def test_a_refused_start_changes_nothing(killed):
+    """A log that is damaged in its middle is as it was after the start that is refused; mended, all is there."""
+    path = await killed()
+    log = log_of(path).read_bytes()
+    middle = 32 + (24 + 4096) * (len(log) // (24 + 4096) // 2) + 500
+    damaged = log[:middle] + bytes([log[middle] ^ 0xFF]) + log[middle + 1 :]
+    log_of(path).write_bytes(damaged)
+    file, note = path.read_bytes(), mark_of(path).read_bytes()
+    for _ in range(2):
+        with pytest.raises(JournalRefused, match="is missing"):
+            await opened(path)
+        assert (path.read_bytes(), log_of(path).read_bytes(), mark_of(path).read_bytes()) == (file, damaged, note)
+    log_of(path).write_bytes(log)
+    journal = await opened(path)
+    assert (await journal.get("e1")).last_sequence == 20
+    await journal.close()
+
+
 async def test_a_new_journal_in_an_old_ones_place(killed):
     """Where the file is gone a new journal begins, whatever was noted of the old one."""
     path = await killed()
