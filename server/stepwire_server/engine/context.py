@@ -153,7 +153,8 @@ class StepContext:
 
     async def pausepoint(self) -> None:
         """Waits here while the execution is paused, and does not count the time as the attempt's. A step that comes to
-        none runs on through a pause.
+        none runs on through a pause; so does one of an operation that runs at most once, and what cleans up after a
+        cancel or a timeout. Where the server stops, the attempt ends here, and the next one begins after its start.
         """
         self._check()
         await self._hold()

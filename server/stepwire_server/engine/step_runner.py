@@ -300,7 +300,9 @@ class StepRunner:
 
     async def _hold(self) -> None:
         """Returns when the execution is not paused. The time does not count against the attempt."""
-        if self._around.going.is_set():
+        if self._around.going.is_set() or self._cause is not None or self._operation.at_most_once:
+            # What was told to end is cleaning up. What runs at most once could not come back from here: a server that
+            # stops would take it for lost, and so would a crash, and a pause may be long.
             return
         limit = self._limit
         if limit is not None:

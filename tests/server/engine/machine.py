@@ -148,12 +148,16 @@ class EngineMachine(RuleBasedStateMachine):
         return await puppet.act()
 
     def _passed(self, step: StepContext) -> None:
-        """A step goes on at a place to stop, which in a pause it may only where its execution is ending."""
+        """A step goes on at a place to stop, which in a pause it may only where it runs at most once, was told to end,
+        or its execution is ending.
+        """
         for engine in (self.engine, *self.old):
             executor = engine._live.get(step.execution_id)
             if executor is None or executor.recorder is not step._recorder or executor._stopping:
                 continue
-            if executor.fold.state == PAUSED:
+            runners = executor._running.values()
+            told = any(runner._context is step and runner._cause is not None for runner in runners)
+            if executor.fold.state == PAUSED and not told and step.operation != "once":
                 # Not raised: that would be the step's failure.
                 self.astray.append({"went past its place in a pause": (step.execution_id, step.id)})
 

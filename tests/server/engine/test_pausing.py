@@ -481,3 +481,61 @@ async def test_a_drain_lets_a_step_go_on_to_its_next_place():
             events = await second.ended(execution_id)
     assert output(events) == "half"
     assert about(events, "a") == ["step_started", "step_saved", "step_retrying", "step_started", "step_completed"]
+
+
+async def test_what_runs_at_most_once_is_not_held():
+    """A step that runs at most once goes on at its places through a pause, and a drain lets it end: from there it could
+    not come back.
+    """
+    app = App("once")
+    go, saved = asyncio.Event(), asyncio.Event()
+
+    @app.operation(at_most_once=True)
+    async def charge(step) -> str:
+        await step.save("begun")
+        saved.set()
+        await go.wait()
+        await step.pausepoint()
+        return "charged"
+
+    async with Rig(app) as rig:
+        execution_id = await rig.start(request(step("a", "charge"), step("b", "charge", depends_on=["a"])))
+        await saved.wait()
+        await pause(rig, execution_id)
+        draining = asyncio.create_task(rig.engine.drain(HANGS))
+        await turns()
+        go.set()
+        await draining
+        assert output(await rig.events(execution_id), "a") == "charged"
+        assert "b" not in [event.step_id for event in await rig.events(execution_id)]
+
+
+async def test_what_cleans_up_after_a_timeout_is_not_held():
+    """An attempt that ran out of time and saves while it cleans up is not held in a pause: its step is tried again."""
+    app = App("careful")
+    began: list[int] = []
+
+    @app.operation(timeout=10, retry=Retry(attempts=2, initial_delay=Duration()))
+    async def careful(step) -> Any:
+        began.append(step.attempt)
+        if step.attempt == 2:
+            return step.saved
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await step.save("what was done")
+
+    async with Rig(app, cancel_grace=5) as rig:
+        execution_id = await rig.start(request(step("a", "careful")))
+        await until(lambda: began)
+        await pause(rig, execution_id)
+        rig.clock.advance(10)
+        await turns()
+        rig.clock.advance(6)
+        await rig.durable(execution_id, "step_retrying")
+        await resume(rig, execution_id)
+        await turns()
+        rig.clock.advance(0)
+        events = await rig.ended(execution_id)
+    assert output(events) == "what was done"
+    assert about(events, "a") == ["step_started", "step_saved", "step_retrying", "step_started", "step_completed"]
