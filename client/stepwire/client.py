@@ -306,16 +306,16 @@ class Run(BaseRun):
         self.close()
 
     def __del__(self) -> None:
-        if self._call is not None:
-            self._call.close()
+        self._leave_call()
 
     def __iter__(self) -> Iterator[Event]:
-        # A generator, because a loop that is left drops it at once, and its `finally` then ends the call.
+        # A generator, because a loop that is left drops it at once, and its `finally` then ends the call. A garbage
+        # collection may come to it too.
         try:
             while (event := self._next()) is not None:
                 yield event
         finally:
-            self._end_call()
+            self._leave_call()
 
     def __next__(self) -> Event:
         event = self._next()
@@ -376,6 +376,9 @@ class Run(BaseRun):
     def _advance(self) -> bool:
         """Does what the state machine asks for next. Returns False where the stream is over."""
         resumption = self._resumption
+        if self._left:
+            self._left = False
+            resumption.suspend()
         if self._closed:
             self._drop_call()
             if resumption.terminal is None:
@@ -389,7 +392,7 @@ class Run(BaseRun):
                         resumption.received(message, time.monotonic())
                     case End(error=error):
                         resumption.ended(error, time.monotonic())
-                    case None if not self._closed:
+                    case None if not (self._closed or self._left):
                         resumption.silent(time.monotonic())
             case Open() | Ask() as opening:
                 self._drop_call()
@@ -413,9 +416,12 @@ class Run(BaseRun):
                 raise error
         return True
 
-    def _end_call(self) -> None:
-        self._drop_call()
-        self._resumption.suspend()
+    def _leave_call(self) -> None:
+        """Has the call ended soon. May run in a finaliser: the state machine learns of it when it is asked again."""
+        call, self._call = self._call, None
+        if call is not None:
+            self._left = True
+            self._client._wire.drop(call)
 
     def _drop_call(self) -> None:
         call, self._call = self._call, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -25,7 +26,7 @@ class Call:
         self._rpc = rpc
         self._release = release
         self._box: deque[Message | End] = deque()
-        self._changed = threading.Condition()  # with an RLock: a garbage collection may close a call in here
+        self._changed = threading.Condition()
         self._closed = False
         # The thread knows the call, never the run: a run that nobody holds any more can go.
         self._thread = threading.Thread(target=self._read, name="stepwire-read", daemon=True)
@@ -42,7 +43,7 @@ class Call:
             return item
 
     def close(self) -> None:
-        """Ends the call, and waits for its thread."""
+        """Ends the call, and waits for its thread. Not for finalisers: see `Wire.drop`."""
         with self._changed:
             if self._closed:
                 return
@@ -92,6 +93,12 @@ class Wire:
         self._lock = threading.RLock()
         self._link: Link | None = None
         self._closed = False
+        self._dropped: queue.SimpleQueue[Call | None] = queue.SimpleQueue()
+        self._closer: threading.Thread | None = None
+
+    def __del__(self) -> None:
+        # An open call's thread holds the wire: by now there is none, and nothing comes after this.
+        self._dropped.put(None)
 
     def unary(self, method: Method, request: Message, limit: float) -> Message:
         link = self._take(None)
@@ -117,6 +124,7 @@ class Wire:
         """Opens a stream, or makes a unary call: that is a stream of one message."""
         link = self._take(instead_of)
         try:
+            self._start_closer()
             open_call = link.channel.unary_stream(
                 method.path,
                 request_serializer=type(request).SerializeToString,
@@ -129,10 +137,23 @@ class Wire:
             self._give(link)
             raise
 
+    def drop(self, call: Call) -> None:
+        """Has a call ended soon, by a thread that is there for it.
+
+        Finalisers do it so. A garbage collection runs in any thread: in one that gRPC needs to end the call, and with
+        gRPC's locks held. Waiting there, or asking gRPC for anything, would be for ever.
+        """
+        self._dropped.put(call)
+
     def close(self) -> None:
         with self._lock:
             link, self._link = self._link, None
+            closer, self._closer = self._closer, None
             self._closed = True
+        if closer is not None:
+            self._dropped.put(None)
+            if closer is not threading.current_thread():
+                closer.join()
         if link is not None:
             link.channel.close()
 
@@ -154,7 +175,22 @@ class Wire:
         if last:
             link.channel.close()
 
+    def _start_closer(self) -> None:
+        with self._lock:
+            if self._closer is None and not self._closed:
+                self._closer = threading.Thread(
+                    target=_close_dropped, args=(self._dropped,), name="stepwire-close", daemon=True
+                )
+                self._closer.start()
+
     def _connect(self) -> grpc.Channel:
         if self._credentials is None:
             return grpc.insecure_channel(self._target, options=self._options)
         return grpc.secure_channel(self._target, self._credentials, options=self._options)
+
+
+def _close_dropped(dropped: queue.SimpleQueue[Call | None]) -> None:
+    # It knows the calls, never the wire: a client that nobody holds any more can go.
+    while (call := dropped.get()) is not None:
+        call.close()
+        del call
