@@ -18,8 +18,8 @@ from stepwire_server.journal.checking import Finding, check
 from stepwire_server.journal.exporting import export
 from stepwire_server.journal.importing import ExportDamaged, import_executions, verify
 from stepwire_server.journal.inspection import Statistics, opened_to_read, statistics
-from stepwire_server.journal.mark import missing
-from stepwire_server.journal.place import Lock, make_place
+from stepwire_server.journal.mark import Mark, missing, refuse_lacking
+from stepwire_server.journal.place import Lock, make_place, refuse_lone_log
 from stepwire_server.journal.purging import cutoff, due, purge_bite
 from stepwire_server.journal.retention import Purged, Retention
 from stepwire_server.journal.schema import prepare
@@ -189,8 +189,7 @@ def import_command(path: Path, source: Path, with_unfinished: bool) -> None:
         size = source.stat().st_size
         with _bar("verifying", size) as progress:
             verify(source, progress=progress)
-        make_place(path)
-        with _refusals(), _opened_alone(path) as connection, _bar("importing", size) as progress:
+        with _refusals(), _opened_alone(path, make=True) as connection, _bar("importing", size) as progress:
             done = import_executions(connection, source, with_unfinished=with_unfinished, progress=progress)
     except ExportDamaged as error:
         raise click.ClickException(f"{source}: {error}. Nothing was imported.") from error
@@ -220,12 +219,19 @@ def _purge(connection: sqlite3.Connection, retention: Retention) -> Purged:
 
 
 @contextmanager
-def _opened_alone(path: Path) -> Iterator[sqlite3.Connection]:
-    """Opens a journal to write to it, while no server may. Raises JournalLocked where one has it open."""
+def _opened_alone(path: Path, *, make: bool = False) -> Iterator[sqlite3.Connection]:
+    """Opens a journal to write to it, while no server may; with `make`, a new one where there is none. Raises
+    JournalLocked where a server has it open, and JournalRefused also where its end is missing.
+    """
+    made = make and make_place(path)
     if not path.is_file():
         raise JournalRefused(f"there is no journal at {path}")
     lock = Lock(path)
     try:
+        if made:
+            Mark.remove(path)  # Of another journal that was there.
+        refuse_lone_log(path)
+        refuse_lacking(path)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             prepare(connection, path)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "secure_delete = FAST"):

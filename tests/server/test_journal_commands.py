@@ -23,7 +23,7 @@ from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionFilter, ExecutionSt
 from stepwire_server import App, StepContext, plan_step
 from stepwire_server.__main__ import main
 from stepwire_server.engine.engine import Engine
-from stepwire_server.journal import Chunk, ExecutionRecord, Retention, SqliteJournal
+from stepwire_server.journal import Chunk, ExecutionRecord, JournalRefused, Retention, SqliteJournal
 from stepwire_server.journal.checking import check
 from stepwire_server.journal.exporting import export, seal
 from stepwire_server.journal.importing import ExportDamaged, verify
@@ -340,6 +340,35 @@ def test_a_request_id_that_is_taken(exported, tmp_path):
     output = invoke("import", other, exported, code=1).output
     assert "not imported: b: its request id is that of execution mine" in output
     assert set(asyncio.run(contents(other))) == {"mine", "a", "c"}
+
+
+def test_the_rescue_that_a_refusal_advises(path, exported, tmp_path):
+    """An export can be imported where the journal was that is put away, whatever was noted of its end."""
+    asyncio.run(fill(path, names="def", unfinished=False))
+    assert path.with_name("journal.db.mark").exists()
+    path.rename(tmp_path / "damaged.db")
+    assert "imported 3 executions" in invoke("import", path, exported).output
+    assert set(asyncio.run(contents(path))) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize("command", ["import", "purge"])
+def test_what_writes_is_refused_where_the_end_is_missing(path, exported, tmp_path, command):
+    """Neither an import nor a purge hides that a journal's end is missing: the file stays as it is."""
+    older = path.read_bytes()
+    asyncio.run(fill(path, names="def", unfinished=False))
+    path.write_bytes(older)
+    arguments = {"import": [exported, "--with-unfinished"], "purge": ["--keep", 1]}[command]
+    assert "is missing: its chunks end" in invoke(command, path, *arguments, code=1).output
+    assert path.read_bytes() == older
+    with pytest.raises(JournalRefused, match="is missing"):
+        asyncio.run(contents(path))
+
+
+def test_a_place_that_cannot_be_made(exported, tmp_path):
+    """An import below what is no folder says so in a sentence."""
+    result = invoke("import", exported / "journal.db", exported, code=1)
+    assert "Error: the journal can't be used: " in result.output
+    assert isinstance(result.exception, SystemExit)
 
 
 def test_an_import_brings_back_what_was_purged(path, exported):
