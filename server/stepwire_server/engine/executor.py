@@ -291,6 +291,8 @@ class Executor:
         if self._request.options.max_parallel_steps:
             bound = min(bound, self._request.options.max_parallel_steps)
         while True:
+            # Before anything is looked at: what is done below waits for room, and may miss what happens meanwhile.
+            self._wake.clear()
             while schedule.to_skip:
                 index, culprit = schedule.next_to_skip()
                 await self._skip(graph, index, graph.steps[culprit].id)
@@ -303,7 +305,6 @@ class Executor:
                 return
             if self._leaving and self._grace_over:
                 return
-            self._wake.clear()
             await self._wake.wait()
 
     @property

@@ -832,3 +832,48 @@ async def test_storage_full_holds_an_execution_up_and_no_more():
         events = await rig.ended(execution_id)
     well_formed(events)
     assert state_of(events) == "COMPLETED"
+
+
+async def test_what_happens_while_there_is_no_room_is_not_missed():
+    """A failure that comes while the execution waits for the journal ends it as soon as there is room, with no grace to
+    wait for.
+    """
+    app = App("full")
+    fail, failed = asyncio.Event(), asyncio.Event()
+
+    @app.operation()
+    async def loud(step) -> None:
+        await step.content("x" * 20_000)
+
+    @app.operation()
+    async def bad() -> None:
+        await fail.wait()
+        failed.set()
+        raise ValueError("no")
+
+    @app.operation()
+    async def noop() -> None:
+        pass
+
+    journal = HeldJournal()
+    async with Rig(app, journal=journal, max_pending_bytes=10_000) as rig:
+        execution_id = await rig.start(
+            request(
+                step("a", "bad"),
+                step("b", "noop", depends_on=["a"]),
+                step("c", "loud"),
+                step("d", "noop", depends_on=["c"]),
+                options=ExecutionOptions(failure_policy=ExecutionOptions.FAILURE_POLICY_FAIL_FAST),
+            )
+        )
+        journal.hold()
+        await until(lambda: rig.engine._live[execution_id].fold.completed)
+        await turns()
+        fail.set()
+        await failed.wait()
+        await turns()
+        journal.release()
+        events = await rig.ended(execution_id)
+        assert rig.clock.monotonic() == 0
+    well_formed(events)
+    assert about(events, "d") == ["step_skipped"]
