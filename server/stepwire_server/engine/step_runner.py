@@ -16,7 +16,7 @@ import enum
 import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor as ThreadPool
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from google.protobuf import duration_pb2, struct_pb2
@@ -308,15 +308,16 @@ class StepRunner:
         if limit is not None:
             limit.hold()
         try:
-            await self._wait_for_the_end_of_a_pause()
+            await self._wait_for_the_end_of_a_pause(alone=asyncio.current_task() is self.task)
         finally:
             if limit is not None:
                 limit.release()
 
-    async def _wait_for_the_end_of_a_pause(self) -> None:
+    async def _wait_for_the_end_of_a_pause(self, *, alone: bool = True) -> None:
+        """`alone`: whether nothing else of the step can be at work meanwhile, as far as the engine knows."""
         # Whoever is woken comes a turn of the event loop later: it may be paused again by then.
         while not self._around.going.is_set():
-            with self._rest():
+            with self._rest() if alone else nullcontext():
                 await self._around.going.wait()
 
     @contextmanager

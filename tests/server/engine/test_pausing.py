@@ -539,3 +539,37 @@ async def test_what_cleans_up_after_a_timeout_is_not_held():
         events = await rig.ended(execution_id)
     assert output(events) == "what was done"
     assert about(events, "a") == ["step_started", "step_saved", "step_retrying", "step_started", "step_completed"]
+
+
+async def test_a_drain_does_not_break_off_the_parts_beside_one_that_saves():
+    """Where an operation works in several tasks, one that saves while the server drains is held, and the others go on
+    within the grace.
+    """
+    app = App("parts")
+    begun, go = asyncio.Event(), asyncio.Event()
+    done: list[str] = []
+
+    @app.operation()
+    async def op(step) -> None:
+        async def quick() -> None:
+            await begun.wait()
+            await step.save("quick")
+
+        async def slow() -> None:
+            begun.set()
+            await go.wait()
+            done.append("slow")
+
+        await asyncio.gather(quick(), slow())
+
+    async with Rig(app, leaves_tasks=True) as rig:
+        execution_id = await rig.start(request(step("a", "op")))
+        await rig.durable(execution_id, "step_started")
+        draining = asyncio.create_task(rig.engine.drain(HANGS))
+        await rig.durable(execution_id, "step_saved")
+        await turns()
+        go.set()
+        await turns()
+        assert done == ["slow"]
+        await rig.engine.cancel(execution_id, actor="", reason="the grace is long")
+        await draining
