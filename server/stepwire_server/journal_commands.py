@@ -21,6 +21,7 @@ from stepwire_server.journal.inspection import Statistics, opened_to_read, stati
 from stepwire_server.journal.mark import Mark, missing, refuse_lacking
 from stepwire_server.journal.place import Lock, make_place, refuse_lone_log
 from stepwire_server.journal.purging import cutoff, due, purge_bite
+from stepwire_server.journal.reader import is_damage
 from stepwire_server.journal.retention import Purged, Retention
 from stepwire_server.journal.schema import prepare
 
@@ -73,9 +74,8 @@ def check_command(path: Path) -> None:
     stepwire-server journal check /var/lib/stepwire/journal.db && echo sound
     """
     with _refusals(), opened_to_read(path) as connection:
-        (events,) = connection.execute("SELECT coalesce(sum(last_sequence), 0) FROM executions").fetchone()
         start = time.monotonic()
-        with _bar("checking", events) as progress:
+        with _bar("checking", _events(connection)) as progress:
             lacking = missing(connection, path)
             report = check(connection, progress=progress)
         if lacking:
@@ -151,19 +151,23 @@ def export_command(path: Path, execution_ids: Sequence[str], output: Path | None
     stepwire-server journal export journal.db Hq3Kx9 Zr81pT > two.jsonl
     stepwire-server journal export journal.db | gzip > executions.jsonl.gz
     """
-    with _refusals(), opened_to_read(path) as connection:
-        (events,) = connection.execute("SELECT coalesce(sum(last_sequence), 0) FROM executions").fetchone()
-        with _bar("exporting", 0 if execution_ids else events) as progress:
-            if output is None:
-                done = export(connection, sys.stdout.write, execution_ids=execution_ids, progress=progress)
-                sys.stdout.flush()
-            else:
-                with output.open("x", encoding="ascii") as file:
-                    done = export(connection, file.write, execution_ids=execution_ids, progress=progress)
+    with (
+        _refusals(),
+        opened_to_read(path) as connection,
+        _bar("exporting", 0 if execution_ids else _events(connection)) as progress,
+    ):
+        if output is None:
+            done = export(connection, sys.stdout.write, execution_ids=execution_ids, progress=progress)
+            sys.stdout.flush()
+        else:
+            with output.open("x", encoding="ascii") as file:
+                done = export(connection, file.write, execution_ids=execution_ids, progress=progress)
     for execution_id, problem in done.broken.items():
         click.echo(f"not exported: {execution_id}: {problem}", err=True)
+    if done.lacking:
+        click.echo(f"not exported: {done.lacking}", err=True)
     click.echo(f"exported {done.executions:,} executions with {done.events:,} events", err=True)
-    if done.broken:
+    if done.broken or done.lacking:
         sys.exit(1)
 
 
@@ -200,6 +204,17 @@ def import_command(path: Path, source: Path, with_unfinished: bool) -> None:
         click.echo(f"not imported: {execution_id}: {problem}", err=True)
     if done.refused:
         sys.exit(1)
+
+
+def _events(connection: sqlite3.Connection) -> int:
+    """Returns how many events there are, for a bar: 0 where that can't be read."""
+    try:
+        events: int = connection.execute("SELECT coalesce(sum(last_sequence), 0) FROM executions").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        return 0
+    return events
 
 
 def _purge(connection: sqlite3.Connection, retention: Retention) -> Purged:

@@ -17,6 +17,7 @@ import pytest
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.server.journal.pages import spoil_page
 
 from stepwire.errors import CursorExpired, ExecutionNotFound
 from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionFilter, ExecutionState, Plan
@@ -31,6 +32,7 @@ from stepwire_server.journal.inspection import opened_to_read
 
 PLENTY = {"max_events": 1 << 30, "max_bytes": 1 << 40}
 DAY_NS = 24 * 3600 * 1_000_000_000
+COMPLETED = ExecutionState.EXECUTION_STATE_COMPLETED
 PENDING = ExecutionState.EXECUTION_STATE_PENDING
 
 
@@ -418,6 +420,65 @@ def test_a_damaged_execution_is_not_exported(path, exported, tmp_path):
     assert "not exported: b" in invoke("export", path, "-o", target, code=1).output
     invoke("import", other, target)
     assert set(asyncio.run(contents(other))) == {"a", "c"}
+
+
+async def crowd(path: Path, count: int) -> set[str]:
+    """Makes a journal with so many executions that each of its tables has several pages. Returns their ids."""
+    names = [f"{number * 7919 % count:03}-{'x' * 40}" for number in range(count)]  # Not in the order of their numbers.
+    journal = SqliteJournal(path)
+    await journal.open()
+    chunk = Chunk(first=1, data=b"f" * 300, ends=[300], kinds=bytes(1))
+    for name in names:
+        journal._write.submit(  # All in one transaction, or a few.
+            lambda ledger, name=name: (
+                ledger.create(
+                    ExecutionRecord(
+                        execution_id=name, request=b"r" * 300, labels={"of": name, "a": "b"}, create_time_ns=1
+                    )
+                ),
+                ledger.append(name, 1, chunk, COMPLETED, b"s" * 100),
+            ),
+            size=0,
+        )
+    await journal.close()
+    return set(names)
+
+
+@pytest.mark.parametrize(
+    ("table", "share", "says"),
+    [
+        ("requests", 0.5, "not exported: {lost}: a page of the file is damaged"),
+        ("labels_by_execution", 0.5, "not exported: {lost}: a page of the file is damaged"),
+        ("executions", 0.5, "not exported: {lost}: a page of the file is damaged"),
+        ("executions", 1.0, "not exported: {lost}: a page of the file is damaged"),
+        ("chunks", 0.5, "not exported: {lost}: The journal is damaged"),
+        ("sqlite_autoindex_executions_1", 0.5, "not exported: {lost}: a page of the file is damaged"),
+    ],
+)
+def test_a_damaged_page_costs_what_is_on_it(path, tmp_path, table, share, says):
+    """Where a page can't be read, whatever is on it, all other executions are exported, and those lost are named."""
+    names = asyncio.run(crowd(path, 300))
+    spoil_page(path, table, share=share)
+    target, other = tmp_path / "saved.jsonl", tmp_path / "other.db"
+    output = invoke("export", path, "-o", target, code=1).output
+    assert "imported" in invoke("import", other, target).output
+    saved = set(asyncio.run(contents(other)))
+    assert len(names) / 2 < len(saved) < len(names)
+    for lost in names - saved:
+        assert says.format(lost=lost) in output
+    assert f"exported {len(saved)} executions" in output
+
+
+def test_a_damaged_page_of_names(path, tmp_path):
+    """Where not even the names can be read, an export says so, and saves those that it finds."""
+    names = asyncio.run(crowd(path, 300))
+    spoil_page(path, "executions")
+    spoil_page(path, "sqlite_autoindex_executions_1")
+    target = tmp_path / "saved.jsonl"
+    output = invoke("export", path, "-o", target, code=1).output
+    assert re.search(r"not exported: some executions after number \d+, and nobody knows which", output)
+    verify(target)
+    assert 0 < target.read_text().count('"complete"') < len(names)
 
 
 def test_each_line_is_json_with_its_checksum(exported):

@@ -17,7 +17,7 @@ import json
 import sqlite3
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -27,11 +27,19 @@ from stepwire_server.journal.base import ExecutionRecord
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import stored_record
+from stepwire_server.journal.reader import is_damage
 
 __all__ = ["FORMAT", "Exported", "export", "seal"]
 
 FORMAT = 1
 """The version of the format. A reader refuses a higher one."""
+
+_NEXT = "SELECT ordinal, execution_id FROM executions WHERE ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT 1"
+_NAMES = """
+SELECT ordinal, execution_id FROM executions INDEXED BY sqlite_autoindex_executions_1
+WHERE ordinal > ? AND ordinal <= ?
+"""
+_ALL = (1 << 63) - 1
 
 _BYTES = 4 << 20
 """About how many bytes of events are read at once, from one state of the file."""
@@ -47,6 +55,8 @@ class Exported:
     """Their events."""
     broken: dict[str, str] = field(default_factory=dict)
     """Those that are not in it, and why."""
+    lacking: str = ""
+    """What else is not in it, where not even its names can be read."""
 
 
 def seal(content: dict[str, Any]) -> str:
@@ -63,11 +73,12 @@ def export(
     progress: Callable[[int], None] = lambda events: None,
 ) -> Exported:
     """Writes these executions, or all that there are when it begins, oldest first, one piece at a time. Each is written
-    up to what was its last event when its turn came. Raises nothing for one that is damaged: `Exported.broken` says so.
+    up to what was its last event when its turn came. Raises nothing for what is damaged: `Exported.broken` says so, and
+    `Exported.lacking`.
     """
     done = Exported()
     write(seal({"stepwire_journal": FORMAT}))
-    for execution_id in execution_ids or _all(connection):
+    for execution_id in execution_ids or _all(connection, done):
         try:
             record = _record(connection, execution_id)
         except JournalDamaged as error:
@@ -92,24 +103,46 @@ def export(
     return done
 
 
-def _all(connection: sqlite3.Connection) -> Iterator[str]:
-    (newest,) = connection.execute("SELECT coalesce(max(ordinal), 0) FROM executions").fetchone()
-    ordinal = 0
-    while True:
-        found = connection.execute(
-            "SELECT ordinal, execution_id FROM executions WHERE ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT 1",
-            (ordinal, newest),
-        ).fetchone()
-        if found is None:
-            return
-        ordinal = found[0]
-        yield found[1]
+def _all(connection: sqlite3.Connection, done: Exported) -> Iterator[str]:
+    newest = ordinal = 0
+    try:
+        (newest,) = connection.execute("SELECT coalesce(max(ordinal), 0) FROM executions").fetchone()
+        while found := connection.execute(_NEXT, (ordinal, newest)).fetchone():
+            ordinal = found[0]
+            yield found[1]
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        # The table can't be walked to its end. The ids stand in an index too.
+        yield from _named(connection, ordinal, newest or _ALL, done)
+
+
+def _named(connection: sqlite3.Connection, ordinal: int, newest: int, done: Exported) -> Sequence[str]:
+    """Returns the ids that the index has, of the executions that follow a number."""
+    found: list[tuple[int, str]] = []
+    try:
+        with _one_state(connection), closing(connection.execute(_NAMES, (ordinal, newest))) as rows:
+            found += rows  # As many as come.
+    except JournalDamaged as error:
+        done.lacking = f"some executions after number {ordinal:,}, and nobody knows which: {error}"
+    return [execution_id for _, execution_id in sorted(found)]
 
 
 def _record(connection: sqlite3.Connection, execution_id: str) -> ExecutionRecord | None:
+    with _one_state(connection):
+        return stored_record(connection, "execution_id = ?", execution_id)
+
+
+@contextmanager
+def _one_state(connection: sqlite3.Connection) -> Iterator[None]:
+    """Shows one state of the file while it lasts. Raises JournalDamaged where a page that is needed can't be read."""
     connection.execute("BEGIN")
     try:
-        return stored_record(connection, "execution_id = ?", execution_id)
+        yield
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        raise JournalDamaged(f"a page of the file is damaged ({error})") from error
     finally:
         connection.rollback()
 
@@ -120,17 +153,13 @@ def _pieces(connection: sqlite3.Connection, record: ExecutionRecord) -> Iterator
     while reached < record.last_sequence:
         piece: list[Chunk] = []
         size = 0
-        connection.execute("BEGIN")
-        try:
-            with closing(history(connection, record.execution_id, after=reached)) as chunks:
-                for chunk in chunks:
-                    chunk = chunk.head(max_events=record.last_sequence - chunk.first + 1, max_bytes=1 << 62)
-                    piece.append(chunk)
-                    size += len(chunk.data)
-                    if size >= _BYTES or chunk.last >= record.last_sequence:
-                        break
-        finally:
-            connection.rollback()
+        with _one_state(connection), closing(history(connection, record.execution_id, after=reached)) as chunks:
+            for chunk in chunks:
+                chunk = chunk.head(max_events=record.last_sequence - chunk.first + 1, max_bytes=1 << 62)
+                piece.append(chunk)
+                size += len(chunk.data)
+                if size >= _BYTES or chunk.last >= record.last_sequence:
+                    break
         if not piece:
             raise JournalDamaged(f"execution {record.execution_id} ends after sequence {reached}")
         reached = piece[-1].last
