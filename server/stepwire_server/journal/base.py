@@ -217,6 +217,7 @@ class Journal(ABC):
         """Returns up to `limit` (at least 1) records that match the filter, newest first, with an empty `request`.
 
         With `before`, only those with an ordinal below it (exclusive; 0: all). Orders by ordinal, not by create time.
+        A record that is damaged is left out, though counted.
         """
 
     @abstractmethod

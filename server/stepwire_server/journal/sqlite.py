@@ -90,6 +90,8 @@ class SqliteJournal(Journal):
         self._writer: Writer | None = None
         self._readers: Readers | None = None
         self._closing = asyncio.Lock()
+        self._told: set[int] = set()
+        """The ordinals of damaged records that the log has."""
 
     async def open(self) -> None:
         made = make_place(self._path)
@@ -151,7 +153,11 @@ class SqliteJournal(Journal):
         )
 
     async def list(self, chosen: ExecutionFilter, *, tenant: str, before: int = 0, limit: int) -> Page:
-        return await self._read(partial(_page, _conditions(chosen, tenant), before, limit))
+        page, damaged = await self._read(partial(_page, _conditions(chosen, tenant), before, limit))
+        for ordinal in damaged - self._told:
+            _log.error("the record of execution number %d is damaged; lists go on without it", ordinal)
+        self._told |= damaged
+        return page
 
     async def unfinished(self) -> Sequence[ExecutionRecord]:
         return await self._read(_unfinished)
@@ -257,11 +263,6 @@ def _one(condition: str, parameters: Sequence[str | int], connection: sqlite3.Co
     return stored_record(connection, condition, *parameters)
 
 
-def _records(rest: str, parameters: Sequence[str | int], connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
-    rows = connection.execute(f"SELECT {COLUMNS} FROM executions {rest}", parameters).fetchall()
-    return [record_of(row, labels_of(connection, row[0])) for row in rows]
-
-
 def _unfinished(connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
     found = []
     rows = connection.execute(f"SELECT ordinal FROM executions WHERE {UNFINISHED} ORDER BY ordinal").fetchall()
@@ -281,12 +282,26 @@ def _unfinished(connection: sqlite3.Connection) -> Sequence[ExecutionRecord]:
     return found
 
 
-def _page(conditions: tuple[str, Sequence[str | int]], before: int, limit: int, connection: sqlite3.Connection) -> Page:
+def _page(
+    conditions: tuple[str, Sequence[str | int]], before: int, limit: int, connection: sqlite3.Connection
+) -> tuple[Page, set[int]]:
+    """Returns the page, and the ordinals of what it lacks because it is damaged."""
     where, parameters = conditions
     (total,) = connection.execute(f"SELECT count(*) FROM executions WHERE {where}", parameters).fetchone()
-    older = f"WHERE {where} AND (? = 0 OR ordinal < ?) ORDER BY ordinal DESC LIMIT ?"
-    records = _records(older, (*parameters, before, before, limit + 1), connection)
-    return Page(records=records[:limit], total=total, more=len(records) > limit)
+    older = f"SELECT {COLUMNS} FROM executions WHERE {where} AND (? = 0 OR ordinal < ?) ORDER BY ordinal DESC LIMIT ?"
+    records: list[ExecutionRecord] = []
+    damaged: set[int] = set()
+    while lacking := limit + 1 - len(records):
+        rows = connection.execute(older, (*parameters, before, before, lacking)).fetchall()
+        for row in rows:
+            before = row[0]
+            try:
+                records.append(record_of(row, labels_of(connection, before)))
+            except JournalDamaged:
+                damaged.add(before)
+        if len(rows) < lacking:
+            break
+    return Page(records=records[:limit], total=total, more=len(records) > limit), damaged
 
 
 def _conditions(chosen: ExecutionFilter, tenant: str) -> tuple[str, Sequence[str | int]]:

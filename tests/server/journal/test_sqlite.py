@@ -454,6 +454,27 @@ async def test_another_writer_is_waited_out(open_journal, path, new_record, new_
     assert await append(journal, "e1", new_chunk(1, 3)) == 1
 
 
+async def test_a_damaged_record_is_left_out_of_lists(open_journal, path, new_record, caplog):
+    """A list has every record but those that are damaged, on as many pages as it takes; the log names each once."""
+    journal = await open_journal()
+    for number in range(1, 11):
+        await journal.create(new_record(f"e{number}"))
+    await journal.close()
+    for damaged in (1, 5, 6, 10):
+        change(path, "UPDATE executions SET snapshot = x'00' WHERE ordinal = ?", damaged)
+    journal = await open_journal()
+    for _ in range(2):
+        found, before, more = [], 0, True
+        while more:
+            page = await journal.list(ExecutionFilter(), tenant="", before=before, limit=2)
+            assert page.total == 10
+            found += [record.ordinal for record in page.records]
+            before, more = found[-1], page.more
+        assert found == [9, 8, 7, 4, 3, 2]
+    for damaged in (1, 5, 6, 10):
+        assert caplog.text.count(f"number {damaged} is damaged; lists go on without it") == 1
+
+
 @pytest.mark.parametrize("column", ["position", "first", "last", "ends", "kinds", "checksum", "data"])
 @pytest.mark.parametrize("damaged", [1, 2, 3])
 async def test_a_damaged_row(open_journal, path, new_record, new_chunk, append, column, damaged):
