@@ -137,7 +137,12 @@ async def _in_thread(
     inherited = contextvars.copy_context()
     inherited.run(running_step.set, blocking)
     function = functools.partial(for_thread(operation.function), *_first(operation, blocking), **arguments)
-    job = threads.submit(inherited.run, function)
+
+    def begin() -> Any:
+        context.enter_thread()
+        return function()
+
+    job = threads.submit(inherited.run, begin)
     work = asyncio.wrap_future(job)
     try:
         return await asyncio.shield(work)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError
 from contextvars import ContextVar
 from typing import Any, Literal
 
@@ -77,6 +79,7 @@ class StepContext:
         "_recorder",
         "_results",
         "_saved",
+        "_thread",
         "attempt",
         "execution_id",
         "id",
@@ -97,7 +100,7 @@ class StepContext:
         attempt: int,
         results: Callable[[], Mapping[str, Any]],
         saved: Callable[[], struct_pb2.Value | None],
-        hold: Callable[[], Awaitable[None]],
+        hold: Callable[[bool], Awaitable[None]],
     ) -> None:
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
@@ -106,6 +109,7 @@ class StepContext:
         self._hold = hold
         self._offsets: dict[str, int] = {}
         self._closed = ""
+        self._thread: int | None = None
         self.execution_id = execution_id
         self.session_id = session_id
         self.id = id
@@ -142,13 +146,7 @@ class StepContext:
                 await send(page)
                 await step.save(page + 1)
         """
-        event = self._event()
-        event.step_saved.state.CopyFrom(values.to_value(state, field="state"))
-        sequence = await self._emit(event)
-        try:
-            await self._recorder.durable(sequence)
-        except (Conflict, StepwireError) as error:
-            raise StepEnded("the journal takes no events of this execution from here any more") from error
+        await self._keep(state)
         await self.pausepoint()
 
     async def pausepoint(self) -> None:
@@ -156,8 +154,7 @@ class StepContext:
         none runs on through a pause; so does one of an operation that runs at most once, and what cleans up after a
         cancel or a timeout. Where the server stops, the attempt ends here, and the next one begins after its start.
         """
-        self._check()
-        await self._hold()
+        await self._stop()
 
     async def progress(
         self,
@@ -303,9 +300,29 @@ class StepContext:
         except RuntimeError:
             return False
 
+    def enter_thread(self) -> None:
+        """Notes that the operation is a plain function and runs in this thread. For the engine."""
+        self._thread = threading.get_ident()
+
     def blocking(self) -> BlockingStepContext:
         """Returns the same step for code in another thread."""
         return BlockingStepContext(self, self._loop)
+
+    async def _keep(self, state: Any) -> None:
+        """Does what `save` does, but does not stop."""
+        event = self._event()
+        event.step_saved.state.CopyFrom(values.to_value(state, field="state"))
+        sequence = await self._emit(event)
+        try:
+            await self._recorder.durable(sequence)
+        except (Conflict, StepwireError) as error:
+            raise StepEnded("the journal takes no events of this execution from here any more") from error
+
+    async def _stop(self, *, in_own_thread: bool = False) -> None:
+        """Does what `pausepoint` does. `in_own_thread`: what waits is the thread that the operation runs in."""
+        self._check()
+        await self._hold(in_own_thread)
+        self._check()
 
     def _event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
         event = Event(step_id=self.id, step_name=self.name, attempt=self.attempt, message=message)
@@ -355,11 +372,12 @@ class BlockingStepContext:
 
     def save(self, state: Any) -> None:
         """As StepContext.save."""
-        self._wait(self._step.save(state))
+        self._wait(self._step._keep(state))
+        self.pausepoint()
 
     def pausepoint(self) -> None:
         """As StepContext.pausepoint."""
-        self._wait(self._step.pausepoint())
+        self._wait(self._step._stop(in_own_thread=threading.get_ident() == self._step._thread))
 
     def progress(self, percentage: float | None = None, message: str = "", **details: Any) -> None:
         """As StepContext.progress."""
@@ -393,7 +411,10 @@ class BlockingStepContext:
         if self._step.closed:
             call.close()
             raise StepEnded(self._step.closed)
-        asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        try:
+            asyncio.run_coroutine_threadsafe(call, self._loop).result()
+        except CancelledError:
+            raise StepEnded(self._step.closed or "the step was interrupted") from None
 
 
 def _cut(piece: str | bytes) -> list[str] | list[bytes]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor as ThreadPool
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 from google.protobuf import duration_pb2, struct_pb2
 from google.rpc import status_pb2
@@ -98,6 +99,8 @@ class StepRunner:
         self._begun = False
         self._stopping = False
         self._resting = False
+        self._held: set[asyncio.Task[Any]] = set()
+        """The tasks of the operation, and those that its threads wait for, that are held at a place to stop."""
         self.abandoned = False
         """Whether it was let go of while its operation ran on."""
         self._started = 0.0
@@ -127,6 +130,9 @@ class StepRunner:
             return
         assert self.task is not None
         self.task.cancel()
+        # What waits in a thread has no other way to hear of it; and what was held must not go on as if it was resumed.
+        for held in self._held - {self.task}:
+            held.cancel()
         if cause is not Cause.PARK:
             self._timers.append(self._clock.call_later(self._around.cancel_grace, self._give_up))
 
@@ -298,18 +304,25 @@ class StepRunner:
         finally:
             self._on_end(self)
 
-    async def _hold(self) -> None:
-        """Returns when the execution is not paused. The time does not count against the attempt."""
+    async def _hold(self, in_own_thread: bool) -> None:
+        """Returns when the execution is not paused. The time does not count against the attempt.
+
+        `in_own_thread`: the operation is a plain function, and its thread waits here.
+        """
         if self._around.going.is_set() or self._cause is not None or self._operation.at_most_once:
             # What was told to end is cleaning up. What runs at most once could not come back from here: a server that
             # stops would take it for lost, and so would a crash, and a pause may be long.
             return
+        task = asyncio.current_task()
+        assert task is not None
+        self._held.add(task)
         limit = self._limit
         if limit is not None:
             limit.hold()
         try:
-            await self._wait_for_the_end_of_a_pause(alone=asyncio.current_task() is self.task)
+            await self._wait_for_the_end_of_a_pause(alone=in_own_thread or task is self.task)
         finally:
+            self._held.discard(task)
             if limit is not None:
                 limit.release()
 

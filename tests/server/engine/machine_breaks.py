@@ -38,14 +38,14 @@ def forgets_the_pause_at_a_takeover() -> AbstractContextManager[Any]:
 
 
 def starts_attempts_in_a_pause() -> AbstractContextManager[Any]:
-    async def never(_: StepRunner) -> None:
+    async def never(_: StepRunner, **__: Any) -> None:
         return
 
     return patch.object(StepRunner, "_wait_for_the_end_of_a_pause", never)
 
 
 def waits_only_once_for_the_end_of_a_pause() -> AbstractContextManager[Any]:
-    async def once(self: StepRunner) -> None:
+    async def once(self: StepRunner, **_: Any) -> None:
         if not self._around.going.is_set():
             with self._rest():
                 await self._around.going.wait()
@@ -54,7 +54,7 @@ def waits_only_once_for_the_end_of_a_pause() -> AbstractContextManager[Any]:
 
 
 def holds_no_step_at_its_places() -> AbstractContextManager[Any]:
-    async def never(_: StepRunner) -> None:
+    async def never(*_: Any) -> None:
         return
 
     return patch.object(StepRunner, "_hold", never)

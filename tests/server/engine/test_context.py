@@ -153,7 +153,13 @@ async def test_both_contexts_have_the_same_methods():
         return {name for name in dir(kind) if not name.startswith("_")}
 
     assert public(BlockingStepContext) <= public(StepContext)
-    assert public(StepContext) - public(BlockingStepContext) == {"blocking", "close", "closed", "is_here"}
+    assert public(StepContext) - public(BlockingStepContext) == {
+        "blocking",
+        "close",
+        "closed",
+        "enter_thread",
+        "is_here",
+    }
 
 
 async def test_results_are_those_of_direct_dependencies():

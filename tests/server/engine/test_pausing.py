@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -10,7 +13,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwire.errors import ExecutionEnded, ExecutionNotFound
 from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Retry
-from stepwire_server import App
+from stepwire_server import App, StepEnded
+from stepwire_server.journal import Conflict
 
 from .rig import (
     HANGS,
@@ -571,5 +575,101 @@ async def test_a_drain_does_not_break_off_the_parts_beside_one_that_saves():
         go.set()
         await turns()
         assert done == ["slow"]
+        await rig.engine.cancel(execution_id, actor="", reason="the grace is long")
+        await draining
+
+
+class HeldThreads:
+    """An app whose step is a plain function that is held in its thread, and says what it hears there."""
+
+    def __init__(self) -> None:
+        self.app = App("threads")
+        self.heard: list[str] = []
+        self.before = threading.Event()
+
+        @self.app.operation()
+        def op(step) -> str:
+            self.before.wait(HANGS)
+            try:
+                step.pausepoint()
+            except StepEnded:
+                self.heard.append("ended")
+                raise
+            self.heard.append("went on")
+            return "done"
+
+    async def hold(self, rig: Rig) -> str:
+        execution_id = await rig.start(request(step("a", "op")))
+        await rig.durable(execution_id, "step_started")
+        await pause(rig, execution_id)
+        self.before.set()
+        (runner,) = rig.engine._live[execution_id]._running.values()
+        await until(lambda: runner._held, "the thread is held")
+        return execution_id
+
+
+async def test_a_cancel_ends_what_is_held_in_a_thread():
+    """A plain function that is held when its execution is cancelled does not go on: its place to stop raises."""
+    held = HeldThreads()
+    async with Rig(held.app) as rig:
+        execution_id = await held.hold(rig)
+        await rig.engine.cancel(execution_id, actor="", reason="")
+        events = await rig.ended(execution_id)
+        assert rig.engine.abandoned == 0
+    assert held.heard == ["ended"]
+    assert about(events, "a") == ["step_started", "step_cancelled"]
+
+
+async def test_a_drain_lets_go_of_what_is_held_in_a_thread():
+    """A plain function that is held in its thread is let go of at once when the server drains."""
+    held = HeldThreads()
+    async with Rig(held.app) as rig:
+        await held.hold(rig)
+        async with asyncio.timeout(HANGS / 2):
+            await rig.engine.drain(HANGS)
+        await until(lambda: rig.engine.abandoned == 0, "its thread ends")
+    assert held.heard == ["ended"]
+
+
+async def test_a_lost_execution_frees_the_threads_that_it_held():
+    """A plain function that is held in its thread when another process takes the execution over does not keep it."""
+    held = HeldThreads()
+    async with Rig(held.app) as rig:
+        execution_id = await held.hold(rig)
+        rig.engine._live[execution_id].recorder._lose(Conflict("another one has it"))
+        await until(lambda: not rig.engine.running and rig.engine.abandoned == 0, "nothing is left")
+    assert held.heard == ["ended"]
+
+
+async def test_a_thread_beside_the_operation_s_own_does_not_end_the_step_in_a_drain():
+    """What stops in a thread that an operation started is held, and the operation goes on within the grace."""
+    app = App("pool")
+    go, reached = threading.Event(), threading.Event()
+    done: list[str] = []
+
+    @app.operation()
+    def op(step) -> None:
+        reached.set()
+        other = threading.Thread(target=contextvars.copy_context().run, args=(lambda: save(step),))
+        other.start()
+        go.wait(HANGS)
+        done.append("own")
+        other.join(HANGS)
+
+    def save(step: Any) -> None:
+        with suppress(StepEnded):
+            step.save("other")
+
+    async with Rig(app, leaves_tasks=True) as rig:
+        execution_id = await rig.start(request(step("a", "op")))
+        await until(reached.is_set)
+        await pause(rig, execution_id)
+        (runner,) = rig.engine._live[execution_id]._running.values()
+        await until(lambda: runner._held, "the other thread is held")
+        draining = asyncio.create_task(rig.engine.drain(HANGS))
+        await turns()
+        assert runner._cause is None
+        go.set()
+        await until(lambda: done)
         await rig.engine.cancel(execution_id, actor="", reason="the grace is long")
         await draining
