@@ -102,7 +102,8 @@ class TestRun:
         server.plays([welcome(), story({"pages": 3})])
         result = command("run", "a question")
         assert result.exit_code == 0
-        assert result.output == (
+        assert result.stderr == "stepwire: execution e-1\n"
+        assert result.stdout == (
             "Starting: 2 steps\n"
             "  Step 1/2: Search\n"
             "     12%: Using agents\n"
@@ -210,7 +211,8 @@ class TestRun:
 
         def notice(self: Any, text: str) -> None:
             shown(self, text)
-            back.set()
+            if text == outages.LOST:
+                back.set()
 
         monkeypatch.setattr(view, "notice", notice)
         monkeypatch.setattr(outages, "_BEFORE_TELLING", 0.05)
@@ -310,6 +312,7 @@ class TestRun:
         odd = "harm\x1b]0;owned\x07\x1b[2J\x9b31mless"
         execution = Execution(execution_id=EXECUTION, query=odd, state=4)
         server.replies("GetExecution", GetExecutionResponse(execution=execution))
+        server.replies("ListEvents", EventBatch())
         server.replies("ListExecutions", ListExecutionsResponse(executions=[execution]))
         told = event(1, "content")
         told.content.text = odd + "\n"
@@ -490,6 +493,7 @@ class TestOthers:
         """show prints the facts and the output."""
         found = Execution(execution_id=EXECUTION, state=6, output=to_value({"a": 1}), query="q", as_of_sequence=9)
         server.replies("GetExecution", *[GetExecutionResponse(execution=found)] * 2)
+        server.replies("ListEvents", EventBatch())
         told = command("show", EXECUTION).output
         assert "state       COMPLETED\n" in told
         assert told.endswith('{\n  "a": 1\n}\n')

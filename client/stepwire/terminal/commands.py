@@ -39,6 +39,7 @@ from stepwire.terminal.output import (
 )
 from stepwire.terminal.screen import say
 from stepwire.terminal.server import Server
+from stepwire.terminal.steps import KINDS, account
 from stepwire.terminal.views import JsonView, PlainView, View
 from stepwire.v1.execution_pb2 import Execution
 
@@ -161,7 +162,7 @@ def run(
         except KeyboardInterrupt:
             click.echo(f"\nInterrupted before the server answered. --request-id {request_id} finds it.", err=True)
             raise
-        _show(server, followed, plain=plain, as_json=as_json)
+        _show(server, followed, plain=plain, as_json=as_json, begun=True)
 
 
 def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -264,11 +265,12 @@ def show(server: Server, execution_id: str, as_json: bool) -> None:
       stepwire show b7Qk2XvNf9TzLm4RcYh8Wd --json | jq .output
     """
     with server.client() as client:
-        execution = client.get(execution_id, full=as_json)
-    if as_json:
-        print_json(execution_to_dict(execution))
-        return
-    print_execution(execution)
+        execution = client.get(execution_id, full=True)
+        if as_json:
+            print_json(execution_to_dict(execution))
+            return
+        gathered = account(execution.plan, client.events(execution_id, kinds=KINDS))
+    print_execution(execution, gathered)
     if execution.HasField("output"):
         from stepwire.values import to_python
 
@@ -320,8 +322,8 @@ for _command in (cancel, pause, resume):
     stepwire.add_command(_command)
 
 
-def _show(server: Server, followed: Run, *, plain: bool, as_json: bool) -> None:
-    """Shows a run to its end, and then its output. Raises what it ended with."""
+def _show(server: Server, followed: Run, *, plain: bool, as_json: bool, begun: bool = False) -> None:
+    """Shows a run to its end, and then its output. Raises what it ended with. One that was begun here is named."""
     console = Console()
     view: View
     if as_json:
@@ -332,6 +334,8 @@ def _show(server: Server, followed: Run, *, plain: bool, as_json: bool) -> None:
         view = PlainView()
     try:
         with followed, view, OutageWatch(followed, view.notice) as outages:
+            if begun and not as_json:
+                view.notice(f"execution {followed.execution_id}")
             for event in followed:
                 outages.look()
                 view.show(event)

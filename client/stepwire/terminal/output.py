@@ -16,6 +16,7 @@ from stepwire.errors import CallFailed, LimitReached, PlanNotFound, StepwireErro
 from stepwire.events import execution_to_dict, message_to_dict
 from stepwire.patience import can_pass
 from stepwire.terminal.screen import harmless, say
+from stepwire.terminal.steps import Account
 from stepwire.terminal.views import span_text
 from stepwire.v1.execution_pb2 import Execution
 from stepwire.v1.execution_service_pb2 import ListOperationsResponse
@@ -67,8 +68,8 @@ def cut(text: str, width: int) -> str:
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
 
 
-def print_execution(execution: Execution) -> None:
-    """Prints a snapshot, one fact a line."""
+def print_execution(execution: Execution, gathered: Account) -> None:
+    """Prints a snapshot, one fact a line, and a table of its steps."""
     progress = execution.progress
     facts = execution_to_dict(execution)
     lines = {
@@ -84,12 +85,23 @@ def print_execution(execution: Execution) -> None:
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(execution.labels.items())),
         "created": facts.get("create_time", ""),
         "ended": facts.get("end_time", ""),
+        "asked": gathered.said,
         "error": execution.error.message,
         "last event": str(execution.as_of_sequence),
     }
     for name, value in lines.items():
         if value:
             say(f"{name:<12}{value}")
+    if gathered.rows:
+        say()
+        print_table(("#", "STEP", "STATE", "ATTEMPT", "TIME", ""), [_lines(row) for row in gathered.rows])
+    if gathered.left_out:
+        say(f"  and {gathered.left_out:,} that are done or have not begun")
+
+
+def _lines(row: Sequence[str]) -> list[str]:
+    """Returns a row whose texts have a line each."""
+    return [" ".join(text.split()) for text in row]
 
 
 def print_plan(plan: Plan) -> None:

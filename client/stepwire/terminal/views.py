@@ -10,9 +10,9 @@ from google.protobuf.duration_pb2 import Duration
 
 from stepwire.events import event_type, to_json
 from stepwire.terminal.screen import say
-from stepwire.v1.event_pb2 import AgentUpdate, Event, StepSkipped, SupervisorUpdate
+from stepwire.v1.event_pb2 import AgentUpdate, Event, StepProgress, StepSkipped, SupervisorUpdate
 
-__all__ = ["JsonView", "PlainView", "View", "line_of", "span_text"]
+__all__ = ["JsonView", "PlainView", "View", "line_of", "skip_cause", "span_text"]
 
 
 class View(Protocol):
@@ -101,11 +101,11 @@ def line_of(event: Event) -> str:
             cancelled = event.plan_cancelled
             return f"Cancelled: {cancelled.reason or text} ({span_text(cancelled.execution_time)})"
         case "plan_cancelling":
-            return f"Cancelling: {event.plan_cancelling.reason or text}"
+            return _with("Cancelling", event.plan_cancelling.reason)
         case "plan_paused":
-            return f"Paused: {event.plan_paused.reason or text}"
+            return _with("Paused", event.plan_paused.reason)
         case "plan_resumed":
-            return f"Resumed: {event.plan_resumed.reason or text}"
+            return _with("Resumed", event.plan_resumed.reason)
         case "step_started":
             return f"  {place}" + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
         case "step_completed":
@@ -118,16 +118,17 @@ def line_of(event: Event) -> str:
         case "step_cancelled":
             return f"  {place} (cancelled)"
         case "step_skipped":
-            return f"  {place} (skipped{_skip_cause(event.step_skipped)})"
+            cause = skip_cause(event.step_skipped)
+            return f"  {place} (skipped: {cause})" if cause else f"  {place} (skipped)"
         case "step_retrying":
             retrying = event.step_retrying
             # What would be shown as 0.000s is no wait.
             wait = f" in {span_text(retrying.delay)}" if retrying.delay.ToNanoseconds() >= 500_000 else ""
             return f"  {place} (tries again{wait}): {retrying.error.message or text}"
         case "step_progress":
-            return (
-                f"{progress.percentage:7.0f}%: {text or event.step_progress.stage or event.step_progress.substep.name}"
-            )
+            report = event.step_progress
+            said = text or report.stage or report.substep.name or f"{event.step_name or event.step_id}{_count(report)}"
+            return f"{progress.percentage:7.0f}%: {said}"
         case "agent":
             kind = AgentUpdate.Kind.Name(event.agent.kind).removeprefix("KIND_").lower()
             return f"      {event.agent.agent} ({kind}): {text}"
@@ -161,13 +162,28 @@ def span_text(span: Duration) -> str:
     return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
 
 
-def _skip_cause(skipped: StepSkipped) -> str:
+def _with(word: str, reason: str) -> str:
+    return f"{word}: {reason}" if reason else word
+
+
+def _count(report: StepProgress) -> str:
+    """Returns how many pieces of how many are done, behind a colon; what the event's percentage of the whole leaves
+    open.
+    """
+    if not report.HasField("current"):
+        return f": {report.percentage:.0f}%" if report.HasField("percentage") else ""
+    of = f" of {report.total:g}" if report.HasField("total") else ""
+    return f": {report.current:g}{of} {report.unit}".rstrip()
+
+
+def skip_cause(skipped: StepSkipped) -> str:
+    """Returns why a step was skipped; an empty string where that is not known."""
     match skipped.cause:
         case StepSkipped.CAUSE_DEPENDENCY:
-            return f": {skipped.failed_step_id} did not complete"
+            return f"{skipped.failed_step_id} did not complete"
         case StepSkipped.CAUSE_CONDITION:
-            return ": its condition does not hold"
+            return "its condition does not hold"
         case StepSkipped.CAUSE_ENDED:
-            return ": the execution ended before its turn"
+            return "the execution ended before its turn"
         case _:
             return ""
