@@ -8,8 +8,10 @@ only the starts are counted that are under way, which is what a flood of them co
 from __future__ import annotations
 
 import ipaddress
+import logging
+import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from enum import Enum, auto
@@ -22,6 +24,11 @@ from stepwire_server.limits import CallLimits
 __all__ = ["Admission", "Place", "caller_of"]
 
 _RETRY = timedelta(seconds=1)
+
+_TOLD_EVERY = 60.0
+"""Seconds between two lines in the log about the same limit: who is refused is often refused."""
+
+_log = logging.getLogger(__name__)
 
 
 class Place(Enum):
@@ -58,12 +65,14 @@ _BOUNDS = {
 class Admission:
     """Counts who is in. Whatever takes a place gives it back, however it ends."""
 
-    def __init__(self, limits: CallLimits) -> None:
+    def __init__(self, limits: CallLimits, *, clock: Callable[[], float] = time.monotonic) -> None:
         self.limits = limits
         self.refused: Counter[str] = Counter()
         """Calls that ended with a reason, by reason."""
         self._taken: Counter[Place] = Counter()
         self._by_caller: dict[tuple[Place, str], int] = {}
+        self._clock = clock
+        self._told: dict[str, float] = {}
 
     def taken(self, place: Place) -> int:
         """Returns how many places of a kind are taken now."""
@@ -81,9 +90,9 @@ class Admission:
         key = (place, caller)
         mine = self._by_caller.get(key, 0)
         if bound.in_all and self._taken[place] >= (most := getattr(self.limits, bound.in_all)):
-            raise _refusal(bound, most, bound.in_all, "")
+            raise self._refusal(bound, most, bound.in_all, "")
         if mine >= (most := getattr(self.limits, bound.per_caller)):
-            raise _refusal(bound, most, bound.per_caller, f" from {caller}")
+            raise self._refusal(bound, most, bound.per_caller, f" from {caller}")
         self._taken[place] += 1
         self._by_caller[key] = mine + 1
         try:
@@ -95,6 +104,15 @@ class Admission:
                 del self._by_caller[key]
             else:
                 self._by_caller[key] -= 1
+
+    def _refusal(self, bound: _Bound, most: int, setting: str, whose: str) -> LimitReached:
+        flag = "--" + setting.replace("_", "-")
+        text = f"{most:,} {bound.what}{whose} already"
+        now = self._clock()
+        if now - self._told.get(setting, -_TOLD_EVERY) >= _TOLD_EVERY:
+            self._told[setting] = now
+            _log.warning("refused one more: %s (%s); the next minute's are only counted", text, flag)
+        return bound.error(f"{text}; try again later (the server's {flag} sets this limit)", retry_after=_RETRY)
 
 
 def caller_of(peer: str) -> str:
@@ -115,11 +133,3 @@ def caller_of(peer: str) -> str:
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.IPv6Network((found, 64), strict=False))
-
-
-def _refusal(bound: _Bound, most: int, setting: str, whose: str) -> LimitReached:
-    flag = "--" + setting.replace("_", "-")
-    return bound.error(
-        f"{most:,} {bound.what}{whose} already; try again later (the server's {flag} sets this limit)",
-        retry_after=_RETRY,
-    )

@@ -40,6 +40,27 @@ RESOURCE_EXHAUSTED = 8
 SOMEBODY_ELSE = "127.0.0.2"
 
 
+def test_the_log_tells_of_refusals(caplog: pytest.LogCaptureFixture) -> None:
+    """The first call that a limit refuses has a line in the log that names the limit, and then one a minute at most."""
+    now = 5.0
+    admission = Admission(CallLimits(max_watchers_per_caller=1), clock=lambda: now)
+
+    def refuse(times: int) -> int:
+        caplog.clear()
+        for _ in range(times):
+            with pytest.raises(LimitReached), admission.admit(Place.STREAM, "192.0.2.7"):
+                pass
+        assert all("--max-watchers-per-caller" in line and "192.0.2.7" in line for line in caplog.messages)
+        return len(caplog.messages)
+
+    with admission.admit(Place.STREAM, "192.0.2.7"):
+        assert refuse(3) == 1
+        now = 64.0
+        assert refuse(1) == 0
+        now = 65.0
+        assert refuse(2) == 1
+
+
 @pytest.mark.parametrize(
     ("peer", "caller"),
     [
