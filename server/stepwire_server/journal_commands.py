@@ -12,7 +12,9 @@ from pathlib import Path
 
 import click
 
+from stepwire.errors import JournalDamaged
 from stepwire.v1 import ExecutionState
+from stepwire_server.journal.aside import Aside
 from stepwire_server.journal.base import JournalRefused
 from stepwire_server.journal.checking import Finding, check
 from stepwire_server.journal.exporting import export
@@ -126,14 +128,18 @@ def purge(path: Path, older_than: float | None, keep: int | None, dry_run: bool,
             found = due(connection, cutoff(connection, retention, now_ns=time.time_ns()))
         click.echo(f"would purge {found.executions:,} executions with {found.events:,} events")
         return
+    aside = Aside()
     with _refusals(), _opened_alone(path) as connection:
-        done = _purge(connection, retention)
+        done = _purge(connection, retention, aside)
         click.echo(f"purged {done.executions:,} executions with {done.events:,} events")
         if shrink:
             before = path.stat().st_size
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             click.echo(f"the file had {_size(before)}, and has {_size(path.stat().st_size)}")
+    if aside.numbers:
+        click.echo(f"damaged pages keep {aside} from being purged", err=True)
+        sys.exit(1)
 
 
 @journal.command("export")
@@ -217,13 +223,19 @@ def _events(connection: sqlite3.Connection) -> int:
     return events
 
 
-def _purge(connection: sqlite3.Connection, retention: Retention) -> Purged:
+def _purge(connection: sqlite3.Connection, retention: Retention, aside: Aside) -> Purged:
     until = cutoff(connection, retention, now_ns=time.time_ns())
     executions = events = tombstones = 0
     more = True
     while more:
         connection.execute("BEGIN IMMEDIATE")
-        bite = purge_bite(connection, until, seconds=_BITE_SECONDS, rows=_BITE_ROWS)
+        try:
+            bite = purge_bite(connection, until, seconds=_BITE_SECONDS, rows=_BITE_ROWS, aside=aside)
+        except (JournalDamaged, sqlite3.DatabaseError) as error:
+            connection.rollback()
+            if (isinstance(error, sqlite3.Error) and not is_damage(error)) or not aside.lay():
+                raise
+            continue
         connection.execute("COMMIT")
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
         executions += bite.purged.executions
@@ -263,6 +275,8 @@ def _refusals() -> Iterator[None]:
         yield
     except JournalRefused as error:
         raise click.ClickException(str(error)) from error
+    except JournalDamaged as error:
+        raise click.ClickException(f"the journal is damaged: {error}") from error
     except BrokenPipeError:
         raise  # Whoever read what we wrote has enough; click ends without a word.
     except (sqlite3.Error, OSError) as error:

@@ -247,7 +247,8 @@ class Journal(ABC):
 
         Done in small bites when nothing waits to be appended; returns when nothing is left to remove. Whoever reads a
         purged execution gets CursorExpired, and never a part of what follows its cursor. When the call is cancelled it
-        ends after the present bite, and the next call goes on. Raises JournalDamaged where the storage is.
+        ends after the present bite, and the next call goes on. What can't be removed since the storage is damaged is
+        left to the next call, and the log says so; JournalDamaged is raised where nothing can be.
         """
 
     @abstractmethod
@@ -256,7 +257,7 @@ class Journal(ABC):
 
         Bytes, sequences and each execution's highest position stay; a joined chunk has the position of its last part.
         In small bites, when nothing waits, as `purge`; readers notice nothing. A chunk that is damaged stays as it is,
-        and so does the rest of its execution.
+        and so does the rest of its execution. Damaged storage is met as `purge` does.
         """
 
     # -- events

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from stepwire.errors import JournalDamaged
+from stepwire_server.journal.aside import Aside
 from stepwire_server.journal.chunk import Chunk, join, runs
 from stepwire_server.journal.purging import BITE_ROWS
 from stepwire_server.journal.schema import decode_row, encode_row
@@ -27,7 +28,8 @@ SELECT position, execution, first, last, ends, kinds, checksum, data FROM chunks
 WHERE execution = ? AND first > ? ORDER BY first
 """
 
-_SCATTERED = "SELECT ordinal, execution_id FROM executions WHERE scattered = 1 ORDER BY ordinal LIMIT 1"
+_SCATTERED = "SELECT ordinal FROM executions WHERE scattered = 1 ORDER BY ordinal LIMIT ?"
+_NAME = "SELECT execution_id FROM executions WHERE ordinal = ?"
 
 Reached = tuple[int, int, bool]
 """An execution's ordinal, a sequence in it, and whether it needs another round."""
@@ -50,14 +52,18 @@ class CompactBite:
     """Whether something is left to do."""
 
 
-def compact_bite(connection: sqlite3.Connection, reached: Reached, *, seconds: float) -> CompactBite:
-    """Joins some rows in the transaction that is open: at least one run where there is one."""
+def compact_bite(
+    connection: sqlite3.Connection, reached: Reached, *, seconds: float, aside: Aside | None = None
+) -> CompactBite:
+    """Joins some rows in the transaction that is open: at least one run where there is one. Where it raises, nothing of
+    it may stay; `aside` says what it was at.
+    """
+    aside = aside or Aside()
     deadline = time.monotonic() + seconds
     fewer = 0
     damaged: list[str] = []
     rows = 0
-    while found := connection.execute(_SCATTERED).fetchone():
-        execution, execution_id = found
+    while execution := _next(connection, aside):
         after, again = reached[1:] if reached[0] == execution else (0, False)
         try:
             for run in _next_runs(connection, execution, after):
@@ -70,12 +76,19 @@ def compact_bite(connection: sqlite3.Connection, reached: Reached, *, seconds: f
                 if rows >= BITE_ROWS or time.monotonic() >= deadline:
                     return CompactBite(fewer=fewer, reached=(execution, after, again), damaged=damaged, more=True)
         except JournalDamaged:
-            damaged.append(execution_id)
+            damaged += connection.execute(_NAME, (execution,)).fetchone()
             again = False
         if again:
             return CompactBite(fewer=fewer, reached=(execution, 0, False), damaged=damaged, more=True)
         connection.execute("UPDATE executions SET scattered = 0 WHERE ordinal = ?", (execution,))
     return CompactBite(fewer=fewer, reached=START, damaged=damaged, more=False)
+
+
+def _next(connection: sqlite3.Connection, aside: Aside) -> int | None:
+    aside.at(None)
+    execution = aside.first(connection.execute(_SCATTERED, (len(aside.numbers) + 1,)).fetchall())
+    aside.at(execution)
+    return execution
 
 
 def _next_runs(connection: sqlite3.Connection, execution: int, after: int) -> Iterator[list[Chunk]]:

@@ -16,6 +16,8 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from stepwire.errors import JournalDamaged
+from stepwire_server.journal.aside import Aside
 from stepwire_server.journal.retention import Purged, Retention
 
 __all__ = ["BITE_ROWS", "BITE_SECONDS", "Cutoff", "PurgeBite", "cutoff", "due", "purge_bite"]
@@ -34,10 +36,14 @@ _BYTES = 1 << 20
 _RECORD_ROWS = 8
 """For how many rows an execution's record counts, with its indexes."""
 
-_RECORD = """
-SELECT ordinal, execution_id, last_sequence FROM executions
-WHERE end_time_ns > 0 AND (end_time_ns, ordinal) <= (?, ?) ORDER BY end_time_ns, ordinal LIMIT 1
+_TOMBSTONES = 0
+"""What Aside has in place of an ordinal."""
+
+_NEXT = """
+SELECT ordinal FROM executions
+WHERE end_time_ns > 0 AND (end_time_ns, ordinal) <= (?, ?) ORDER BY end_time_ns, ordinal LIMIT ?
 """
+_RECORD = "SELECT execution_id, last_sequence FROM executions WHERE ordinal = ?"
 _DUE = "FROM executions WHERE end_time_ns > 0 AND (end_time_ns, ordinal) <= (?, ?)"
 _BURY = """
 INSERT OR REPLACE INTO tombstones
@@ -103,24 +109,36 @@ def due(connection: sqlite3.Connection, until: Cutoff) -> Purged:
     return Purged(executions=executions, events=events, tombstones=tombstones)
 
 
-def purge_bite(connection: sqlite3.Connection, until: Cutoff, *, seconds: float, rows: int = BITE_ROWS) -> PurgeBite:
+def purge_bite(
+    connection: sqlite3.Connection, until: Cutoff, *, seconds: float, rows: int = BITE_ROWS, aside: Aside | None = None
+) -> PurgeBite:
     """Removes something in the transaction that is open, until the time is over or so many rows were changed. Removes
-    at least one thing where there is one.
+    at least one thing where there is one. Where it raises, nothing of it may stay; `aside` says what it was at.
     """
+    aside = aside or Aside()
     deadline = time.monotonic() + seconds
     gone: list[str] = []
     events = 0
-    tombstones = connection.execute(_FORGET, (until.purged_before_ns, BITE_ROWS)).rowcount
+    tombstones = 0
+    if _TOMBSTONES not in aside.numbers:
+        aside.at(_TOMBSTONES)
+        tombstones = connection.execute(_FORGET, (until.purged_before_ns, BITE_ROWS)).rowcount
     more = tombstones == BITE_ROWS
     changed = tombstones
     while True:
-        swept = _sweep(connection)
+        swept = _sweep(connection, aside)
         changed += swept or _RECORD_ROWS
         if not swept:
-            found = connection.execute(_RECORD, (until.end_time_ns, until.ordinal)).fetchone()
-            if found is None:
+            aside.at(None)
+            room = (until.end_time_ns, until.ordinal, len(aside.numbers) + 1)
+            ordinal = aside.first(connection.execute(_NEXT, room).fetchall())
+            if ordinal is None:
                 break
-            ordinal, execution_id, last_sequence = found
+            aside.at(ordinal)
+            record = connection.execute(_RECORD, (ordinal,)).fetchone()
+            if record is None:
+                raise JournalDamaged(f"Execution number {ordinal} is in an index only.")
+            execution_id, last_sequence = record
             _bury(connection, ordinal, now_ns=until.now_ns)
             gone.append(execution_id)
             events += last_sequence
@@ -140,12 +158,14 @@ def _bury(connection: sqlite3.Connection, ordinal: int, *, now_ns: int) -> None:
     connection.execute("DELETE FROM executions WHERE ordinal = ?", (ordinal,))
 
 
-def _sweep(connection: sqlite3.Connection) -> int:
+def _sweep(connection: sqlite3.Connection, aside: Aside) -> int:
     """Removes some chunks of an execution that is gone. Returns how many rows that changed, 0 where there is none."""
-    found = connection.execute("SELECT execution FROM remains LIMIT 1").fetchone()
-    if found is None:
+    aside.at(None)
+    remains = connection.execute("SELECT execution FROM remains LIMIT ?", (len(aside.numbers) + 1,)).fetchall()
+    execution = aside.first(remains)
+    if execution is None:
         return 0
-    (execution,) = found
+    aside.at(execution)
     rows = connection.execute(
         "SELECT first, length(data) FROM chunks WHERE execution = ? ORDER BY first LIMIT ?", (execution, BITE_ROWS)
     ).fetchall()

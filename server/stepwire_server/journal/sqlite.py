@@ -19,6 +19,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stepwire.errors import JournalDamaged, JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server import failpoints
+from stepwire_server.journal.aside import Aside
 from stepwire_server.journal.base import ExecutionRecord, Journal, JournalRefused, Page
 from stepwire_server.journal.cause import BROKEN
 from stepwire_server.journal.chunk import Chunk
@@ -179,38 +180,56 @@ class SqliteJournal(Journal):
         now_ns = self._now_ns()
         until = await self._read(partial(cutoff, retention=retention, now_ns=now_ns))
         executions = events = tombstones = 0
+        aside = Aside()
         more = True
         while more:
-            bite: PurgeBite = await self._write.submit_bite(
-                partial(self._purge, until), size=_BITE_BYTES, committed=self._purged_all
-            )
+            try:
+                bite: PurgeBite = await self._write.submit_bite(
+                    partial(self._purge, until, aside), size=_BITE_BYTES, committed=self._purged_all
+                )
+            except JournalDamaged:
+                if not aside.lay():
+                    raise
+                continue
             executions += bite.purged.executions
             events += bite.purged.events
             tombstones += bite.purged.tombstones
             more = bite.more
+        if aside.numbers:
+            _log.error("damaged pages keep %s from being purged", aside)
         return Purged(executions=executions, events=events, tombstones=tombstones)
 
     async def compact(self) -> int:
         fewer = 0
         reached = START
+        aside = Aside()
         more = True
         while more:
-            bite: CompactBite = await self._write.submit_bite(partial(self._compact, reached), size=_BITE_BYTES)
+            try:
+                bite: CompactBite = await self._write.submit_bite(
+                    partial(self._compact, reached, aside), size=_BITE_BYTES
+                )
+            except JournalDamaged:
+                if not aside.lay():
+                    raise
+                continue
             for execution_id in bite.damaged:
                 _log.error("execution %s has a damaged chunk; it is not compacted", execution_id)
             fewer += bite.fewer
             reached, more = bite.reached, bite.more
+        if aside.numbers:
+            _log.error("damaged pages keep %s from being compacted", aside)
         return fewer
 
-    def _purge(self, until: Cutoff, ledger: Ledger) -> PurgeBite:
+    def _purge(self, until: Cutoff, aside: Aside, ledger: Ledger) -> PurgeBite:
         failpoints.reach("before-purge")
-        bite = purge_bite(ledger.connection, until, seconds=self._bite_seconds)
+        bite = purge_bite(ledger.connection, until, seconds=self._bite_seconds, aside=aside)
         failpoints.reach("after-purge")
         return bite
 
-    def _compact(self, reached: Reached, ledger: Ledger) -> CompactBite:
+    def _compact(self, reached: Reached, aside: Aside, ledger: Ledger) -> CompactBite:
         failpoints.reach("before-compaction")
-        bite = compact_bite(ledger.connection, reached, seconds=self._bite_seconds)
+        bite = compact_bite(ledger.connection, reached, seconds=self._bite_seconds, aside=aside)
         failpoints.reach("after-compaction")
         return bite
 

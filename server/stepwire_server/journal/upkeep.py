@@ -24,15 +24,25 @@ async def keep_up(
     sleep: Callable[[float], Awaitable[None]],
     every: float = UPKEEP_SECONDS,
 ) -> None:
-    """Makes a pass at once and then again and again, until it is cancelled. What fails is logged and tried again."""
+    """Makes a pass at once and then again and again, until it is cancelled. What fails is logged and tried again, and
+    keeps nothing else from being done.
+    """
+
+    async def purge() -> None:
+        purged = await journal.purge(retention)
+        if purged.executions:
+            _log.info("purged %d executions with %d events", purged.executions, purged.events)
+
     while True:
-        try:
-            purged = await journal.purge(retention)
-            if purged.executions:
-                _log.info("purged %d executions with %d events", purged.executions, purged.events)
-            await journal.compact()
-        except StepwireError as error:
-            _log.error("the journal could not be kept up: %s", error)
-        except Exception:
-            _log.exception("a bug in the upkeep of the journal")
+        await _try(purge)
+        await _try(journal.compact)
         await sleep(every)
+
+
+async def _try(work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await work()
+    except StepwireError as error:
+        _log.error("the journal could not be kept up: %s", error)
+    except Exception:
+        _log.exception("a bug in the upkeep of the journal")

@@ -7,12 +7,14 @@ import base64
 import json
 import logging
 import os
+import re
 import sqlite3
 import threading
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from tests.server.journal.pages import crowd, spoil_page
 
 from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable
 from stepwire.v1 import EventBatch, ExecutionFilter, ExecutionState
@@ -32,6 +34,7 @@ PLENTY = {"max_events": 1 << 30, "max_bytes": 1 << 40}
 ALL = Retention(keep_days=1e-9, keep_executions=0)
 EVERYTHING = Cutoff(end_time_ns=1 << 62, ordinal=1 << 62, purged_before_ns=0, now_ns=1 << 61)
 HANGS = 20
+DAY_NS = 24 * 3600 * 1_000_000_000
 
 
 @pytest.fixture
@@ -239,6 +242,41 @@ async def test_a_damaged_file_stops_the_purge_and_not_the_journal(open_journal, 
     with pytest.raises(JournalDamaged):
         await journal.purge(ALL)
     await run(journal, "e2", events=3)
+
+
+@pytest.mark.parametrize("table", ["chunks", "requests", "labels_by_execution", "executions"])
+async def test_a_purge_goes_past_a_damaged_page(open_journal, path, caplog, table):
+    """What needs a damaged page is laid aside, as the log says; all others are purged, and the next pass goes on."""
+    names = await crowd(path, 500)
+    spoil_page(path, table, share=0.25)
+    journal = await open_journal(bite_seconds=0.01)
+    purged = await journal.purge(ALL)
+    assert len(names) * 0.7 < purged.executions
+    assert "damaged pages keep" in caplog.text
+    assert query(path, "SELECT count(*) FROM tombstones") == [(purged.executions,)]
+    assert await journal.purge(ALL) == Purged()
+
+
+async def test_tombstones_on_a_damaged_page(open_journal, path, caplog):
+    """Where old tombstones can't be forgotten, executions are purged all the same."""
+    await crowd(path, 300)
+    journal = await open_journal(bite_seconds=0.01, now_ns=lambda: DAY_NS)
+    await journal.purge(Retention(keep_days=0, keep_executions=50))
+    await journal.close()
+    spoil_page(path, "tombstones_by_time", share=0.0)
+    journal = await open_journal(bite_seconds=0.01, now_ns=lambda: 100 * DAY_NS)
+    assert await journal.purge(Retention(keep_days=0, keep_executions=30)) == Purged(executions=20, events=20)
+    assert "damaged pages keep old tombstones from being purged" in caplog.text
+
+
+async def test_compaction_goes_past_a_damaged_page(open_journal, path, caplog):
+    """Where a page can't be read, its executions stay as they are, and all others are joined."""
+    await crowd(path, 100, chunks=3)
+    spoil_page(path, "chunks")
+    journal = await open_journal(bite_seconds=0.01)
+    assert 2 * 50 < await journal.compact() < 2 * 100
+    assert re.search(r"damaged pages keep \d+ executions \(numbers \d+, .*\) from being compacted", caplog.text)
+    assert await journal.compact() == 0
 
 
 async def test_a_failed_commit_of_a_bite_stops_the_journal(open_journal, run, monkeypatch):
@@ -479,7 +517,9 @@ class Counting(MemoryJournal):
 
 
 async def test_a_pass_at_start_and_then_every_few_minutes(caplog):
-    """A pass comes at once and after each sleep, purge before compaction; one that fails is logged and comes again."""
+    """A pass comes at once and after each sleep, purge before compaction; what fails is logged, comes again, and keeps
+    nothing else.
+    """
     journal, sleeps = Counting(), Sleeps()
     task = asyncio.ensure_future(keep_up(journal, ALL, sleep=sleeps, every=300.0))
     async with asyncio.timeout(HANGS):
@@ -489,11 +529,11 @@ async def test_a_pass_at_start_and_then_every_few_minutes(caplog):
         journal.fails = [error]
         journal.calls.clear()
         await sleeps.next_pass()
-        assert journal.calls == [ALL]
+        assert journal.calls == [ALL, "compact"]
     assert "a damaged page" in caplog.text
     assert "a bug in the upkeep" in caplog.text
     await sleeps.next_pass()
-    assert journal.calls == [ALL, ALL, "compact"]
+    assert journal.calls == [ALL, "compact"] * 2
     assert sleeps.asked == [300.0] * 4
     task.cancel()
     await asyncio.wait({task})
