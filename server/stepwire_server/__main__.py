@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -43,6 +44,9 @@ _log = logging.getLogger("stepwire_server")
 
 _LAST_WORDS = 0.5
 """Seconds that operations which were abandoned have to end, when everything else has."""
+
+_THREADS = "stepwire-operation"
+"""What the names of all threads begin with that operations run in."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -211,9 +215,13 @@ def serve(**values: Any) -> None:
             level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
         with asyncio.Runner(loop_factory=_new_loop(config.loop)) as runner:
+            # For what operations do with asyncio.to_thread: of its own, so that its threads are known by their name.
+            threads = ThreadPoolExecutor(thread_name_prefix=f"{_THREADS} asyncio")
+            runner.get_loop().set_default_executor(threads)
             runner.run(_serve(load_app(config.app), config))
             runner.run(_end_tasks())
-        _leave()
+            threads.shutdown(wait=False, cancel_futures=True)
+            _leave()  # Before the runner's end, which waits for these threads, for ever.
     except JournalRefused as error:
         raise click.ClickException(f"{error} (--journal FILE names another)") from error
     except (ConfigError, ListenError, JournalDamaged, JournalUnavailable, StorageFull) as error:
@@ -321,7 +329,7 @@ async def _end_tasks() -> None:
 def _leave() -> None:
     """Ends the process where an operation hangs in a thread: a thread can't be ended, and Python would wait for it."""
     for thread in threading.enumerate():
-        if thread.name.startswith("stepwire-operation"):
+        if thread.name.startswith(_THREADS):
             thread.join(_LAST_WORDS)
             if thread.is_alive():
                 _log.warning("an operation still runs in a thread; the process ends without it")

@@ -40,6 +40,7 @@ Response = TypeVar("Response", bound=Message)
 
 APP = """
 import asyncio
+import threading
 from pathlib import Path
 
 from stepwire_server import App
@@ -57,6 +58,17 @@ def start(settings):
 @app.operation("greet")
 async def greet() -> str:
     return said[0]
+
+
+@app.operation("in_a_thread")
+async def in_a_thread(path: str) -> str:
+    def work():
+        Path(path + ".begun").touch()
+        if path.endswith("hangs"):
+            threading.Event().wait()
+        return path
+
+    return await asyncio.to_thread(work)
 
 
 @app.operation("wait_for")
@@ -430,6 +442,29 @@ def test_a_second_signal_ends_at_once(serve: Serve, place: Path) -> None:
     server.signal(signal.SIGTERM)
 
     assert server.ended()[0] == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_what_hangs_in_a_thread_holds_no_server(loop: str, serve: Serve, place: Path) -> None:
+    """A server ends although an operation hangs in asyncio.to_thread, and its log says so."""
+    server = serve(*MEMORY, "--drain-grace", "0", "--cancel-grace", "0", "--loop", loop)
+    server.start(Plan(steps=[plan_step("a", "in_a_thread", input={"path": str(place / "hangs")})]))
+    wait_for(place / "hangs.begun")
+    server.signal(signal.SIGTERM)
+    code, errors = server.ended()
+    assert code == 0
+    assert "an operation still runs in a thread; the process ends without it" in errors
+    assert "Traceback" not in errors
+
+
+def test_what_ended_in_a_thread_is_not_waited_for(serve: Serve, place: Path) -> None:
+    """A thread in which operations have ended is not taken for one that hangs."""
+    server = serve(*MEMORY)
+    server.run(Plan(steps=[plan_step("a", "in_a_thread", input={"path": str(place / "ends")})]))
+    server.signal(signal.SIGTERM)
+    code, errors = server.ended()
+    assert code == 0
+    assert "still runs" not in errors
 
 
 def test_a_signal_with_nothing_to_do(serve: Serve) -> None:
