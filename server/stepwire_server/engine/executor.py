@@ -35,6 +35,9 @@ __all__ = ["Executor", "Settings"]
 
 _log = logging.getLogger(__name__)
 
+_LAST_WORDS = 1.0
+"""Seconds that the steps of a parked execution have to end after they were interrupted, so that it can be recorded."""
+
 _LAST_APPENDS = 1.0
 """Seconds that a parked execution's last events have to become durable."""
 
@@ -169,6 +172,7 @@ class Executor:
         await asyncio.wait({self._task}, timeout=grace)
         for runner in list(self._running.values()):
             runner.interrupt(Cause.PARK)
+        await asyncio.wait({self._task}, timeout=_LAST_WORDS)
         self._end_grace()
         _, left = await asyncio.wait({self._task}, timeout=_LAST_APPENDS)
         if left:

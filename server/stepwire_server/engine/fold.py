@@ -26,23 +26,46 @@ NEARLY = 99.99
 class StepFold:
     """What the events say of one step."""
 
-    __slots__ = ("attempt", "fraction", "output", "recoveries", "saved", "started_ns", "state", "weight")
+    __slots__ = (
+        "_saved_when_lost",
+        "attempt",
+        "epoch",
+        "fraction",
+        "lost",
+        "output",
+        "recoveries",
+        "saved",
+        "state",
+        "weight",
+    )
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.state: StepState.ValueType = StepState.STEP_STATE_PENDING
         self.attempt = 0
         """The newest attempt, from 1."""
+        self.epoch = 0
+        """That of the process in which the newest attempt started."""
         self.recoveries = 0
-        """How many attempts were lost with their process."""
+        """How many attempts ended with their process, whether it was lost or stopped in order."""
+        self.lost = 0
+        """How many of them in a row were lost, none having saved anything else than the one before it."""
         self.fraction = 0.0
         """How much of it is done, 0 to 1."""
         self.output: struct_pb2.Value | None = None
         """What it returned, once it has."""
         self.saved: struct_pb2.Value | None = None
         """What it saved last, while another attempt may ask for it."""
-        self.started_ns = 0
-        """When the newest attempt started."""
+        self._saved_when_lost: struct_pb2.Value | None = None
+
+    def lost_once_more(self) -> int:
+        """Returns what `lost` is where the newest attempt is lost too."""
+        return self.lost + 1 if self.saved == self._saved_when_lost else 1
+
+    def lose(self) -> None:
+        """Notes that the newest attempt was lost."""
+        self.lost = self.lost_once_more()
+        self._saved_when_lost = self.saved
 
 
 class Fold:
@@ -117,7 +140,7 @@ class Fold:
         written. Raises TransitionError, and has changed nothing then.
         """
         if event.step_id:
-            self._apply_to_step(event, kind, time_ns)
+            self._apply_to_step(event, kind)
         else:
             if kind == "plan_started" and self.graph is not None:
                 raise TransitionError("plan_started for the second time")
@@ -170,7 +193,7 @@ class Fold:
         self.steps = [StepFold(step.weight if step.HasField("weight") else 1.0) for step in plan.steps]
         self._full_weight = sum(step.weight for step in self.steps)
 
-    def _apply_to_step(self, event: Event, kind: str, time_ns: int) -> None:
+    def _apply_to_step(self, event: Event, kind: str) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
         step = self.steps[self.graph.index[event.step_id]]
         step.state = next_step_state(step.state, kind)
@@ -184,7 +207,7 @@ class Fold:
             if step.attempt == 0:
                 self._started += 1
             step.attempt += 1
-            step.started_ns = time_ns
+            step.epoch = self.epoch
         elif kind == "step_completed":
             self.completed += 1
             self._done += 1
@@ -193,6 +216,9 @@ class Fold:
         elif kind == "step_retrying":
             if reason_of(event.step_retrying.error) == "RECOVERED":
                 step.recoveries += 1
+                if step.epoch < self.epoch:
+                    # Said by the next process. One that stops in order says it itself: nothing is to blame on the step.
+                    step.lose()
             self._set_fraction(step, 0.0)
         elif kind == "step_failed":
             self.failed += 1

@@ -17,7 +17,9 @@ from stepwire_server.engine.states import LIVE_STEP
 __all__ = ["MAX_RECOVERIES", "operation_gone", "record_takeover"]
 
 MAX_RECOVERIES = 3
-"""How often a step may be lost with its process before it fails for good."""
+"""How often in a row a step may be lost with its process before it fails for good: it may be what kills the server. One
+that has saved something else since it was lost last came further, and one whose server stopped in order was not lost.
+"""
 
 
 def record_takeover(
@@ -48,9 +50,9 @@ def _verdict(step: Step, fold: StepFold, operation: Operation, stopping: bool) -
     elif operation.at_most_once:
         event.message = f"Failed: {name}: {lost}"
         event.step_failed.error.CopyFrom(failure("OUTCOME_UNKNOWN", f"{lost}; the operation runs at most once"))
-    elif fold.recoveries >= MAX_RECOVERIES:
+    elif (times := fold.lost_once_more()) > MAX_RECOVERIES:
         event.message = f"Failed: {name}: {lost}"
-        event.step_failed.error.CopyFrom(failure("RECOVERY_LIMIT", f"{lost}, {fold.recoveries + 1} times"))
+        event.step_failed.error.CopyFrom(failure("RECOVERY_LIMIT", f"{lost}, {times} times"))
     else:
         event.message = f"Retrying: {name}: {lost}"
         event.step_retrying.error.CopyFrom(failure("RECOVERED", lost))

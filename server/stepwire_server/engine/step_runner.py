@@ -24,7 +24,7 @@ from google.protobuf import duration_pb2, struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import LimitSize, failure
-from stepwire.v1 import Event, Retry, Step, StepState
+from stepwire.v1 import Event, ExecutionState, Retry, Step, StepState
 from stepwire_server import failpoints
 from stepwire_server.engine.calling import AttemptFailed, call, describe, input_of, results_of, simulate
 from stepwire_server.engine.clock import Clock, Timer
@@ -51,7 +51,7 @@ class Cause(enum.Enum):
     TIMEOUT = enum.auto()
     """The attempt took too long: it has failed."""
     PARK = enum.auto()
-    """This process lets go of the execution: nothing is recorded, and a later one goes on."""
+    """This process lets go of the execution: no end is recorded, and a later one goes on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -243,6 +243,7 @@ class StepRunner:
                     self._record_cancel(abandoned=False)
                 return True
             case Cause.PARK:
+                self._record_parting()
                 return True
             case None:
                 status = failure("OPERATION_FAILED", "the operation raised CancelledError")
@@ -250,7 +251,10 @@ class StepRunner:
 
     async def _after_failure(self, failed: AttemptFailed) -> bool:
         """Records that an attempt failed: for good, or with another to follow after a wait. Returns True for good."""
-        if self.abandoned or self._cause is Cause.PARK:
+        if self._cause is Cause.PARK:
+            self._record_parting()
+            return True
+        if self.abandoned:
             return True
         retry = self.step.retry if self.step.HasField("retry") else self._operation.retry
         tried = self._fold.attempt - self._fold.recoveries
@@ -404,6 +408,14 @@ class StepRunner:
         event.step_retrying.next_attempt = self._fold.attempt + 1
         event.step_retrying.delay.FromNanoseconds(int(delay * 1e9))
         self._recorder.record(event)
+
+    def _record_parting(self) -> None:
+        """Records that an attempt ended because this process stops: of one that a later process finds running, nobody
+        can tell whether it was what ended its process.
+        """
+        ending = self._recorder.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING
+        if not (self.abandoned or ending or self._operation.at_most_once) and self._fold.state in LIVE_STEP:
+            self._record_retry(failure("RECOVERED", "the server stopped while the step ran"), 0.0)
 
     def _record_cancel(self, *, abandoned: bool) -> None:
         event = self._event(f"Cancelled: {self._name}")

@@ -339,7 +339,7 @@ def view(fold: Fold) -> dict[str, Any]:
             (
                 step.state,
                 step.attempt,
-                step.recoveries,
+                (step.recoveries, step.lost, step.epoch),
                 step.fraction,
                 None if step.output is None else str(step.output),
                 None if step.saved is None else str(step.saved),

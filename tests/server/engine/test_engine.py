@@ -431,7 +431,7 @@ async def test_drain_stops_where_it_stands_and_another_engine_goes_on():
         await gated.begun.wait()
         await first.engine.drain(0)
         assert first.engine.running == 0
-        assert kinds(await first.events(execution_id)) == ["plan_started", "step_started"]
+        assert kinds(await first.events(execution_id)) == ["plan_started", "step_started", "step_retrying"]
         with pytest.raises(Draining):
             await first.start(request(step("a", "wait")))
         assert await first.start(asked) == execution_id
@@ -443,8 +443,8 @@ async def test_drain_stops_where_it_stands_and_another_engine_goes_on():
     assert kinds(events) == [
         "plan_started",
         "step_started",
-        "plan_recovered",
         "step_retrying",
+        "plan_recovered",
         "step_started",
         "step_completed",
         "step_started",

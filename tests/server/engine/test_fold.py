@@ -122,6 +122,23 @@ def test_attempts_and_recoveries_are_counted():
     assert (folding.fold.steps[0].attempt, folding.fold.steps[0].recoveries) == (3, 2)
 
 
+def test_what_is_lost_without_coming_further_is_counted():
+    """An attempt that the next process says has ended was lost; saved states that differ begin the count anew."""
+    folding = Folding(1)
+    (step,) = folding.fold.steps
+    found = []
+    for epoch, state in enumerate([None, None, "x", "x", "y"], start=2):
+        folding.say("step_started", "s0")
+        if state is not None:
+            folding.say("step_saved", "s0", state=struct_pb2.Value(string_value=state))
+        folding.say("plan_recovered", epoch=epoch)
+        folding.say("step_retrying", "s0", error=failure("RECOVERED", ""))
+        found.append(step.lost)
+        folding.say("step_started", "s0")
+        folding.say("step_retrying", "s0", error=failure("RECOVERED", ""))
+    assert found == [1, 2, 1, 2, 1]
+
+
 def test_what_does_not_fit_changes_nothing():
     """An event that is no transition raises, and leaves the fold as it was."""
     folding = Folding(1)

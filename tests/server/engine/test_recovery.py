@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -124,20 +125,90 @@ async def test_a_step_is_recovered_three_times_at_most():
     """A step that was lost with its process a fourth time fails with RECOVERY_LIMIT."""
     crashing = Crashing()
     await crashing.journal.open()
-    async with crashing.engine() as rig:
+    async with AsyncExitStack() as lost:
+        # Each engine goes on while the next one takes its execution away: as good as dead.
+        rig = await lost.enter_async_context(crashing.engine())
         execution_id = await rig.start(request(step("a", "wait"), step("b", "noop", depends_on=["a"])))
         await crashing.begun.wait()
-    for _ in range(3):
-        async with crashing.engine():
+        for _ in range(3):
+            await lost.enter_async_context(crashing.engine())
             await crashing.begun.wait()
-    async with crashing.engine() as last:
-        events = await last.ended(execution_id)
+        async with crashing.engine() as last:
+            events = await last.ended(execution_id)
     well_formed(events)
     assert crashing.calls == [("a", 1), ("a", 2), ("a", 3), ("a", 4)]
     assert failure_of(events, "a") == ("RECOVERY_LIMIT", "the process ended while the step ran, 4 times")
     assert about(events, "b") == ["step_skipped"]
     assert events[-1].execution_state == ExecutionState.EXECUTION_STATE_FAILED
     assert (await last.engine.get(execution_id)).epoch == 5
+
+
+@pytest.mark.parametrize("saves", ["further each time", "the same each time"])
+async def test_a_step_that_comes_further_is_recovered_each_time(saves):
+    """Only a step that has saved nothing else since it was lost before counts as lost again."""
+    crashing = Crashing()
+
+    @crashing.app.operation()
+    async def saving(step) -> Any:
+        await step.save(step.attempt if saves == "further each time" else "begun")
+        await crashing._work(step)
+        return step.saved
+
+    await crashing.journal.open()
+    async with AsyncExitStack() as lost:
+        rig = await lost.enter_async_context(crashing.engine())
+        execution_id = await rig.start(request(step("a", "saving")))
+        await crashing.begun.wait()
+        for _ in range(3):
+            await lost.enter_async_context(crashing.engine())
+            await crashing.begun.wait()
+        rig = await lost.enter_async_context(crashing.engine())
+        if saves == "the same each time":
+            events = await rig.ended(execution_id)
+            assert failure_of(events, "a") == ("RECOVERY_LIMIT", "the process ended while the step ran, 4 times")
+        else:
+            await crashing.begun.wait()
+            crashing.gate.set()
+            assert output(await rig.ended(execution_id)) == 5
+
+
+@pytest.mark.parametrize("style", ["coroutine", "thread"])
+async def test_a_server_that_stops_in_order_counts_for_nothing(style):
+    """A step that a server interrupts when it stops is not lost: it is recovered however often that happens."""
+    crashing = Crashing()
+
+    @crashing.app.operation()
+    async def cleaning(step) -> str:
+        try:
+            await crashing._work(step)
+        finally:
+            await turns(5)
+        return "done"
+
+    @crashing.app.operation()
+    def threaded(step) -> str:
+        crashing.calls.append((step.id, step.attempt))
+        step.progress(10)
+        while not crashing.gate.is_set():
+            step.progress(20)
+        return "done"
+
+    await crashing.journal.open()
+    async with crashing.engine() as first:
+        execution_id = await first.start(request(step("a", "cleaning" if style == "coroutine" else "threaded")))
+        await until(lambda: crashing.calls)
+    for _ in range(5):
+        crashing.calls.clear()
+        async with crashing.engine():
+            await until(lambda: crashing.calls)
+    crashing.gate.set()
+    async with crashing.engine() as last:
+        events = await last.ended(execution_id)
+        fold = await last.fold(execution_id)
+    assert (fold.steps[0].recoveries, fold.steps[0].lost) == (6, 0)
+    assert {event.step_retrying.error.message for event in of_kind(events, "step_retrying")} == {
+        "the server stopped while the step ran"
+    }
 
 
 async def test_what_runs_at_most_once_is_not_run_again():
