@@ -5,7 +5,9 @@ Everything that is wrong is found before anything is stored, and named with its 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 from stepwire.errors import (
     InputInvalid,
@@ -23,7 +25,16 @@ from stepwire_server.engine import values
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, violations
 from stepwire_server.engine.operation import Catalog
 
-__all__ = ["MAX_LABELS", "MAX_QUERY", "check_form", "check_work", "normalised", "plan_problem", "query_violations"]
+__all__ = [
+    "MAX_LABELS",
+    "MAX_QUERY",
+    "aside",
+    "check_form",
+    "check_work",
+    "normalised",
+    "plan_problem",
+    "query_violations",
+]
 
 MAX_QUERY = 10_000
 """Characters of a query."""
@@ -32,6 +43,11 @@ MAX_LABELS = 32
 """Labels of an execution."""
 
 _MAX_LABEL = 256
+
+_LARGE_PLAN = 200
+"""Steps above which a plan is checked in a thread."""
+
+Found = TypeVar("Found")
 
 
 def normalised(request: ExecuteRequest) -> ExecuteRequest:
@@ -67,6 +83,13 @@ def check_work(request: ExecuteRequest, catalog: Catalog) -> None:
                 raise problem
         case "call":
             _check_call(request, catalog)
+
+
+async def aside(plan: Plan, check: Callable[[], Found]) -> Found:
+    """Returns what the check of a plan returns. One of 10,000 steps takes a while: not in the event loop, where all
+    streams would wait.
+    """
+    return await asyncio.to_thread(check) if len(plan.steps) > _LARGE_PLAN else check()
 
 
 def plan_problem(plan: Plan, catalog: Catalog) -> StepwireError | None:

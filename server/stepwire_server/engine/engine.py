@@ -26,7 +26,7 @@ from stepwire.errors import (
     StorageFull,
 )
 from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
-from stepwire_server.engine.acceptance import check_form, check_work, normalised, plan_problem, query_violations
+from stepwire_server.engine.acceptance import aside, check_form, check_work, normalised, plan_problem, query_violations
 from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_execution_id
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.executor import Executor, Settings
@@ -40,9 +40,6 @@ from stepwire_server.journal import ENDED, Conflict, ExecutionRecord, Journal
 __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
-
-_LARGE_PLAN = 200
-"""Steps from which a plan is checked in a thread."""
 
 _RECOVERY_EVENTS = 4096
 _RECOVERY_BYTES = 4 << 20
@@ -89,11 +86,7 @@ class Engine:
             known = await self.journal.find(tenant=tenant, request_id=request.request_id)
             if known is not None:
                 return _attached(known, same)
-        if len(request.plan.steps) > _LARGE_PLAN:
-            # A plan of 10,000 steps takes a while: not in the event loop, where all streams would wait.
-            await asyncio.to_thread(check_work, request, self.catalog)
-        else:
-            check_work(request, self.catalog)
+        await aside(request.plan, lambda: check_work(request, self.catalog))
         if self._draining:
             raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
         if len(self._live) + len(self._accepting) >= self.max_executions:
@@ -134,7 +127,7 @@ class Engine:
         if self.catalog.planner is None:
             raise NoPlanner(f"the app {self.catalog.app!r} has no planner; send a plan or a call")
         plan = await ask_planner(self.catalog.planner, query)
-        problem = plan_problem(plan, self.catalog)
+        problem = await aside(plan, lambda: plan_problem(plan, self.catalog))
         if problem is not None:
             raise PlanInvalid(
                 f"the planner made a plan that can't run: {problem.message}", violations=problem.violations

@@ -10,7 +10,7 @@ from google.rpc import status_pb2
 from stepwire.errors import PlanInvalid, QueryNotUnderstood, failure
 from stepwire.v1 import ExecuteRequest, Plan
 from stepwire.values import to_python
-from stepwire_server.engine.acceptance import plan_problem
+from stepwire_server.engine.acceptance import aside, plan_problem
 from stepwire_server.engine.calling import describe
 from stepwire_server.engine.operation import Catalog, Planner, Style, for_thread
 
@@ -50,7 +50,7 @@ async def make_plan(request: ExecuteRequest, catalog: Catalog) -> Plan:
         raise PlanningFailed(failure("PLANNER_FAILED", describe(error))) from error
     if not isinstance(plan, Plan):
         raise PlanningFailed(failure("PLAN_INVALID", f"the plan's function returned {type(plan).__name__}, not Plan"))
-    problem = plan_problem(plan, catalog)
+    problem = await aside(plan, lambda: plan_problem(plan, catalog))
     if problem is not None:
         raise PlanningFailed(failure("PLAN_INVALID", str(problem)))
     return plan

@@ -28,7 +28,9 @@ from stepwire.errors import (
 )
 from stepwire.v1 import EventFilter, ExecuteRequest, Execution, ExecutionFilter, ExecutionOptions, ExecutionState, Plan
 from stepwire_server import App, plan_step
+from stepwire_server.engine import acceptance
 from stepwire_server.engine.engine import Engine
+from stepwire_server.engine.graph import violations
 from stepwire_server.journal import MemoryJournal
 
 from .rig import HeldJournal, Rig, kinds, of_kind, output, plan, request, state_of, step, turns, until, well_formed
@@ -235,6 +237,37 @@ async def test_a_journal_that_fails_to_store_is_told_to_the_caller():
 
 
 # -- planning
+
+
+@pytest.mark.parametrize(("steps", "in_a_thread"), [(200, False), (201, True)])
+async def test_a_large_plan_is_never_checked_in_the_event_loop(monkeypatch, steps, in_a_thread):
+    """Wherever a large plan comes from, a thread checks it; a small one is not worth that."""
+    app = App("large")
+    large = plan(*[step(f"s{i}", "noop") for i in range(steps)])
+    found: list[bool] = []
+
+    def check(given: Plan, *more: Any) -> Any:
+        found.append(threading.get_ident() != here)
+        return violations(given, *more)
+
+    @app.operation()
+    async def noop() -> None: ...
+
+    @app.planner
+    async def planner(query: str) -> Plan:
+        return large
+
+    here = threading.get_ident()
+    monkeypatch.setattr(acceptance, "violations", check)
+    async with Rig(app) as rig:
+        await rig.engine.build_plan("plan it")
+        assert found == [in_a_thread]
+        for work in (ExecuteRequest(plan=large), ExecuteRequest(query="plan it")):
+            execution_id = await rig.start(work)
+            await rig.durable(execution_id, "plan_started")
+            await rig.engine.cancel(execution_id, actor="", reason="")
+            await rig.ended(execution_id)
+    assert found == [in_a_thread] * 4
 
 
 async def test_build_plan_runs_nothing():
