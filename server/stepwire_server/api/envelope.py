@@ -59,12 +59,14 @@ class PeerGone(Exception):
 
 
 class Call:
-    """One call, as far as a method needs it: somewhere to write."""
+    """One call, as far as a method needs it: somewhere to write, and where more may come from."""
 
-    __slots__ = ("_context", "caller")
+    __slots__ = ("_context", "_seconds", "caller")
 
-    def __init__(self, context: aio.ServicerContext[Any, Any], caller: str) -> None:
+    def __init__(self, context: aio.ServicerContext[Any, Any], caller: str, *, seconds: float) -> None:
+        """`seconds`: how long a message may take to come."""
         self._context = context
+        self._seconds = seconds
         self.caller = caller
         """Who calls, as Admission counts them."""
 
@@ -75,6 +77,30 @@ class Call:
         except (aio.InternalError, aio.UsageError) as error:
             # What a write that was blocked raises when the caller leaves, and every write after that.
             raise PeerGone from error
+
+    async def read(self, kind: type[Request]) -> Request | None:
+        """Returns the next message, None where no more will come. Raises PeerGone, RequestIncomplete where none came in
+        time, LimitSize, and RequestMalformed.
+        """
+        try:
+            async with asyncio.timeout(self._seconds):
+                raw = await self._context.read()
+        except TimeoutError:
+            raise RequestIncomplete(
+                f"no request came within {self._seconds:g} s", retry_after=timedelta(seconds=1)
+            ) from None
+        except (aio.InternalError, aio.UsageError) as error:
+            raise PeerGone from error
+        if raw is aio.EOF:
+            return None
+        assert isinstance(raw, bytes)
+        if len(raw) > MAX_REQUEST_BYTES:
+            raise LimitSize(f"the request has {len(raw):,} bytes; at most {MAX_REQUEST_BYTES:,} are allowed")
+        try:
+            return kind.FromString(raw)
+        except DecodeError:
+            name = kind.DESCRIPTOR.full_name
+            raise RequestMalformed(f"the bytes are not a {name}, or it is nested too deep") from None
 
 
 class Envelope(Generic[Request]):
@@ -128,12 +154,12 @@ class Envelope(Generic[Request]):
     ) -> status_pb2.Status | None:
         """Runs the method; returns the status to end with, None for OK."""
         try:
-            caller = caller_of(context.peer())
-            with self._admission.admit(Place.HALF_OPEN, caller):
-                request = await self._read(context)
+            call = Call(context, caller_of(context.peer()), seconds=self._admission.limits.body_timeout)
+            with self._admission.admit(Place.HALF_OPEN, call.caller):
+                request = await self._read(call)
             self._check_open()
-            with self._admission.admit(self._place, caller):
-                await self._run(request, Call(context, caller))
+            with self._admission.admit(self._place, call.caller):
+                await self._run(request, call)
         except StepwireError as error:
             return self._refuse(error)
         except PeerGone:
@@ -154,28 +180,14 @@ class Envelope(Generic[Request]):
             self._admission.refused[error.reason] += 1
         return _status(error)
 
-    async def _read(self, context: aio.ServicerContext[Any, Any]) -> Request:
-        seconds = self._admission.limits.body_timeout
-        try:
-            async with asyncio.timeout(seconds):
-                raw = await context.read()
-        except TimeoutError:
-            raise RequestIncomplete(f"no request came within {seconds:g} s", retry_after=timedelta(seconds=1)) from None
-        except (aio.InternalError, aio.UsageError) as error:
-            raise PeerGone from error
-        if raw is aio.EOF:
+    async def _read(self, call: Call) -> Request:
+        request = await call.read(self._request_type)
+        if request is None:
             # A caller who has left looks the same, and then this call's cancellation is on its way: a status, which
             # costs more than all before it, would be for nobody.
             await asyncio.sleep(0)
             raise RequestMalformed(f"the call ended without a request; send one {self._request_type.DESCRIPTOR.name}")
-        assert isinstance(raw, bytes)
-        if len(raw) > MAX_REQUEST_BYTES:
-            raise LimitSize(f"the request has {len(raw):,} bytes; at most {MAX_REQUEST_BYTES:,} are allowed")
-        try:
-            return self._request_type.FromString(raw)
-        except DecodeError:
-            name = self._request_type.DESCRIPTOR.full_name
-            raise RequestMalformed(f"the bytes are not a {name}, or it is nested too deep") from None
+        return request
 
 
 async def _cancellation() -> None:

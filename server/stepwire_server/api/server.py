@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 
 import grpc
 from grpc import aio
-from grpc_reflection.v1alpha import reflection
 
 from stepwire_server.api.admission import Admission
 from stepwire_server.api.envelope import MAX_REQUEST_BYTES
 from stepwire_server.api.health import HEALTH, Health
+from stepwire_server.api.reflection import REFLECTION, Reflection
 from stepwire_server.api.service import SERVICE, Service
 from stepwire_server.api.streams import Streams
 from stepwire_server.engine.engine import Engine
@@ -101,6 +101,7 @@ class Server:
             started_ns=time.time_ns(),
         )
         self._health = Health(("", SERVICE), admission=Admission(self.options.limits))
+        self._reflection = Reflection((SERVICE, HEALTH, REFLECTION), admission=Admission(self.options.limits))
         self._grpc: aio.Server | None = None
         self._upkeep: asyncio.Task[None] | None = None
         self.address = ""
@@ -127,10 +128,13 @@ class Server:
         # before an honest call. What is beyond it waits in the caller, whom the connection tells the bound.
         streams = ("grpc.max_concurrent_streams", self.options.limits.max_streams_per_connection)
         server = self._grpc = aio.server(options=(*_ARGUMENTS, streams))
-        for service, methods in ((SERVICE, self._service.methods), (HEALTH, self._health.methods)):
+        for service, methods in (
+            (SERVICE, self._service.methods),
+            (HEALTH, self._health.methods),
+            (REFLECTION, self._reflection.methods),
+        ):
             handlers = {name: method.handler() for name, method in methods.items()}
             server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, handlers),))
-        reflection.enable_server_reflection((SERVICE, HEALTH, reflection.SERVICE_NAME), server)
         self.address = _listen(server, self.options.listen)
         recovered = await self.engine.recover()
         if recovered:

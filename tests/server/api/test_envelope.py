@@ -46,6 +46,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
         "GetStatistics",
         "/grpc.health.v1.Health/Check",
         "/grpc.health.v1.Health/Watch",
+        "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
     ],
 )
 async def test_a_call_without_a_message(method: str, server: Server) -> None:

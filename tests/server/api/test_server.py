@@ -69,6 +69,37 @@ async def test_reflection(caller: Caller) -> None:
     assert any(b"stepwire/v1/execution_service.proto" in file for file in files)
 
 
+ASK = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
+QUESTION = framed(reflection_pb2.ServerReflectionRequest(list_services=""))
+
+
+async def test_reflection_has_places_of_its_own(serve: Serve, call_with: Call) -> None:
+    """So many streams of reflection are open as the limit says, whatever else is; they keep nobody else out."""
+    server = await serve(max_watchers=2)
+    caller = call_with(server)
+    async with RawCaller(server.address) as raw:
+        held = [raw.open(ASK, QUESTION, end=False) for _ in range(2)]
+        async with asyncio.timeout(10):
+            for stream in held:
+                await stream.begun.wait()
+        code, error = await raw.open(ASK, QUESTION, end=False).status()
+        assert (grpc.StatusCode.RESOURCE_EXHAUSTED.value[0], "LIMIT_WATCHERS") == (code, error.reason)
+        await caller.run(QUICK)
+    async with RawCaller(server.address) as raw:
+        assert (await raw.open(ASK, QUESTION + QUESTION).status())[0] == 0
+
+
+async def test_reflection_does_not_wait_for_ever(serve: Serve) -> None:
+    """Whoever asks nothing more, and does not say so, is told in time: as with any call's request."""
+    server = await serve(body_timeout=0.2)
+    async with RawCaller(server.address) as raw:
+        stream = raw.open(ASK, QUESTION, end=False)
+        code, error = await stream.status()
+
+    assert stream.begun.is_set()
+    assert (grpc.StatusCode.DEADLINE_EXCEEDED.value[0], "REQUEST_INCOMPLETE") == (code, error.reason)
+
+
 async def test_two_servers_on_one_port(server: Server, gate: Gate, tmp_path: Path) -> None:
     """A second server on a port that is taken is refused with the address, and lets go of its journal."""
     before = asyncio.all_tasks()
