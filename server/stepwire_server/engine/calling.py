@@ -19,6 +19,7 @@ from stepwire_server.engine import values
 from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, running_step
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Operation, Style, for_thread
+from stepwire_server.engine.time_limit import TimeLimit
 
 __all__ = ["AttemptFailed", "call", "describe", "input_of", "results_of", "simulate"]
 
@@ -33,10 +34,15 @@ class AttemptFailed(Exception):
 
 
 async def call(
-    operation: Operation, context: StepContext, given: Mapping[str, Any], threads: ThreadPool
+    operation: Operation,
+    context: StepContext,
+    given: Mapping[str, Any],
+    threads: ThreadPool,
+    *,
+    limit: TimeLimit | None,
 ) -> struct_pb2.Value:
     """Returns the operation's output. Raises AttemptFailed where the input does not fit it or the output can't be sent,
-    and whatever the operation raises.
+    and whatever the operation raises. `limit` stands still while the operation waits for a free thread.
     """
     try:
         arguments = operation.signature.bind(given)
@@ -44,7 +50,7 @@ async def call(
         raise AttemptFailed(failure("INPUT_INVALID", str(error))) from error
     match operation.style:
         case Style.THREAD:
-            output = await _in_thread(operation, context, arguments, threads)
+            output = await _in_thread(operation, context, arguments, threads, limit)
         case Style.GENERATOR:
             output = await _stream(operation, context, arguments)
         case _:
@@ -131,8 +137,13 @@ async def _report(context: StepContext, item: Any) -> None:
 
 
 async def _in_thread(
-    operation: Operation, context: StepContext, arguments: Mapping[str, Any], threads: ThreadPool
+    operation: Operation,
+    context: StepContext,
+    arguments: Mapping[str, Any],
+    threads: ThreadPool,
+    limit: TimeLimit | None,
 ) -> Any:
+    loop = asyncio.get_running_loop()
     blocking = context.blocking()
     inherited = contextvars.copy_context()
     inherited.run(running_step.set, blocking)
@@ -140,8 +151,12 @@ async def _in_thread(
 
     def begin() -> Any:
         context.enter_thread()
+        if limit is not None:
+            loop.call_soon_threadsafe(limit.release)
         return function()
 
+    if limit is not None:
+        limit.hold()
     job = threads.submit(inherited.run, begin)
     work = asyncio.wrap_future(job)
     try:

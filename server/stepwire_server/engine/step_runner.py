@@ -214,7 +214,8 @@ class StepRunner:
     async def _call(self, context: StepContext) -> struct_pb2.Value:
         if self._around.simulate:
             return await simulate(context)
-        return await call(self._operation, context, input_of(self.step, self._recorder.fold), self._around.threads)
+        given = input_of(self.step, self._recorder.fold)
+        return await call(self._operation, context, given, self._around.threads, limit=self._limit)
 
     def _judge(self, error: BaseException) -> AttemptFailed:
         """Returns what an exception that the operation raised means."""

@@ -580,6 +580,41 @@ async def test_an_operation_that_got_no_thread_is_not_called_after_its_end():
     assert called == ["c"]
 
 
+async def test_the_wait_for_a_free_thread_takes_no_time_of_the_attempt():
+    """A plain function's time limit counts from when it is called, not from when it began to wait for a thread."""
+    app = App("threads")
+    begun, free = threading.Event(), threading.Event()
+    called, go = threading.Event(), threading.Event()
+
+    @app.operation()
+    def hang():
+        begun.set()
+        free.wait(20)
+
+    @app.operation(timeout=5)
+    def quick():
+        called.set()
+        go.wait(20)
+
+    async with Rig(app, threads=1) as rig:
+        first = await rig.start(request(step("a", "hang")))
+        await until(begun.is_set)
+        second = await rig.start(request(step("b", "quick"), step("c", "quick", depends_on=["b"])))
+        await rig.durable(second, "step_started")
+        rig.clock.advance(60)
+        await turns()
+        free.set()
+        await rig.ended(first)
+        await until(called.is_set)
+        await until(lambda: rig.clock.pending == [5])
+        rig.clock.advance(4)
+        assert rig.clock.pending == [1]
+        rig.clock.advance(1)
+        go.set()
+        events = await rig.ended(second)
+    assert failure_of(events, "b")[0] == "TIMEOUT"
+
+
 async def test_a_task_that_an_operation_left_behind_says_nothing():
     """What is said in the name of an attempt that has ended is refused, and is not recorded."""
     app = App("left")
