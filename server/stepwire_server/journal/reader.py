@@ -45,7 +45,7 @@ class Readers:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+            connection = self._connect()
         try:
             connection.execute("BEGIN")
             return read(connection)
@@ -60,6 +60,12 @@ class Readers:
                 connection.close()
             else:
                 self._idle.append(connection)
+
+    def _connect(self) -> sqlite3.Connection:
+        try:
+            return sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+        except sqlite3.Error as error:  # Such as a process that has no descriptor left.
+            raise JournalUnavailable("The journal can't be read now.") from error
 
 
 def is_damage(error: sqlite3.Error) -> bool:

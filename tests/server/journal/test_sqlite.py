@@ -237,6 +237,24 @@ async def test_close_waits_for_reads(open_journal, new_record):
         assert all(record.execution_id == "e1" for record in await asyncio.gather(*reads))
 
 
+async def test_a_reader_that_cannot_connect(open_journal, path, new_record):
+    """Where one more connection can't be opened, the read raises JournalUnavailable, and later ones succeed."""
+    journal = await open_journal()
+    await journal.create(new_record())
+    go_on = threading.Event()
+    held = asyncio.ensure_future(journal._read(lambda connection: go_on.wait(HANGS)))
+    try:
+        await turn()
+        away = path.parent.rename(path.parent.with_name("away"))
+        with pytest.raises(JournalUnavailable, match="can't be read now"):
+            await journal.get("e1")
+        away.rename(path.parent)
+        assert (await journal.get("e1")).execution_id == "e1"
+    finally:
+        go_on.set()
+        await held
+
+
 async def test_readers_cannot_write(open_journal):
     """A reader's connection refuses to write."""
     journal = await open_journal()
