@@ -308,13 +308,13 @@ class Run(BaseRun):
         await self.close()
 
     def __del__(self) -> None:
-        if self._call is not None:
-            self._call.cut()
+        self._leave_call()
 
     def __aiter__(self) -> AsyncIterator[Event]:
         return _Loop(self)
 
     async def __anext__(self) -> Event:
+        self._reader = None
         event = await self._next()
         if event is None:
             raise StopAsyncIteration
@@ -372,7 +372,12 @@ class Run(BaseRun):
     async def _advance(self) -> bool:
         """Does what the state machine asks for next. Returns False where the stream is over."""
         resumption = self._resumption
+        if self._left:
+            self._left = False
+            resumption.suspend()
         if self._closed:
+            # Closed while it was opening: this call nobody else knows.
+            await self._drop_call()
             if resumption.terminal is None:
                 raise self._closed_error()
             return False
@@ -384,7 +389,7 @@ class Run(BaseRun):
                         resumption.received(message, time.monotonic())
                     case End(error=error):
                         resumption.ended(error, time.monotonic())
-                    case None if not self._closed:
+                    case None if not (self._closed or self._left):
                         resumption.silent(time.monotonic())
             case Open() | Ask() as opening:
                 await self._drop_call()
@@ -393,13 +398,19 @@ class Run(BaseRun):
                         await asyncio.wait_for(self._woken.wait(), opening.wait)
                         return True
                 method, request = self._call_for(opening)
-                self._call = await self._client._wire.call(
-                    method,
-                    request,
-                    instead_of=self._link if opening.fresh else None,
-                    wait_for_ready=opening.wait_for_ready,
-                    limit=opening.limit if isinstance(opening, Ask) else None,
-                )
+                try:
+                    self._call = await self._client._wire.call(
+                        method,
+                        request,
+                        instead_of=self._link if opening.fresh else None,
+                        wait_for_ready=opening.wait_for_ready,
+                        limit=opening.limit if isinstance(opening, Ask) else None,
+                    )
+                except RuntimeError:
+                    # The client was closed meanwhile, and with it the run.
+                    if self._closed:
+                        return True
+                    raise
                 self._link = self._call.link
                 resumption.opened(time.monotonic())
             case Finish():
@@ -410,12 +421,12 @@ class Run(BaseRun):
                 raise error
         return True
 
-    def _cut(self) -> None:
-        """Ends the call without waiting for what is left of it."""
+    def _leave_call(self) -> None:
+        """Has the call ended soon. May run in a finaliser: the state machine learns of it when it is asked again."""
         call, self._call = self._call, None
         if call is not None:
-            call.cut()
-        self._resumption.suspend()
+            self._left = True
+            call.drop()
 
     async def _drop_call(self) -> None:
         call, self._call = self._call, None
@@ -428,15 +439,27 @@ class _Loop:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._key = object()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> Event:
-        event = await self._run._next()
+        self._run._reader = self._key
+        event = None
+        try:
+            event = await self._run._next()
+        finally:
+            if event is None:
+                self._leave()
         if event is None:
             raise StopAsyncIteration
         return event
 
     def __del__(self) -> None:
-        self._run._cut()
+        # It may come late, where somebody holds the exception that ended the loop.
+        self._leave()
+
+    def _leave(self) -> None:
+        if self._run._reader is self._key:
+            self._run._leave_call()

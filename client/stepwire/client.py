@@ -310,14 +310,21 @@ class Run(BaseRun):
 
     def __iter__(self) -> Iterator[Event]:
         # A generator, because a loop that is left drops it at once, and its `finally` then ends the call. A garbage
-        # collection may come to it too.
+        # collection may come to it too, when another loop reads.
+        key = object()
         try:
-            while (event := self._next()) is not None:
+            while True:
+                self._reader = key
+                event = self._next()
+                if event is None:
+                    return
                 yield event
         finally:
-            self._leave_call()
+            if self._reader is key:
+                self._leave_call()
 
     def __next__(self) -> Event:
+        self._reader = None
         event = self._next()
         if event is None:
             raise StopIteration
@@ -399,13 +406,19 @@ class Run(BaseRun):
                 if opening.wait > 0 and self._woken.wait(opening.wait):
                     return True
                 method, request = self._call_for(opening)
-                self._call = self._client._wire.call(
-                    method,
-                    request,
-                    instead_of=self._link if opening.fresh else None,
-                    wait_for_ready=opening.wait_for_ready,
-                    limit=opening.limit if isinstance(opening, Ask) else None,
-                )
+                try:
+                    self._call = self._client._wire.call(
+                        method,
+                        request,
+                        instead_of=self._link if opening.fresh else None,
+                        wait_for_ready=opening.wait_for_ready,
+                        limit=opening.limit if isinstance(opening, Ask) else None,
+                    )
+                except RuntimeError:
+                    # The client was closed meanwhile, and with it the run.
+                    if self._closed:
+                        return True
+                    raise
                 self._link = self._call.link
                 resumption.opened(time.monotonic())
             case Finish():

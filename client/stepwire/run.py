@@ -76,6 +76,7 @@ class BaseRun:
         )
         self._source = source
         self._closed = False
+        self._reader: object | None = None  # the loop that read last: only that one ends the call when it is left
         self._left = False  # the call was ended from our side, and the state machine has yet to be told
         self._callback: ProgressCallback | None = None
         if on_event is not None:

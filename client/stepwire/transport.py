@@ -10,7 +10,10 @@ from google.rpc import code_pb2, status_pb2
 
 from stepwire.errors import CallFailed, StepwireError, error_from_status
 
-__all__ = ["ROOM", "ChannelOption", "End", "channel_options", "error_from_call"]
+__all__ = ["CLOSED", "ROOM", "ChannelOption", "End", "channel_options", "error_from_call"]
+
+CLOSED = "The client is closed."
+"""What a RuntimeError says that a call on a closed client raises."""
 
 ROOM = 4
 """Messages that may wait for the caller. Beyond that flow control holds the server back."""

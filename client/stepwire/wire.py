@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from stepwire.errors import StepwireError
 from stepwire.requests import Method
-from stepwire.transport import ROOM, ChannelOption, End, error_from_call
+from stepwire.transport import CLOSED, ROOM, ChannelOption, End, error_from_call
 
 __all__ = ["Call", "Link", "Wire"]
 
@@ -109,6 +109,9 @@ class Wire:
                 response_deserializer=method.response.FromString,
             )
             return call(request, timeout=max(0.0, limit))
+        except ValueError:
+            self._check_open()
+            raise
         finally:
             self._give(link)
 
@@ -133,8 +136,10 @@ class Wire:
             return Call(
                 open_call(request, timeout=limit, wait_for_ready=wait_for_ready), link, release=lambda: self._give(link)
             )
-        except BaseException:
+        except BaseException as error:
             self._give(link)
+            if isinstance(error, ValueError):
+                self._check_open()
             raise
 
     def drop(self, call: Call) -> None:
@@ -160,13 +165,17 @@ class Wire:
     def _take(self, instead_of: Link | None) -> Link:
         """Returns the connection for one more call; another one where `instead_of` is the newest."""
         with self._lock:
-            if self._closed:
-                raise RuntimeError("The client is closed.")
+            self._check_open()
             link = self._link
             if link is None or link is instead_of:
                 link = self._link = Link(self._connect())
             link.calls += 1
             return link
+
+    def _check_open(self) -> None:
+        # What gRPC says of a closed channel is a ValueError.
+        if self._closed:
+            raise RuntimeError(CLOSED) from None
 
     def _give(self, link: Link) -> None:
         with self._lock:

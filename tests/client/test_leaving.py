@@ -1,0 +1,171 @@
+"""How runs and clients are left in the middle, where there is an event loop: nothing stays behind, and nobody hangs."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+import stepwire
+from stepwire import aio
+from stepwire.patience import Patience
+
+from .scripted import HANG, Call, ScriptedServer, batch, completed, draining, numbers, welcome
+
+
+@pytest.fixture
+async def client(server: ScriptedServer, hasty: Patience) -> AsyncIterator[aio.Client]:
+    opened = aio.Client(server.target, patience=hasty)
+    yield opened
+    await asyncio.wait_for(opened.close(), 10)
+
+
+async def left(call: Call) -> bool:
+    return await asyncio.to_thread(call.left.wait, 10)
+
+
+async def read(run: Any, seen: list[int] | None = None) -> None:
+    async for event in run:
+        if seen is not None:
+            seen.append(event.sequence)
+
+
+class Gate:
+    """Holds up what opens a call, before it does."""
+
+    def __init__(self, client: aio.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.reached = asyncio.Event()
+        self.open = asyncio.Event()
+        monkeypatch.setattr(client._wire, "_close_idle", self._wait)
+
+    async def _wait(self) -> None:
+        self.reached.set()
+        await self.open.wait()
+
+
+class TestClosing:
+    async def test_a_run_that_opens(
+        self, server: ScriptedServer, client: aio.Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A run that is closed while it opens its next call ends that one too."""
+        server.plays([welcome(), draining(0), HANG], [welcome(), HANG])
+        run = await client.watch("e-1")
+        gate = Gate(client, monkeypatch)
+        reading = asyncio.create_task(read(run))
+        await asyncio.wait_for(gate.reached.wait(), 10)
+        await run.close()
+        gate.open.set()
+        with pytest.raises(stepwire.StreamBroken, match="closed"):
+            await reading
+        assert run._call is None
+        assert [task for task in asyncio.all_tasks() if task.get_name() == "stepwire-read"] == []
+
+    async def test_a_client_whose_run_opens(
+        self, server: ScriptedServer, client: aio.Client, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A client can be closed while a run opens its next call, and the run says that it was closed."""
+        server.plays([welcome(), draining(0), HANG])
+        run = await client.watch("e-1")
+        gate = Gate(client, monkeypatch)
+        reading = asyncio.create_task(read(run))
+        await asyncio.wait_for(gate.reached.wait(), 10)
+        await asyncio.wait_for(client.close(), 10)
+        gate.open.set()
+        with pytest.raises(stepwire.StreamBroken, match="closed"):
+            await reading
+        assert server.names() == ["WatchExecution"]
+
+    async def test_a_call_under_way(self, server: ScriptedServer, client: aio.Client) -> None:
+        """A call of a client that is closed says so: its task was not cancelled."""
+        server.replies("GetExecution", HANG)
+        asking = asyncio.create_task(client.get("e-1"))
+        await asyncio.to_thread(server.call, 0)
+        await client.close()
+        with pytest.raises(RuntimeError, match="client is closed"):
+            await asking
+
+    async def test_a_task_that_is_cancelled(self, server: ScriptedServer, client: aio.Client) -> None:
+        """A task that is cancelled while it calls is cancelled, whatever happens to the client."""
+        server.replies("GetExecution", HANG)
+        asking = asyncio.create_task(client.get("e-1"))
+        await asyncio.to_thread(server.call, 0)
+        asking.cancel()
+        await client.close()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+
+
+class TestLoops:
+    async def test_the_task_ends_by_itself(self, server: ScriptedServer, client: aio.Client) -> None:
+        """The task of a call that is left is not cancelled: gRPC would keep 100 bytes of each."""
+        server.plays([welcome(), numbers(1), HANG])
+        run = await client.watch("e-1")
+        assert run._call is not None
+        task = run._call.task
+        async for _ in run:
+            break
+        await asyncio.wait_for(asyncio.wait({task}), 10)
+        assert not task.cancelled()
+
+    async def test_left_by_an_exception_that_is_kept(self, server: ScriptedServer, client: aio.Client) -> None:
+        """A loop that an exception ends while it waits ends its call at once, whoever holds the exception."""
+        server.plays([welcome(), HANG])
+        run = await client.watch("e-1")
+        reading = asyncio.create_task(read(run))
+        await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.wait({reading})
+        assert await left(server.calls[0])
+        assert reading.cancelled()
+
+    async def test_an_old_loop_leaves_a_new_one_alone(self, server: ScriptedServer, client: aio.Client) -> None:
+        """A loop that is dropped late does not end the call that another one reads by then."""
+        server.plays([welcome(), numbers(1), numbers(2), batch(completed(3)), HANG])
+        run = await client.watch("e-1")
+        first = aiter(run)
+        assert (await anext(first)).sequence == 1
+        second = aiter(run)
+        assert (await anext(second)).sequence == 2
+        del first
+        assert (await anext(second)).sequence == 3
+        assert server.names() == ["WatchExecution"]
+
+    async def test_a_run_is_collected_in_another_thread(self, server: ScriptedServer, client: aio.Client) -> None:
+        """A run that is collected in another thread than its loop's ends its call all the same."""
+
+        class Page:
+            run: aio.Run
+
+            def seen(self, _event: Any) -> None: ...
+
+        asyncio.get_running_loop().set_debug(True)  # says where something is done in the wrong thread
+        server.plays([welcome(), HANG])
+        gc.disable()
+        try:
+            page = Page()
+            page.run = await client.watch("e-1", on_event=page.seen)
+            del page
+            thread = threading.Thread(target=gc.collect)
+            thread.start()
+            await asyncio.to_thread(thread.join, 10)
+        finally:
+            gc.enable()
+        assert await left(server.calls[0])
+
+
+def test_an_old_loop_leaves_a_new_one_alone(server: ScriptedServer, hasty: Patience) -> None:
+    """With threads, too, a loop that is dropped late does not end the call that another one reads by then."""
+    server.plays([welcome(), numbers(1), numbers(2), batch(completed(3)), HANG])
+    with stepwire.Client(server.target, patience=hasty) as client:
+        run = client.watch("e-1")
+        first = iter(run)
+        assert next(first).sequence == 1
+        second = iter(run)
+        assert next(second).sequence == 2
+        del first
+        assert next(second).sequence == 3
+    assert server.names() == ["WatchExecution"]
