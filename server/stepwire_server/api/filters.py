@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stepwire.errors import FilterInvalid, Violation
 from stepwire.v1 import EventBatch, EventFilter, ExecutionFilter, ExecutionState
+from stepwire_server.engine.acceptance import MAX_LABELS
 from stepwire_server.engine.graph import ID
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import TERMINAL_KINDS, Chunk
@@ -60,8 +61,8 @@ class EventSieve:
 def check_execution_filter(chosen: ExecutionFilter) -> None:
     """Raises FilterInvalid with everything that is wrong with a filter of executions."""
     found: list[Violation] = []
-    for name in ("execution_ids", "labels", "states"):
-        found += _too_many(name, len(getattr(chosen, name)))
+    for name, most in (("execution_ids", _MAX_ITEMS), ("labels", MAX_LABELS), ("states", _MAX_ITEMS)):
+        found += _too_many(name, len(getattr(chosen, name)), most)
     if found:
         raise _invalid(found)
     found += [
@@ -90,11 +91,11 @@ def check_execution_filter(chosen: ExecutionFilter) -> None:
         raise _invalid(found)
 
 
-def _too_many(name: str, count: int) -> list[Violation]:
+def _too_many(name: str, count: int, most: int = _MAX_ITEMS) -> list[Violation]:
     """Stands before all other checks: a request of 4 MiB has room for millions of entries that are each wrong."""
-    if count <= _MAX_ITEMS:
+    if count <= most:
         return []
-    return [Violation(f"filter.{name}", f"has {count:,} entries; at most {_MAX_ITEMS:,} are allowed")]
+    return [Violation(f"filter.{name}", f"has {count:,} entries; at most {most:,} are allowed")]
 
 
 def _invalid(found: list[Violation]) -> FilterInvalid:

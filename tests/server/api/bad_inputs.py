@@ -690,6 +690,14 @@ READING = [
     ),
     _of(
         "ListExecutions",
+        "a filter with 33 labels",
+        lambda _: ListExecutionsRequest(filter=ExecutionFilter(labels={f"l{n}": "v" for n in range(33)})),
+        "FILTER_INVALID",
+        "filter.labels",
+        says="at most 32",
+    ),
+    _of(
+        "ListExecutions",
         "a filter with a million states",
         lambda _: ListExecutionsRequest(filter=ExecutionFilter(states=[77] * 1_000_000)),  # type: ignore[list-item]
         "FILTER_INVALID",

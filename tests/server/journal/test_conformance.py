@@ -137,6 +137,7 @@ async def test_list_selects(journal, new_record, new_chunk, append):
     assert await found(labels={"n": "2", "all": "no"}) == []
     assert await found(labels={"n": "2", "all": "yes"}, session_id="s1") == ["e5"]
     assert await found(labels={"n": ""}) == []
+    assert await found(labels={f"l{number}": "v" for number in range(32)}, states=[RUNNING], session_id="s1") == []
     assert await found(states=[RUNNING]) == ["e4"]
     assert await found(states=[PENDING, RUNNING, RUNNING], session_id="s0") == ["e4", "e2", "e0"]
     assert await found(states=[COMPLETED]) == []

@@ -241,10 +241,11 @@ async def test_a_reader_that_cannot_connect(open_journal, path, new_record):
     """Where one more connection can't be opened, the read raises JournalUnavailable, and later ones succeed."""
     journal = await open_journal()
     await journal.create(new_record())
-    go_on = threading.Event()
-    held = asyncio.ensure_future(journal._read(lambda connection: go_on.wait(HANGS)))
+    begun, go_on = threading.Event(), threading.Event()
+    held = asyncio.ensure_future(journal._read(lambda connection: (begun.set(), go_on.wait(HANGS))))
     try:
         await turn()
+        assert begun.wait(HANGS)
         away = path.parent.rename(path.parent.with_name("away"))
         with pytest.raises(JournalUnavailable, match="can't be read now"):
             await journal.get("e1")
