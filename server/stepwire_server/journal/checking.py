@@ -5,8 +5,9 @@
     an execution    its events are dense from 1 to last_sequence; a terminal event is the last one, and there where it
                     has ended; its record, its snapshot and its last event agree on state and sequence
 
-The file may be in use meanwhile. So it is read in short transactions, and by sequence: what is appended, joined or
-purged between two of them is no finding.
+The file may be in use meanwhile. The first part reads all of it in one go, about a second a gigabyte from memory, and
+for so long a server's write-ahead log only grows. The rest is read in short transactions, and by sequence: what is
+appended, joined or purged between two of them is no finding.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 SQLite takes the first frame of the log that is not what was written for the log's end, as it must: a crash leaves such
 ends. Where acknowledged commits were cut off, or the log is gone, it says nothing. So after each commit that is durable
-the journal's last position and ordinal are noted here, in place and without an fsync. After a crash of the process the
-note is exact; after one of the machine it is exact or too old, and an old one is no reproach.
+the journal's last position and ordinal are noted here, in place and without an fsync. The note is exact or too old: a
+kill may come between a commit and its note, a power cut may take notes, and an import makes none. An old one is no
+reproach.
 """
 
 from __future__ import annotations
