@@ -77,7 +77,8 @@ class Work(TypedDict, total=False):
     input: Mapping[str, Any] | None
     """The input of that plan."""
     request_id: str | None
-    """Makes the call idempotent: the same id and the same request are the same execution. Default: a new one."""
+    """Makes the call idempotent: the same id and the same request are the same execution. Default, also where it is
+    empty: a new one."""
     session_id: str
     """Groups executions."""
     labels: Mapping[str, str] | None
@@ -125,7 +126,7 @@ def execute(
         cancel_if_unwatched_for=duration(cancel_if_unwatched_for),
     )
     request = service_pb2.ExecuteRequest(
-        request_id=secrets.token_urlsafe(16) if request_id is None else request_id,
+        request_id=request_id or secrets.token_urlsafe(16),
         session_id=session_id,
         labels=labels,
         options=options,
