@@ -10,8 +10,9 @@ unary call that the server answers meanwhile:
 3.  No answer: the server is away. All doubts are forgotten, and streams are tried as ever.
 4.  An answer: one more stream is tried, on trial. It has little time to begin. Where that is barren or mute too, the
     run polls.
-5.  A stream that is refused as UNIMPLEMENTED without our ErrorInfo, so not by the server, needs no second one.
-6.  While it polls, a stream is tried from time to time. It is believed once it has given a new event; after a mute
+5.  A stream that the server itself refuses (it gives a reason) says nothing about streams, and is tried as ever.
+6.  A stream that is refused as UNIMPLEMENTED without our ErrorInfo, so not by the server, needs no second one.
+7.  While it polls, a stream is tried from time to time. It is believed once it has given a new event; after a mute
     one only a message that comes a whole heartbeat interval after it began counts, because a proxy that keeps things
     back lets some through when its buffer is full.
 
@@ -93,7 +94,9 @@ class Fallback:
 
     def lost(self, error: StepwireError | None, now: float, *, silent: bool) -> None:
         """Takes note that a stream ended too early: with an error, or None for OK."""
-        if self.chosen:
+        # What the server itself refuses has come through to it, and back.
+        refused = error is not None and error.reason != ""
+        if self.chosen or (refused and not self.polls):
             return
         if silent:
             self._mute = True

@@ -123,7 +123,7 @@ class TestDoubts:
         assert driven.machine.outage is not None
         assert driven.machine.outage.polling
 
-    @pytest.mark.parametrize("ending", [None, AWAY, BROKEN, errors.LimitWatchers("full", retry_after=timedelta(1e-6))])
+    @pytest.mark.parametrize("ending", [None, AWAY, BROKEN])
     def test_execute(self, ending: errors.StepwireError | None) -> None:
         """Where Execute gives nothing, however it ends, StartExecution begins the work, and a page gives its events."""
         driven = Driven()
@@ -180,6 +180,22 @@ class TestDoubts:
         driven.stream(welcome(), numbers(1), end="open")
         assert driven.taken() == [1]
         assert isinstance(driven.machine.step(driven.now), Read)
+
+    def test_the_server_refuses(self) -> None:
+        """What the server itself refuses says nothing about streams: another is opened, however often."""
+        driven = Driven(execution_id=EXECUTION)
+        for _ in range(6):
+            driven.stream(end=errors.LimitWatchers("full", retry_after=timedelta(seconds=1)))
+        assert isinstance(driven.machine.step(driven.now), Open)
+
+    def test_the_server_refuses_a_trial(self) -> None:
+        """A run that polls goes on to poll where the server refuses the stream that it tries."""
+        driven = polling()
+        driven.now += 60
+        driven.ask(waited(0))
+        driven.stream(end=errors.LimitWatchers("full", retry_after=timedelta(seconds=1)))
+        assert driven.ask(page(at=0)).method == "ListEvents"
+        assert driven.ask(waited(0)).method == "WaitExecution"
 
     def test_server_restarts(self) -> None:
         """A server that comes back during the question has its streams again at once."""
