@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any, Protocol
 
 import grpc
+from google.protobuf.message import DecodeError
 from google.rpc import code_pb2, status_pb2
 
 from stepwire.errors import CallFailed, StepwireError, error_from_status
@@ -70,7 +72,9 @@ def error_from_call(call: _EndedCall) -> StepwireError:
     number: int = code.value[0]
     for key, value in call.trailing_metadata() or ():
         if key == _DETAILS:
-            status = status_pb2.Status.FromString(value)
-            if status.code == number:
-                return error_from_status(status)
+            # What can't be read is not from a Stepwire server.
+            with contextlib.suppress(DecodeError, OverflowError, ValueError):
+                status = status_pb2.Status.FromString(value)
+                if status.code == number:
+                    return error_from_status(status)
     return CallFailed(call.details() or code_pb2.Code.Name(number), status_code=number)

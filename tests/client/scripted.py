@@ -27,8 +27,9 @@ HANG = object()
 class Status:
     """An act: end with a status that is not Stepwire's."""
 
-    def __init__(self, code: int, text: str = "from the transport") -> None:
+    def __init__(self, code: int, text: str = "from the transport", *, details: bytes | None = None) -> None:
         self.status = status_pb2.Status(code=code, message=text)
+        self.details = details
 
 
 Act = EventBatch | StepwireError | Status | threading.Event | object
@@ -136,7 +137,9 @@ def _abort(act: object, context: grpc.ServicerContext) -> None:
     if isinstance(act, StepwireError):
         context.abort_with_status(rpc_status.to_status(status_from_error(act)))
     assert isinstance(act, Status), act
-    # Without details, as a transport or a proxy ends a call.
+    # Without details, as a transport or a proxy ends a call, or with some that are not a Status.
+    if act.details is not None:
+        context.set_trailing_metadata((("grpc-status-details-bin", act.details),))
     code = next(code for code in grpc.StatusCode if code.value[0] == act.status.code)
     context.abort(code, act.status.message)
 

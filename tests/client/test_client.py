@@ -268,6 +268,25 @@ class TestStreams:
         assert first.peer != second.peer
         assert await left(first)
 
+    async def test_limit(self, server: ScriptedServer, client: Any) -> None:
+        """A server that has no room for another watcher is asked for a stream again, until its refusal is raised."""
+        full = errors.LimitWatchers("full", retry_after=timedelta(milliseconds=1))
+        server.plays(*[[full]] * 9)
+        server.replies("ListEvents", *[page(at=0)] * 9)
+        with pytest.raises(errors.LimitWatchers):
+            await client.watch(EXECUTION)
+        assert server.names() == ["WatchExecution"] * 4
+
+    async def test_unreadable_details(self, server: ScriptedServer, client: Any) -> None:
+        """Details of a status that can't be read are none: the status itself is raised, and nothing waits for more."""
+        garbled = Status(code_pb2.NOT_FOUND, "no such page", details=b"\xff\xff\xffnot a status")
+        server.plays([garbled])
+        server.replies("GetExecution", garbled)
+        for call in (client.watch, client.get):
+            with pytest.raises(errors.CallFailed, match="no such page") as caught:
+                await asyncio.wait_for(call(EXECUTION), 5)
+            assert caught.value.status_code == code_pb2.NOT_FOUND
+
     async def test_cursor_expired(self, server: ScriptedServer, client: Any) -> None:
         """An expired cursor is raised as its class, with what the server said."""
         gone = errors.CursorExpired("gone", metadata={"first_sequence": "10", "last_sequence": "20"})
@@ -457,6 +476,16 @@ class TestCalls:
         assert sent.options.simulate
         assert sent.options.failure_policy == 2
         assert len(sent.request_id) >= 20
+
+    async def test_empty_request_id(self, server: ScriptedServer, client: Any) -> None:
+        """An empty request id is none: the work gets one, so that it can be sent again without running twice."""
+        server.plays([Status(code_pb2.UNAVAILABLE)], [welcome(), batch(completed(1))])
+        server.replies("StartExecution", Status(code_pb2.UNAVAILABLE), StartExecutionResponse())
+        assert await client.read(await client.execute("q", request_id="")) == [1]
+        await client.start("q", request_id="")
+        executed, again, started, restarted = [call.request.request_id for call in server.calls]
+        assert executed == again != ""
+        assert started == restarted not in ("", executed)
 
     async def test_plan(self, server: ScriptedServer, client: Any) -> None:
         """A plan is given as a message or as it stands in JSON."""
