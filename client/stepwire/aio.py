@@ -366,7 +366,12 @@ class Run(BaseRun):
             event = self._resumption.take()
         self.tracker.add_event(event)
         if self._callback is not None:
-            await self._callback.send(event)
+            try:
+                await self._callback.send(event)
+            except BaseException:
+                # Not a handler's own failure: the reader is interrupted, and has yet to get the event.
+                self._resumption.untake(event)
+                raise
         return event
 
     async def _advance(self) -> bool:

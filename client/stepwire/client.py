@@ -377,7 +377,12 @@ class Run(BaseRun):
             event = self._resumption.take()
         self.tracker.add_event(event)
         if self._callback is not None:
-            self._callback(event)
+            try:
+                self._callback(event)
+            except BaseException:
+                # Not a handler's own failure: the reader is interrupted, and has yet to get the event.
+                self._resumption.untake(event)
+                raise
         return event
 
     def _advance(self) -> bool:

@@ -130,6 +130,7 @@ class Resumption:
         self._failures = 0
         self._drains = 0
         self._failing_since = 0.0
+        self._suspended = False
         self._error: StepwireError | None = None
 
         self._wait = 0.0  # the seconds of the WaitExecution to ask for; 0: a page is asked for
@@ -157,6 +158,11 @@ class Resumption:
         # All is processed, and what a filter left out of the end of the last message with it.
         self._cursor = self._given = self._accepted
         return None
+
+    def untake(self, event: Event) -> None:
+        """Puts back the event that `take` gave last: the caller did not get it."""
+        self._pending.appendleft(event)
+        self._given = self._cursor
 
     def step(self, now: float) -> Step:
         """Returns what to do next. `now` is in seconds of any clock that never goes back."""
@@ -194,7 +200,11 @@ class Resumption:
             self._fallback.opened(now)
 
     def suspend(self) -> None:
-        """Takes note that the call was ended from our side. Asked again, the stream goes on where it was."""
+        """Takes note that the call was ended from our side. Asked again, the stream goes on where it was.
+
+        Failures before still count; the time in which nobody asked does not.
+        """
+        self._suspended = True
         if self._state in (_State.READING, _State.ASKING):
             self._state = _State.TO_OPEN
             self._open_at = 0.0
@@ -429,8 +439,9 @@ class Resumption:
             self._drains += 1
             delay = 0.0
         else:
-            if not self._failures:
+            if not self._failures or self._suspended:
                 self._failing_since = now
+                self._suspended = False
             self._failures += 1
             delay = error.retry_after.total_seconds() if error.retry_after is not None else 0.0
         if error is not None or self._drains > 1:

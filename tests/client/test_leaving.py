@@ -99,6 +99,31 @@ class TestClosing:
             await asking
 
 
+class TestHandlers:
+    async def test_a_reader_is_cancelled_while_on_event_runs(self, server: ScriptedServer, client: aio.Client) -> None:
+        """An event whose handler was cancelled with the reader has not been given, and comes again."""
+        server.plays([welcome(), numbers(1, 2), batch(completed(3))])
+        told: list[int] = []
+        begun = asyncio.Event()
+
+        async def handler(event: Any) -> None:
+            told.append(event.sequence)
+            if told == [1, 2]:
+                begun.set()
+                await asyncio.Event().wait()
+
+        run = await client.watch("e-1", on_event=handler)
+        assert (await anext(run)).sequence == 1
+        reading = asyncio.ensure_future(anext(run))
+        await asyncio.wait_for(begun.wait(), 10)
+        reading.cancel()
+        await asyncio.wait({reading})
+        assert run.sequence == 1
+        assert [event.sequence async for event in run] == [2, 3]
+        assert told == [1, 2, 2, 3]
+        assert run.tracker.event_count == 3
+
+
 class TestLoops:
     async def test_the_task_ends_by_itself(self, server: ScriptedServer, client: aio.Client) -> None:
         """The task of a call that is left is not cancelled: gRPC would keep 100 bytes of each."""
@@ -169,3 +194,22 @@ def test_an_old_loop_leaves_a_new_one_alone(server: ScriptedServer, hasty: Patie
         del first
         assert next(second).sequence == 3
     assert server.names() == ["WatchExecution"]
+
+
+def test_a_handler_is_interrupted(server: ScriptedServer, hasty: Patience) -> None:
+    """With threads an event whose handler was interrupted comes again, too."""
+    server.plays([welcome(), numbers(1, 2), batch(completed(3))])
+    told: list[int] = []
+
+    def handler(event: Any) -> None:
+        told.append(event.sequence)
+        if told == [1, 2]:
+            raise KeyboardInterrupt
+
+    with stepwire.Client(server.target, patience=hasty) as client:
+        run = client.watch("e-1", on_event=handler)
+        assert next(run).sequence == 1
+        with pytest.raises(KeyboardInterrupt):
+            next(run)
+        assert [event.sequence for event in run] == [2, 3]
+    assert told == [1, 2, 2, 3]

@@ -76,6 +76,18 @@ class TestCursor:
         assert made.take() is None
         assert made.sequence == 2
 
+    def test_put_back(self) -> None:
+        """An event that was put back is the next one again, and does not move the cursor."""
+        made = opened(welcome(), numbers(1, 2, 3))
+        made.take()
+        second = made.take()
+        assert second is not None
+        made.untake(second)
+        assert made.sequence == 1
+        assert made.take() is second
+        assert made.sequence == 1
+        assert taken(made) == [3]
+
     def test_moves_over_what_the_filter_left_out(self) -> None:
         """With a filter the cursor follows the range that a message covers."""
         made = opened(welcome(), batch(event(3), after=0, to=9), filtered=True)
@@ -396,6 +408,21 @@ class TestFailures:
         made.opened(1000)
         made.ended(AWAY, 1101)
         assert isinstance(refused(made.step(1101)), errors.StreamBroken)
+
+    def test_time_away(self) -> None:
+        """The time in which nobody asked is not held against the server; its failures before are."""
+        made = opened(welcome())
+        made.ended(AWAY, 0)
+        made.suspend()
+        made.step(1000)
+        made.opened(1000)
+        made.ended(AWAY, 1000)
+        assert isinstance(made.step(1000), Open)
+        made.opened(1000)
+        made.ended(AWAY, 1000)
+        made.opened(1000)
+        made.ended(AWAY, 1000)
+        assert isinstance(refused(made.step(1000)), errors.StreamBroken)
 
     def test_the_server_says_when(self) -> None:
         """A wait is at least what RetryInfo says."""
