@@ -262,7 +262,12 @@ def test_check_config_takes_the_same(place: Path) -> None:
     done = command(place, "check-config", "--config", "server.toml", "--max-watchers", "7")
 
     assert done.returncode == 0, done.stderr
-    for line in ("listen = 127.0.0.1:0", "max-watchers = 7", "max-executions = 6", "operations: greet, wait_for"):
+    for line in (
+        "listen = 127.0.0.1:0",
+        "max-watchers = 7",
+        "max-executions = 6",
+        "operations: greet, in_a_thread, wait_for",
+    ):
         assert line in done.stdout.splitlines()
     assert not (place / "state").exists()
 
