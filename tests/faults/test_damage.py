@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 import sqlite3
 from collections import Counter
@@ -234,7 +235,8 @@ async def test_a_server_on_a_damaged_journal(
                 outcomes["served whole" if not lost else "served, with DATA_LOSS"] += 1
                 assert len(lost) < len(original.kept), how
                 assert server.process.poll() is None, how
-            assert "Traceback" not in server.said, how
+            # The execution that goes on may have a step that fails, as its plan has it: that is logged with the cause.
+            assert "Traceback" not in re.sub(r"step \S+ failed\nTraceback", "", server.said), how
         finally:
             server.kill()
     noted.figures |= {name: str(count) for name, count in outcomes.items()}
