@@ -31,7 +31,7 @@ from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_executio
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.executor import Executor, Settings
 from stepwire_server.engine.fold import Fold
-from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.operation import Catalog, Planner
 from stepwire_server.engine.planning import ask_planner
 from stepwire_server.engine.recorder import RecorderClosed
 from stepwire_server.engine.snapshot import first_snapshot
@@ -126,13 +126,35 @@ class Engine:
             raise RequestMalformed(f"query {found[0].description}", violations=found)
         if self.catalog.planner is None:
             raise NoPlanner(f"the app {self.catalog.app!r} has no planner; send a plan or a call")
-        plan = await ask_planner(self.catalog.planner, query)
+        plan = await self._ask(self.catalog.planner, query)
         problem = await aside(plan, lambda: plan_problem(plan, self.catalog))
         if problem is not None:
             raise PlanInvalid(
                 f"the planner made a plan that can't run: {problem.message}", violations=problem.violations
             )
         return plan
+
+    async def _ask(self, planner: Planner, query: str) -> Plan:
+        """Returns a planner's plan. One that does not end after its caller has left, or the server stops, is abandoned
+        after the grace that operations have: the call ends, and with it the server.
+        """
+        task = asyncio.create_task(ask_planner(planner, query), name="planning without an execution")
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.cancel()
+            over = asyncio.Event()
+            task.add_done_callback(lambda _: over.set())
+            timer = self._clock.call_later(self.settings.cancel_grace, over.set)
+            try:
+                await over.wait()
+            finally:
+                timer.cancel()
+            raise
+        finally:
+            if not task.done():
+                _log.warning("%s: the planner does not end; its task is abandoned", task.get_name())
+                self._keep(task)
 
     # -- reading
 

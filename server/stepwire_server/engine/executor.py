@@ -276,6 +276,7 @@ class Executor:
             if self._stopping or self._leaving:
                 task.cancel()
             if self._grace_over:
+                _log.warning("%s: the planner does not end; its task is abandoned", task.get_name())
                 self._keep(task)
                 return None
             self._wake.clear()

@@ -314,6 +314,49 @@ async def test_build_plan_runs_nothing():
             await rig.engine.build_plan("good")
 
 
+async def test_build_plan_ends_although_its_planner_does_not(caplog):
+    """A caller who leaves BuildPlan is waited for as long as the grace, however the planner takes its cancel; then its
+    task is abandoned, and the log says so.
+    """
+    app = App("stubborn")
+    begun, told, go = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    @app.planner
+    async def planner(query: str) -> Plan:
+        begun.set()
+        while not go.is_set():
+            try:
+                await go.wait()
+            except asyncio.CancelledError:
+                told.set()
+                if query == "obey":
+                    raise
+        raise RuntimeError("too late for anybody")
+
+    async with Rig(app, cancel_grace=3) as rig:
+        try:
+            for query in ("obey", "swallow"):
+                begun.clear()
+                told.clear()
+                call = asyncio.create_task(rig.engine.build_plan(query))
+                await begun.wait()
+                call.cancel()
+                await told.wait()
+                await turns()
+                assert call.done() == (query == "obey")
+            rig.clock.advance(2.9)
+            await turns()
+            assert not call.done()
+            rig.clock.advance(0.1)
+            await turns()
+            assert call.cancelled()
+            assert rig.engine.abandoned == 1
+        finally:
+            go.set()
+        await until(lambda: rig.engine.abandoned == 0)
+    assert any("planner does not end" in entry.getMessage() for entry in caplog.records)
+
+
 # -- control
 
 
