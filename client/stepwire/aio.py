@@ -13,11 +13,11 @@ from typing import Any, Self, TypeVar, Unpack, cast, get_args
 from weakref import WeakSet
 
 import grpc
-import grpc.aio
 from google.protobuf.message import Message
 
 from stepwire import requests
 from stepwire.aio_wire import Call, Link, Wire
+from stepwire.errors import StepwireError
 from stepwire.events import has_ended, is_terminal
 from stepwire.fallback import Delivery
 from stepwire.patience import Patience, pause_before
@@ -25,7 +25,7 @@ from stepwire.progress import Handler
 from stepwire.requests import METHODS, Span, seconds
 from stepwire.run import BaseRun, Source
 from stepwire.steps import Ask, Finish, Open, Read, Refuse
-from stepwire.transport import ChannelOption, End, channel_options, error_from_call
+from stepwire.transport import ChannelOption, End, channel_options
 from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
@@ -257,8 +257,8 @@ class Client:
         while True:
             try:
                 return cast(_Response, await self._wire.unary(METHODS[name], request, deadline - time.monotonic()))
-            except grpc.aio.AioRpcError as failure:
-                error = error_from_call(failure)
+            except StepwireError as failure:
+                error = failure
             failures += 1
             pause = pause_before(
                 error,

@@ -12,7 +12,7 @@ import grpc.aio
 from google.protobuf.message import Message
 from google.rpc import code_pb2
 
-from stepwire.errors import CallFailed, StepwireError
+from stepwire.errors import CallFailed, Draining, StepwireError
 from stepwire.requests import Method
 from stepwire.transport import CLOSED, ROOM, ChannelOption, End, error_from_call
 
@@ -108,14 +108,21 @@ class Wire:
         self._closed = False
 
     async def unary(self, method: Method, request: Message, limit: float) -> Message:
+        """Makes a call. One after a Draining goes over a new connection. Raises what the call ended with."""
         link = self._take(None)
         try:
+            await self._close_idle()
             call = link.channel.unary_unary(
                 method.path,
                 request_serializer=type(request).SerializeToString,
                 response_deserializer=method.response.FromString,
             )
             return await call(request, timeout=max(0.0, limit))
+        except grpc.aio.AioRpcError as failure:
+            error = error_from_call(failure)
+            if isinstance(error, Draining):
+                self._retire(link)
+            raise error from None
         except (asyncio.CancelledError, grpc.aio.UsageError):
             # Where the channel was closed, gRPC cancels whoever waits for the call, not the call alone.
             task = asyncio.current_task()
@@ -174,6 +181,11 @@ class Wire:
             link = self._link = Link(self._connect())
         link.calls += 1
         return link
+
+    def _retire(self, link: Link) -> None:
+        if link is self._link:
+            self._link = None
+            self._old.append(link)
 
     def _give(self, link: Link) -> None:
         link.calls -= 1

@@ -15,6 +15,7 @@ import grpc
 from google.protobuf.message import Message
 
 from stepwire import requests
+from stepwire.errors import StepwireError
 from stepwire.events import has_ended, is_terminal
 from stepwire.fallback import Delivery
 from stepwire.patience import Patience, pause_before
@@ -22,7 +23,7 @@ from stepwire.progress import Handler
 from stepwire.requests import METHODS, Span, seconds
 from stepwire.run import BaseRun, Source
 from stepwire.steps import Ask, Finish, Open, Read, Refuse
-from stepwire.transport import ChannelOption, End, channel_options, error_from_call
+from stepwire.transport import ChannelOption, End, channel_options
 from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
@@ -253,8 +254,8 @@ class Client:
         while True:
             try:
                 return cast(_Response, self._wire.unary(METHODS[name], request, deadline - time.monotonic()))
-            except grpc.RpcError as failure:
-                error = error_from_call(cast(Any, failure))
+            except StepwireError as failure:
+                error = failure
             failures += 1
             pause = pause_before(
                 error,

@@ -41,7 +41,8 @@ class Patience:
     poll_delay: float = 0.25
     """Seconds from news to the next question, where a run polls. It doubles while there is none."""
     max_poll_delay: float = 2.0
-    """Seconds: no news waits longer to be seen, where a run polls. The end is seen at once."""
+    """Seconds: the longest of those waits. News is seen after it and the two questions around it; up to 3 s later where
+    a stream is tried meanwhile. The end is seen at once."""
     stream_delay: float = 60.0
     """Seconds until a run that polls tries a stream again. It doubles with each that fails, up to ten times that."""
 
@@ -75,4 +76,6 @@ def pause_before(
     """
     passing = isinstance(error, Unavailable) or (isinstance(error, CallFailed) and error.status_code in _UNARY_PASSING)
     pause = backoff(failures, patience=patience, random=random)
+    if error.retry_after is not None:
+        pause += max(0.0, error.retry_after.total_seconds())
     return pause if passing and failures < patience.start_failures and pause < left else None

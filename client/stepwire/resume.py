@@ -23,13 +23,14 @@ The rules:
 4.  The terminal event ends the stream. An event after it breaks the contract and is raised.
 5.  A call that ends OK without the terminal event is opened again, unless its snapshot says that the execution ended
     at or before the cursor: then there is nothing left to give.
-6.  DRAINING opens again on a new connection, and is no failure. The first time at once, then with back-off.
+6.  DRAINING opens again on a new connection, and is no failure. The first time at once, then with back-off. As a status
+    it is a failure, and needs a new connection, too: behind the old one there is the server that goes.
 7.  A status that can pass (see `can_pass`) opens again with back-off: full jitter, doubled each time.
 8.  Before the first message Execute is opened, with a request id that makes it safe to send again; after it
     WatchExecution.
 9.  Two budgets, one for the start and one for resuming. A new event or a heartbeat fills them again: a heartbeat comes
     only over a call that has been healthy for a whole interval, and a quiet execution may be quiet for days.
-10. A call that says nothing for two heartbeat intervals and a second is dead.
+10. A call that says nothing for two heartbeat intervals and a second is dead, if it was listened to (`listening`).
 11. An event of an unknown kind is an event.
 12. At the start a call fails at once where there is no connection, and says why. Later it waits for the connection, so
     long as it may take to begin: two back-offs, ours and the connection's, would add up.
@@ -59,6 +60,7 @@ from google.rpc import code_pb2
 from stepwire.errors import CallFailed, Draining, StepwireError, StreamBroken
 from stepwire.events import has_ended, is_terminal
 from stepwire.fallback import Delivery, Fallback
+from stepwire.listening import Listening
 from stepwire.patience import Patience, backoff, can_pass
 from stepwire.steps import Ask, Finish, Open, Outage, Read, Refuse, Step
 from stepwire.v1.event_pb2 import Event
@@ -124,7 +126,7 @@ class Resumption:
         self._given = after_sequence  # the last event that `take` gave
         self._cursor = after_sequence  # the last event that was processed
         self._welcomed = False  # a first message came, once, over any call
-        self._deadline = 0.0  # when silence begins, while READING, ASKING or ENDING
+        self._listening = Listening()  # while READING, ASKING or ENDING
         self._open_at = 0.0
         self._fresh = False
         self._failures = 0
@@ -178,7 +180,7 @@ class Resumption:
                     wait_for_ready=self._welcomed,
                 )
             case _State.READING | _State.ASKING | _State.ENDING:
-                return Read(seconds=max(0.0, self._deadline - now))
+                return Read(seconds=self._listening.left(now))
             case _State.FINISHED:
                 return Finish()
             case _State.BROKEN:
@@ -193,10 +195,10 @@ class Resumption:
             self._state = _State.ASKING
             self._asked_at, self._answer = now, None
             # The call's own deadline comes first.
-            self._deadline = now + self._wait + self._opening + _END_OF_CALL
+            self._listening.expect(now, within=self._wait + self._opening + _END_OF_CALL)
         else:
             self._state = _State.READING
-            self._deadline = now + self._fallback.opening(self._opening)
+            self._listening.expect(now, within=self._fallback.opening(self._opening))
             self._fallback.opened(now)
 
     def suspend(self) -> None:
@@ -222,11 +224,11 @@ class Resumption:
             if any(event.sequence > self._accepted for event in message.events):
                 self._break(self._broken("The server sent an event after the terminal one"))
             return
-        self._deadline = now + self._silence
+        self._listening.expect(now, within=self._silence)
         if self._take_in(message, now):
             if self.terminal is not None:
                 self._state = _State.ENDING
-                self._deadline = now + _END_OF_CALL
+                self._listening.expect(now, within=_END_OF_CALL)
             elif message.notice == EventBatch.NOTICE_DRAINING:
                 self._again(None, now, fresh=True)
             elif message.notice == EventBatch.NOTICE_HEARTBEAT:
@@ -272,6 +274,8 @@ class Resumption:
         error = CallFailed("The server was silent for too long", status_code=code_pb2.DEADLINE_EXCEEDED)
         if self._state is _State.ENDING:
             self._state = _State.FINISHED
+        elif not self._listening.is_over(now):
+            return
         elif self._state is _State.ASKING:
             self._close_question(error, now)
         else:
@@ -306,10 +310,8 @@ class Resumption:
         elif error is not None:
             self._fallback.unanswered()
             self._polling_since = None
-            if self.outage is not None and self.outage.polling:
-                self.outage = None
             late = isinstance(error, CallFailed) and error.status_code == code_pb2.DEADLINE_EXCEEDED
-            self._again(error, now, fresh=late)
+            self._again(error, now, fresh=late or isinstance(error, Draining), unanswered=True)
         elif isinstance(answer, WaitExecutionResponse):
             self._take_wait(answer.execution, waited, now)
         elif isinstance(answer, StartExecutionResponse):
@@ -430,9 +432,9 @@ class Resumption:
         """Takes note that a call failed in a way that can pass, and opens again."""
         if self._state is _State.READING:
             self._fallback.lost(error, now, silent=silent)
-        self._again(error, now, fresh=silent)
+        self._again(error, now, fresh=silent or isinstance(error, Draining))
 
-    def _again(self, error: StepwireError | None, now: float, *, fresh: bool = False) -> None:
+    def _again(self, error: StepwireError | None, now: float, *, fresh: bool = False, unanswered: bool = False) -> None:
         """Opens again: after a failure within the budget, or without one when asked to move on."""
         patience = self._patience
         if error is None:
@@ -455,7 +457,8 @@ class Resumption:
             if self._failures >= failures or now + delay - self._failing_since > seconds:
                 self._give_up(error)
                 return
-        if self._welcomed and self.outage is None:
+        # Set at once to what it is now: others read it meanwhile, and None would tell them that all is well.
+        if self._welcomed and (self.outage is None or (unanswered and self.outage.polling)):
             self.outage = Outage(since=now, draining=error is None or isinstance(error, Draining))
         self._state = _State.TO_OPEN
         self._open_at = now + delay

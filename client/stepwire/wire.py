@@ -6,12 +6,12 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import grpc
 from google.protobuf.message import Message
 
-from stepwire.errors import StepwireError
+from stepwire.errors import Draining, StepwireError
 from stepwire.requests import Method
 from stepwire.transport import CLOSED, ROOM, ChannelOption, End, error_from_call
 
@@ -101,6 +101,7 @@ class Wire:
         self._dropped.put(None)
 
     def unary(self, method: Method, request: Message, limit: float) -> Message:
+        """Makes a call. One after a Draining goes over a new connection. Raises what the call ended with."""
         link = self._take(None)
         try:
             call = link.channel.unary_unary(
@@ -109,6 +110,11 @@ class Wire:
                 response_deserializer=method.response.FromString,
             )
             return call(request, timeout=max(0.0, limit))
+        except grpc.RpcError as failure:
+            error = error_from_call(cast(Any, failure))
+            if isinstance(error, Draining):
+                self._retire(link)
+            raise error from None
         except ValueError:
             self._check_open()
             raise
@@ -171,6 +177,11 @@ class Wire:
                 link = self._link = Link(self._connect())
             link.calls += 1
             return link
+
+    def _retire(self, link: Link) -> None:
+        with self._lock:
+            if link is self._link:
+                self._link = None
 
     def _check_open(self) -> None:
         # What gRPC says of a closed channel is a ValueError.

@@ -507,6 +507,14 @@ class TestCalls:
         assert len(server.calls) == 3
         assert server.calls[0].request.view == 2
 
+    async def test_unary_draining(self, server: ScriptedServer, client: Any) -> None:
+        """A server that is going is left for a new connection by unary calls, too, and by all calls that follow."""
+        server.replies("GetServerInfo", errors.Draining("going"), *[GetServerInfoResponse()] * 2)
+        await client.server_info()
+        await client.server_info()
+        first, second, third = [call.peer for call in server.calls]
+        assert first != second == third
+
     async def test_unary_error(self, server: ScriptedServer, client: Any) -> None:
         """What a unary call is refused with is raised as its class, at once."""
         server.replies("GetExecution", errors.ExecutionNotFound("none"))

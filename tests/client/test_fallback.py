@@ -367,6 +367,23 @@ class TestPolling:
         assert driven.machine.outage == Outage(since=driven.now, draining=False, polling=True)
         driven.ask(waited(1))
 
+    def test_lost_while_it_polls(self) -> None:
+        """An outage that becomes another is told as that, and never as none in between: threads look at it."""
+        told: list[Outage | None] = []
+
+        class Watched(Resumption):
+            def __setattr__(self, name: str, value: Any) -> None:
+                if name == "outage":
+                    told.append(value)
+                super().__setattr__(name, value)
+
+        driven = polling()
+        driven.machine.__class__ = Watched
+        driven.ask(waited(1))
+        told.clear()
+        driven.ask(end=AWAY)
+        assert told == [Outage(since=driven.now, draining=False)]
+
     def test_budget(self) -> None:
         """A server that stays away ends in StreamBroken with the cursor; each answer fills the budget again."""
         driven = polling(last=7)

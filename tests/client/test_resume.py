@@ -235,11 +235,26 @@ class TestNotices:
         assert made.step(0) == Read(seconds=5.0)
         made.received(heartbeat(0), 4)
         assert made.step(4) == Read(seconds=5.0)
-        assert made.step(10) == Read(seconds=0)
-        made.silent(10)
-        step = made.step(10)
+        assert made.step(9) == Read(seconds=0)
+        made.silent(9)
+        step = made.step(9)
         assert isinstance(step, Open)
         assert step.fresh
+
+    def test_silence_that_nobody_listened_to(self) -> None:
+        """A silence that is noticed late is none yet: what has come meanwhile has yet to be read."""
+        made = opened(welcome(), heartbeat=2.0)
+        made.step(0)
+        made.silent(60)
+        assert made.step(60) == Read(seconds=1.0)
+        made.received(heartbeat(0), 60)
+        assert (made.step(60), made.outage) == (Read(seconds=5.0), None)
+
+    def test_draining_as_a_status(self) -> None:
+        """A call that a server refuses because it is going is made again over a new connection."""
+        made = opened(welcome())
+        made.ended(errors.Draining("going"), 0)
+        assert made.step(0) == watch_again(0, wait=0.1, fresh=True)
 
     def test_silence_at_the_beginning(self) -> None:
         """A call that does not begin is dead after its own time."""
@@ -474,6 +489,8 @@ class TestBackoff:
             (AWAY, 1, 0.05, None),
             (AWAY, 3, 9.0, None),
             (errors.Draining(""), 1, 1.0, 0.1),
+            (errors.Draining("", retry_after=timedelta(seconds=0.5)), 1, 1.0, 0.6),
+            (errors.Draining("", retry_after=timedelta(seconds=0.95)), 1, 1.0, None),
             (errors.CallFailed("", status_code=code_pb2.INTERNAL), 1, 1.0, None),
             (errors.ExecutionNotFound(""), 1, 1.0, None),
         ],
