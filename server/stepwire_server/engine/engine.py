@@ -247,10 +247,11 @@ class Engine:
 
     async def recover(self) -> int:
         """Takes over every execution that has not ended, and returns how many. Called once, before serving. One that
-        can't be read is left as it is, and the log says why. Raises StorageFull and JournalUnavailable, which are about
-        all of them: what was left out now nobody would take over before the next start.
+        can't be read does not go on, and the log says why; its events stay as they are. Raises StorageFull and
+        JournalUnavailable, which are about all of them, and has begun none then: what was left out now nobody would
+        take over before the next start.
         """
-        taken = 0
+        taken: list[tuple[ExecutionRecord, Fold]] = []
         for record in await self.journal.unfinished():
             try:
                 claimed = await self.journal.claim(record.execution_id, epoch=record.epoch + 1)
@@ -263,9 +264,10 @@ class Engine:
             except Exception:
                 _log.exception("execution %s can't be recovered: its events do not fit", record.execution_id)
                 continue
+            taken.append((claimed, fold))
+        for claimed, fold in taken:
             self._start(claimed, fold)
-            taken += 1
-        return taken
+        return len(taken)
 
     async def drain(self, grace: float) -> None:
         """Accepts nothing more, lets running steps end for `grace` seconds, and stops where they stand: a later start

@@ -69,17 +69,6 @@ class Graph:
         """Returns the steps that nothing depends on, in the plan's order."""
         return [i for i, followers in enumerate(self.dependants) if not followers]
 
-    def descendants(self, index: int) -> list[int]:
-        """Returns all steps that depend on one, directly or not, in the plan's order."""
-        found: set[int] = set()
-        left = list(self.dependants[index])
-        while left:
-            i = left.pop()
-            if i not in found:
-                found.add(i)
-                left += self.dependants[i]
-        return sorted(found)
-
 
 def violations(plan: Plan, path: str = "plan") -> list[Violation]:
     """Returns everything that is wrong with a plan's form, each with its field. Operations and inputs' types are not

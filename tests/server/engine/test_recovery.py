@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from stepwire.errors import reason_of
+from stepwire.errors import StorageFull, reason_of
 from stepwire.v1 import ExecuteRequest, ExecutionState, Plan, Retry
 from stepwire_server import App
-from stepwire_server.journal import Chunk, Journal
+from stepwire_server.journal import Chunk, ExecutionRecord, Journal
 
 from .rig import (
     HeldJournal,
@@ -376,6 +376,38 @@ async def test_one_execution_that_can_t_be_read_does_not_stop_the_others(how, ca
         assert state_of(await second.ended(good)) == "COMPLETED"
         assert second.engine.running == 0
     assert any(bad in entry.getMessage() for entry in caplog.records)
+
+
+class Filling(HeldJournal):
+    """A journal that has room for so many more claims."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.room = 1_000
+
+    async def claim(self, execution_id: str, *, epoch: int) -> ExecutionRecord:
+        self.room -= 1
+        if self.room < 0:
+            raise StorageFull("the disk is full")
+        return await super().claim(execution_id, epoch=epoch)
+
+
+async def test_a_start_that_fails_has_begun_nothing():
+    """Where the disk is full before every execution was taken over, none goes on: nobody would end it."""
+    crashing = Crashing()
+    crashing.journal = journal = Filling()
+    await journal.open()
+    async with crashing.engine() as first:
+        for _ in range(2):
+            await first.start(request(step("a", "wait")))
+        await until(lambda: len(crashing.calls) == 2)
+    async with Rig(crashing.app, journal=journal) as second:
+        journal.room = 1
+        with pytest.raises(StorageFull):
+            await second.engine.recover()
+        await turns()
+        assert second.engine.running == 0
+    assert len(crashing.calls) == 2
 
 
 async def test_the_state_after_a_restart_is_the_fold_of_the_events():
