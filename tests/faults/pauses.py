@@ -56,10 +56,16 @@ def _overlap(reply: Reply, other: Reply) -> bool:
 
 def dependencies(history: History) -> Iterator[str]:
     """P12: no step starts before all that it depends on has completed, and none between pause and resume. The events
-    say that it is paused from the one to the other, whoever owns it; and a step that saves then stops there.
+    say that it is paused from the one to the other, whoever owns it; and a step that saves then stops there, unless it
+    runs at most once.
     """
+    once = defaultdict(set)
+    for effect in history.effects:
+        if effect.at_most_once:
+            once[effect.execution_id].add(effect.step_id)
     for kept in history.journal.values():
-        state = _Order(kept=kept, stops=not history.stubborn and _steps_only_end_by_themselves(kept))
+        stops = not history.stubborn and _steps_only_end_by_themselves(kept)
+        state = _Order(kept=kept, stops=stops, once=once[kept.execution_id])
         for event in events_of(kept):
             yield from state.judge(event)
 
@@ -71,6 +77,8 @@ class _Order:
     kept: Kept
     stops: bool
     """Whether nothing but the end of the pause lets a held step go on."""
+    once: set[str]
+    """The steps that run at most once: they are not held."""
     needs: dict[str, list[str]] = field(default_factory=dict)
     completed: set[str] = field(default_factory=set)
     halted: str = ""
@@ -118,7 +126,7 @@ class _Order:
             self.held.clear()
         elif event.step_id in self.held and (kind not in _ATTEMPT_ENDS or kind == "step_completed"):
             yield f"{place} went on with {kind} at {event.sequence}, after it had saved in a pause"
-        if kind == "step_saved" and self.halted == "plan_paused" and self.stops:
+        if kind == "step_saved" and self.halted == "plan_paused" and self.stops and event.step_id not in self.once:
             self.held.add(event.step_id)
         elif kind in _ATTEMPT_ENDS:
             self.held.discard(event.step_id)
