@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from stepwire import requests
 from stepwire.aio_wire import Call, Link, Wire
 from stepwire.errors import StepwireError
-from stepwire.events import has_ended, is_terminal
+from stepwire.events import is_terminal
 from stepwire.fallback import Delivery
 from stepwire.patience import Patience, pause_before
 from stepwire.progress import Handler
@@ -30,6 +30,7 @@ from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
 from stepwire.v1.plan_pb2 import Plan
+from stepwire.waiting import Waiting
 
 __all__ = ["Client", "Run"]
 
@@ -139,16 +140,30 @@ class Client:
     async def wait(self, execution_id: str, timeout: Span | None = None) -> Execution:  # noqa: ASYNC109 - the server waits
         """Returns the snapshot of the ended execution, or the one after `timeout`: its state says which.
 
+        Goes on when the server is away for a time, as long as a run would be resumed.
         `stepwire.output_of` gives an ended one's output in plain Python.
         """
-        for span in requests.waits(timeout, clock=time.monotonic):
+        waiting = Waiting(
+            None if timeout is None else seconds(timeout),
+            now=time.monotonic(),
+            grace=self._timeout,
+            patience=self._patience,
+            random=random.random,
+        )
+        while True:
+            span = waiting.ask(time.monotonic())
             request = service_pb2.WaitExecutionRequest(execution_id=execution_id, timeout=requests.duration(span))
-            response = await self._unary(
-                "WaitExecution", request, service_pb2.WaitExecutionResponse, limit=span + self._timeout
-            )
-            if has_ended(response.execution):
-                break
-        return response.execution
+            try:
+                response = await self._wire.unary(METHODS["WaitExecution"], request, span + self._timeout)
+            except StepwireError as error:
+                pause = waiting.failed(error, time.monotonic())
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
+            else:
+                execution = cast(service_pb2.WaitExecutionResponse, response).execution
+                if waiting.answered(execution, time.monotonic()):
+                    return execution
 
     async def get(self, execution_id: str, *, full: bool = False) -> Execution:
         """Returns a snapshot; with `full` its plan too."""

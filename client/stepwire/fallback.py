@@ -16,6 +16,9 @@ unary call that the server answers meanwhile:
     one only a message that comes a whole heartbeat interval after it began counts, because a proxy that keeps things
     back lets some through when its buffer is full.
 
+A page that does not come in time makes the next ones smaller: on a slow line a large one would be asked for again and
+again. Those that come quickly make them larger.
+
 Polling is ListEvents until all is read, and then WaitExecution as the pause: it returns at once at the end, says
 whether there is news, and counts as watching. A pause begins at `poll_delay` and doubles while there is no news. Where
 a proxy ends WaitExecution early, or the server has no room for it, shorter ones are tried, and then plain pauses.
@@ -39,6 +42,8 @@ _TRIAL = 3.0
 """Seconds in which a stream on trial must begin: while it is waited for nothing is asked."""
 _CUT_FORGOTTEN = 10.0
 """Seconds for which a WaitExecution that was cut short makes later ones shorter: it may have been a passing fault."""
+_PAGE = 512
+"""The most events of a page, and how many there are where none is said."""
 _LONGEST = 10
 """The wait for the next trial grows to so many times its first length."""
 
@@ -65,6 +70,8 @@ class Fallback:
         self._pause = patience.poll_delay
         self._longest_wait = patience.max_poll_delay
         self._cut_at = 0.0
+        self.page_size = 0
+        """The most events to ask for at once. 0: as many as the server likes."""
 
     # -- streams
 
@@ -141,6 +148,15 @@ class Fallback:
         if not self.polls:
             self._barren = 0
             self._mute = self._answered = self.asks = False
+
+    def page_came(self, *, after: float, limit: float) -> None:
+        """Takes note that a page came after so many seconds of its time limit."""
+        if self.page_size and after < limit / 4:
+            self.page_size = 2 * self.page_size if 2 * self.page_size < _PAGE else 0
+
+    def page_late(self) -> None:
+        """Takes note that a page did not come in time."""
+        self.page_size = max(1, (self.page_size or _PAGE) // 4)
 
     def pause(self) -> float:
         """Returns the seconds until the next question, and makes the one after longer."""

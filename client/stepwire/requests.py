@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypedDict
 
@@ -31,7 +30,6 @@ __all__ = [
     "selection",
     "snapshots",
     "start",
-    "waits",
 ]
 
 Span = float | timedelta
@@ -49,9 +47,6 @@ class Method(NamedTuple):
     response: type[Message]
     """The class of its response."""
 
-
-_WAIT = 30.0
-"""Seconds of one WaitExecution: below what proxies allow a silent call."""
 
 _SERVICE = service_pb2.DESCRIPTOR.services_by_name["ExecutionService"]
 
@@ -158,17 +153,6 @@ def start(request: service_pb2.ExecuteRequest) -> service_pb2.StartExecutionRequ
         case _:
             started.call.CopyFrom(request.call)
     return started
-
-
-def waits(timeout: Span | None, *, clock: Callable[[], float]) -> Iterator[float]:
-    """Gives the seconds of one WaitExecution after the other, until `timeout` is over."""
-    if timeout is None:
-        yield from itertools.repeat(_WAIT)
-    else:
-        end = clock() + seconds(timeout)
-        yield min(_WAIT, seconds(timeout))
-        while (left := end - clock()) > 0:
-            yield min(_WAIT, left)
 
 
 def check_page(page: EventBatch, request: service_pb2.ListEventsRequest) -> None:

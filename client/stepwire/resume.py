@@ -292,6 +292,7 @@ class Resumption:
             fresh=self._fresh,
             wait_for_ready=self._welcomed,
             timeout=self._wait,
+            page_size=self._fallback.page_size,
             limit=self._wait + self._opening,
         )
 
@@ -311,6 +312,8 @@ class Resumption:
             self._fallback.unanswered()
             self._polling_since = None
             late = isinstance(error, CallFailed) and error.status_code == code_pb2.DEADLINE_EXCEEDED
+            if late and self.execution_id:
+                self._fallback.page_late()
             self._again(error, now, fresh=late or isinstance(error, Draining), unanswered=True)
         elif isinstance(answer, WaitExecutionResponse):
             self._take_wait(answer.execution, waited, now)
@@ -331,6 +334,7 @@ class Resumption:
         before = self._accepted
         if not self._take_in(page, now):
             return
+        self._fallback.page_came(after=now - self._asked_at, limit=self._opening)
         self._note_answer(now, news=self._accepted > before)
         if self.terminal is not None or self._has_nothing_left():
             self._state = _State.FINISHED

@@ -141,7 +141,10 @@ class BaseRun:
                 return start(self._source.request)
             case "ListEvents":
                 return ListEventsRequest(
-                    execution_id=self.execution_id, after_sequence=step.after_sequence, filter=self._source.filter
+                    execution_id=self.execution_id,
+                    after_sequence=step.after_sequence,
+                    page_size=step.page_size,
+                    filter=self._source.filter,
                 )
             case "WaitExecution":
                 return WaitExecutionRequest(execution_id=self.execution_id, timeout=duration(step.timeout))

@@ -55,6 +55,8 @@ class Ask:
     """True: the call waits for the connection, within its deadline. False: without one it fails at once."""
     timeout: float
     """For WaitExecution: the seconds that the server waits."""
+    page_size: int
+    """For ListEvents: the most events. 0: as many as the server likes."""
     limit: float
     """The call's deadline, in seconds."""
 

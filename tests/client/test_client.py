@@ -543,6 +543,23 @@ class TestCalls:
         server.replies("WaitExecution", WaitExecutionResponse(execution=Execution(execution_id=EXECUTION, state=3)))
         assert (await client.wait(EXECUTION, timeout=0)).state == 3
 
+    async def test_wait_while_the_server_is_away(self, server: ScriptedServer, connect: Connect) -> None:
+        """wait has the patience with which a stream is resumed, not that of a single call."""
+        going = WaitExecutionResponse(execution=Execution(execution_id=EXECUTION, state=3))
+        ended = WaitExecutionResponse(execution=Execution(execution_id=EXECUTION, state=6))
+        server.replies("WaitExecution", going, *[Status(code_pb2.UNAVAILABLE)] * 6, ended)
+        patience = Patience(start_failures=2, initial_delay=0.001, max_delay=0.01)
+        async with connect(patience=patience) as client:
+            assert (await client.wait(EXECUTION)).state == 6
+        assert len(server.calls) == 8
+
+    async def test_wait_refused(self, server: ScriptedServer, client: Any) -> None:
+        """wait raises what the server refuses, at once."""
+        server.replies("WaitExecution", errors.ExecutionNotFound("none"))
+        with pytest.raises(errors.ExecutionNotFound):
+            await client.wait("x")
+        assert len(server.calls) == 1
+
     async def test_list(self, server: ScriptedServer, client: Any) -> None:
         """list gives all pages, by the filter that it was asked with."""
         server.replies(

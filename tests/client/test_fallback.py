@@ -367,6 +367,23 @@ class TestPolling:
         assert driven.machine.outage == Outage(since=driven.now, draining=False, polling=True)
         driven.ask(waited(1))
 
+    def test_slow_line(self) -> None:
+        """A page that does not come in time is asked for again, smaller; pages that come quickly grow again."""
+        late = errors.CallFailed("late", status_code=code_pb2.DEADLINE_EXCEEDED)
+        driven = polling()
+        driven.ask(waited(9))
+        sizes = [driven.ask(end=late, after=10).page_size for _ in range(2)]
+        sizes.append(driven.ask(page(event(1), last=99), after=9).page_size)
+        sizes += [driven.ask(page(event(n), last=99), after=1).page_size for n in range(2, 8)]
+        assert sizes == [0, 128, 32, 32, 64, 128, 256, 0, 0]
+
+    def test_the_smallest_page(self) -> None:
+        """The smallest page is one event."""
+        late = errors.CallFailed("late", status_code=code_pb2.DEADLINE_EXCEEDED)
+        driven = polling(patience=Patience(resume_failures=99, resume_seconds=9999))
+        driven.ask(waited(9))
+        assert [driven.ask(end=late).page_size for _ in range(7)] == [0, 128, 32, 8, 2, 1, 1]
+
     def test_lost_while_it_polls(self) -> None:
         """An outage that becomes another is told as that, and never as none in between: threads look at it."""
         told: list[Outage | None] = []
