@@ -82,6 +82,9 @@ async def _read(rpc: Any, queue: asyncio.Queue[Message | End | None], left: asyn
         if task is not None and task.cancelling():
             raise
         error = CallFailed("The call was cancelled.", status_code=code_pb2.CANCELLED)
+    except Exception as failure:
+        # A message that is none. With threads gRPC makes the same of it.
+        error = CallFailed(f"What came can't be read: {failure}", status_code=code_pb2.INTERNAL)
     await queue.put(End(error))
 
 

@@ -214,8 +214,9 @@ class Client:
         return self._unary("CancelExecution", request, service_pb2.CancelExecutionResponse).execution
 
     def pause(self, execution_id: str, reason: str = "", actor: str = "") -> Execution:
-        """Lets running steps end and no other start, until `resume`. Returns once that is recorded; repeating it
-        changes nothing. Raises ExecutionEnded where it has ended or is being cancelled.
+        """Lets no other step start, nor another attempt of one, until `resume`. Steps that run go on, at most to where
+        they let themselves be stopped; the execution's time limit goes on, too. Returns once that is recorded;
+        repeating it changes nothing. Raises ExecutionEnded where it has ended or is being cancelled.
         """
         request = service_pb2.PauseExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
         return self._unary("PauseExecution", request, service_pb2.PauseExecutionResponse).execution
@@ -361,7 +362,7 @@ class Run(BaseRun):
         return self._client.cancel(self.execution_id, reason, actor)
 
     def pause(self, reason: str = "", actor: str = "") -> Execution:
-        """Lets running steps end and no other start. The events go on to come, with a silence until `resume`."""
+        """Lets no other step start, as `Client.pause` does. Reading goes on: events of steps that run still come."""
         return self._client.pause(self.execution_id, reason, actor)
 
     def resume(self, reason: str = "", actor: str = "") -> Execution:

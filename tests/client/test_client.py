@@ -18,6 +18,7 @@ import stepwire
 from stepwire import aio, errors
 from stepwire.aio_wire import Call as LoopedCall
 from stepwire.patience import Patience
+from stepwire.transport import End
 from stepwire.v1 import (
     BuildPlanResponse,
     CancelExecutionResponse,
@@ -799,6 +800,22 @@ class TestLoop:
         await full.wait()
         await call.close()
         assert cancelled.is_set()
+
+    async def test_garbled_message(self) -> None:
+        """A message that can't be read ends the call, as with threads, instead of leaving its reader to wait."""
+
+        class Garbled:
+            async def read(self) -> EventBatch:
+                return EventBatch.FromString(b"\xff\xff\xff")
+
+            def cancel(self) -> None: ...
+
+        call = LoopedCall(Garbled(), None, release=lambda: None)
+        end = await call.get(10)
+        assert isinstance(end, End)
+        assert isinstance(end.error, errors.CallFailed)
+        assert end.error.status_code == code_pb2.INTERNAL
+        await call.close()
 
     async def test_closed_client(self, server: ScriptedServer) -> None:
         """A closed client says so."""
