@@ -2,8 +2,8 @@
 
 A caller is the host that a connection comes from: without authentication there is nothing better to know callers by.
 So all who come through one proxy, or over a Unix socket, are one caller. The defaults leave one machine room for 10,000
-idle watchers and 1,000 concurrent starts, and leave a part of every limit to others, whatever one caller does. Where
-everybody comes through one proxy, that part is nobody's: set a caller's limits to those of all.
+idle watchers (on three connections) and 1,000 concurrent starts, and leave a part of every limit to others, whatever
+one caller does. Where everybody comes through one proxy, that part is nobody's: set a caller's limits to those of all.
 
 A connection has a limit of its own, which HTTP/2 tells the client: what is beyond it waits in the client, without a
 word, until a call ends; and a client that is always at it may be refused with UNAVAILABLE. A lower one is what keeps a
@@ -36,6 +36,6 @@ class CallLimits:
     max_half_open_calls: int = _limit(20_000, "Calls whose request has not come yet.")
     max_half_open_calls_per_caller: int = _limit(16_000, "Those of one caller.")
     max_streams_per_connection: int = _limit(
-        12_000, "Calls of any kind on one connection; more wait in the client. Fewer soften a flood of calls."
+        4_000, "Calls of any kind on one connection; more wait in the client. Fewer soften a flood of calls."
     )
     body_timeout: float = field(default=30.0, metadata={"help": "Seconds that a call's request may take to come."})

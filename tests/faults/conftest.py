@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 import random
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,12 +69,15 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                 told.setdefault(report.nodeid, {}).update(report.user_properties)
                 if result:
                     results[report.nodeid] = "NOT RUN" if result == "skipped" else result
-    rows = []
+    # Cases of one fault that end alike and leave no figures are one line.
+    rows: Counter[tuple[str, ...]] = Counter()
     for node, values in told.items():
-        head = [values.pop("fault"), values.pop("how"), values.pop("times", 1), results[node]]
-        rows.append([*head, "; ".join(f"{name}: {value}" for name, value in values.items())])
+        what, how, times = values.pop("fault"), values.pop("how"), values.pop("times", 1)
+        figures = "; ".join(f"{name}: {value}" for name, value in values.items())
+        rows[str(what), str(how), results[node], figures] += int(str(times))
     if rows:
         terminalreporter.section("faults")
-        head = ["fault", "how", "times", "result", "figures"]
-        for row in [head, ["---"] * len(head), *sorted(rows, key=str)]:
-            terminalreporter.write_line("| " + " | ".join(map(str, row)) + " |")
+        terminalreporter.write_line("| fault | how | times | result | figures |")
+        terminalreporter.write_line("|---|---|---|---|---|")
+        for (what, how, result, figures), times in sorted(rows.items()):
+            terminalreporter.write_line(f"| {what} | {how} | {times:,} | {result} | {figures} |")

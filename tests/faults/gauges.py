@@ -9,6 +9,7 @@ print(mebibytes(peak.resident - before.resident))
 
 from __future__ import annotations
 
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -83,15 +84,21 @@ def percentile(values: Sequence[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))] if ordered else 0.0
 
 
-def slope(points: Sequence[tuple[float, float]]) -> float:
-    """Returns by how much y grows with x, on the line that fits best; 0 for fewer than two places."""
+def slope(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Returns by how much y grows with x, on the line that fits best, and the standard error of that: how far chance
+    alone moves it. Both are 0 where x has fewer than two places, and the error is infinite for two points.
+    """
     count = len(points)
-    if count < 2:
-        return 0.0
-    mean_x = sum(x for x, _ in points) / count
-    mean_y = sum(y for _, y in points) / count
+    mean_x = sum(x for x, _ in points) / max(1, count)
+    mean_y = sum(y for _, y in points) / max(1, count)
     spread = sum((x - mean_x) ** 2 for x, _ in points)
-    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread if spread else 0.0
+    if not spread:
+        return 0.0, 0.0
+    found = sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+    if count == 2:
+        return found, math.inf
+    rest = sum((y - mean_y - found * (x - mean_x)) ** 2 for x, y in points)
+    return found, math.sqrt(rest / (count - 2) / spread)
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
