@@ -300,7 +300,7 @@ class ExecutionFilter(_message.Message):
 
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """With all of these labels."""
+        """With all of these labels. At most 32."""
 
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_event_pb2.ExecutionState.ValueType]:
