@@ -863,7 +863,7 @@ class StepRetrying(_message.Message):
     """The number that the next attempt will have."""
     @_builtins.property
     def error(self) -> _status_pb2.Status:
-        """Why the attempt failed. The reason is RECOVERED where the attempt was lost with its process: such an attempt does
+        """Why the attempt failed. The reason is RECOVERED where the attempt ended with its process: such an attempt does
         not count against the step's retries.
         """
 
@@ -928,8 +928,9 @@ class StepFailed(_message.Message):
       INTERNAL OUTPUT_INVALID                  what the operation returned can't be sent.
       RESOURCE_EXHAUSTED LIMIT_SIZE            what the operation returned or reported is too large.
       NOT_FOUND OPERATION_NOT_FOUND            the server that took the execution over does not have the operation.
-      ABORTED RECOVERED                        the attempt was lost with its process.
-      ABORTED RECOVERY_LIMIT                   attempts of this step were lost with their processes too often.
+      ABORTED RECOVERED                        the attempt ended with its process, lost or stopped in order.
+      ABORTED RECOVERY_LIMIT                   attempts of this step were lost with their processes too often in a row,
+                                               without saving anything new.
       ABORTED OUTCOME_UNKNOWN                  the step runs at most once, and nobody knows whether it did.
       INTERNAL INTERNAL_ERROR                  a bug of the server; its log says more.
     """

@@ -119,6 +119,8 @@ class Server:
                 await self._grpc.stop(grace=None)
                 self._grpc = None
             await self._end_upkeep()
+            # What was taken over runs already.
+            await self.engine.drain(0)
             await self._journal.close()
             self._watch.stop()
             raise

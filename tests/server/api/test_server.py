@@ -124,6 +124,26 @@ async def test_two_servers_on_one_journal(serve: Serve, gate: Gate, tmp_path: Pa
     assert second.address == ""
 
 
+async def test_a_start_that_fails_at_the_end(gate: Gate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was taken over does not run on without a server whose start fails after that."""
+    path = tmp_path / "journal.db"
+    before = asyncio.all_tasks()
+    async with Server(create_app(gate).catalog(), SqliteJournal(path), Options(drain_grace=0.0)) as first:
+        caller = Caller(first.address)
+        await caller.start(BLOCKED)
+        await caller.close()
+
+    async def fail(_: grpc.aio.Server) -> None:
+        raise OSError("no more threads")
+
+    second = Server(create_app(gate).catalog(), SqliteJournal(path))
+    with monkeypatch.context() as patched, pytest.raises(OSError, match="no more threads"):
+        patched.setattr(grpc.aio._server.Server, "start", fail)
+        await second.start()
+    await settled(before)
+    assert second.engine.running == 0
+
+
 async def test_an_address_that_is_none(gate: Gate) -> None:
     """An address that can't be listened on is refused with its text."""
     for address in ("127.0.0.1:99999", "127.0.0.1:-1", "127.0.0.1:", "host.invalid:1", "127.0.0.1", "", ":1"):
