@@ -134,11 +134,12 @@ async def test_a_start_that_fails_at_the_end(gate: Gate, tmp_path: Path, monkeyp
         await caller.close()
 
     async def fail(_: grpc.aio.Server) -> None:
+        await eventually(lambda: any(task.get_name().startswith("step ") for task in asyncio.all_tasks()))
         raise OSError("no more threads")
 
     second = Server(create_app(gate).catalog(), SqliteJournal(path))
-    with monkeypatch.context() as patched, pytest.raises(OSError, match="no more threads"):
-        patched.setattr(grpc.aio._server.Server, "start", fail)
+    monkeypatch.setattr(grpc.aio._server.Server, "start", fail)
+    with pytest.raises(OSError, match="no more threads"):
         await second.start()
     await settled(before)
     assert second.engine.running == 0
