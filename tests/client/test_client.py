@@ -908,6 +908,13 @@ class TestPolling:
             assert run.outage is None
         assert server.names() == ["ListEvents", "WaitExecution", "ListEvents"]
 
+    async def test_page_that_does_not_come(self, server: ScriptedServer, connect: Connect) -> None:
+        """A page that does not come in time is asked for again with fewer events in it."""
+        server.replies("ListEvents", HANG, page(completed(1)))
+        async with connect(delivery="poll", timeout=0.3) as client:
+            assert await client.read(await client.watch(EXECUTION)) == [1]
+        assert [call.request.page_size for call in server.calls] == [0, 128]
+
     async def test_closed_while_it_asks(self, server: ScriptedServer, connect: Connect) -> None:
         """Closing a run ends the question that it waits for."""
         server.replies("ListEvents", page(event(1)))

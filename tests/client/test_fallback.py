@@ -384,6 +384,13 @@ class TestPolling:
         driven.ask(waited(9))
         assert [driven.ask(end=late).page_size for _ in range(7)] == [0, 128, 32, 8, 2, 1, 1]
 
+    def test_the_server_goes(self) -> None:
+        """A question that a server refuses because it is going is asked again over a new connection."""
+        driven = polling()
+        driven.ask(waited(1))
+        assert not driven.ask(end=errors.Draining("going")).fresh
+        assert driven.ask(page(event(1))).fresh
+
     def test_lost_while_it_polls(self) -> None:
         """An outage that becomes another is told as that, and never as none in between: threads look at it."""
         told: list[Outage | None] = []
