@@ -61,9 +61,17 @@ def _read_config(context: click.Context, parameter: click.Parameter, path: Path 
     if path is not None:
         known = frozenset(p.name for p in context.command.params if p.name and p is not parameter)
         try:
-            context.default_map = read_file(path, known)
+            values = read_file(path, known)
         except ConfigError as error:
             raise click.ClickException(str(error)) from error
+        for given in context.command.params:
+            # Later click would name the flag and the variable, and not the file.
+            if given.name in values:
+                try:
+                    given.type_cast_value(context, values[given.name])
+                except click.BadParameter as error:
+                    raise click.ClickException(f"{path}: {given.name}: {error.message}") from error
+        context.default_map = values
 
 
 def _serve_options(command: F) -> F:
@@ -297,13 +305,22 @@ async def _serve(app: App, config: ServeConfig) -> None:
         blocked_loop_after=config.blocked_loop_after,
         version=installed_version("stepwire"),
     )
-    server = Server(app.catalog(), _journal(app, config), options)
+    catalog = app.catalog()
+    server = Server(catalog, _journal(app, config), options)
     try:
         await server.start()
     except OSError as error:
         raise ConfigError(f"the server can't start: {error}") from error
     try:
         print(f"listening on {server.address}", flush=True)
+        _log.info(
+            "serving %s: operations %d, plans %d, queries %s; journal %s",
+            catalog.app,
+            len(catalog.operations),
+            len(catalog.plans),
+            "yes" if catalog.planner else "no",
+            config.journal or default_journal(app.name),
+        )
         await stop.wait()
         _log.info(
             "draining: %d executions have up to %g s to let their steps end; a second signal ends at once",

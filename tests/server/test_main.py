@@ -296,12 +296,14 @@ def test_check_config_shows_every_limit(place: Path) -> None:
         (["sample:app", "--documents", "x"], "has no setting 'documents'"),
         (["--config", "unknown.toml"], "no setting 'colour'; there are: app, blocked_loop_after, body_timeout,"),
         (["--config", "bad.toml"], "bad.toml"),
+        (["--config", "wrong.toml"], "wrong.toml: max_watchers: 'many' is not a valid"),
     ],
 )
 def test_mistakes(name: str, arguments: list[str], says: str, place: Path) -> None:
     """A mistake in the configuration is one clear line, and the exit code 1."""
     (place / "unknown.toml").write_text("colour = 'red'\n")
     (place / "bad.toml").write_text("colour = \n")
+    (place / "wrong.toml").write_text("max-watchers = 'many'\n")
     done = command(place, name, *(MEMORY if name == "serve" else ()), *arguments)
 
     assert done.returncode == 1, done.stderr
@@ -473,11 +475,12 @@ def test_what_ended_in_a_thread_is_not_waited_for(serve: Serve, place: Path) -> 
 
 
 def test_a_signal_with_nothing_to_do(serve: Serve) -> None:
-    """An idle server ends at once and with 0, and its standard error has no error."""
+    """An idle server ends at once and with 0; its standard error says what it served and where from, and no error."""
     server = serve(*FREE, "--journal", "one.db")
     server.signal(signal.SIGTERM)
     code, errors = server.ended()
     assert code == 0
+    assert re.search(r"serving sample: operations \d+, plans 0, queries no; journal one.db\n", errors), errors
     assert "ERROR" not in errors
 
 

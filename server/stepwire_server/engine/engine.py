@@ -91,7 +91,9 @@ class Engine:
             raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
         if len(self._live) + len(self._accepting) >= self.max_executions:
             raise LimitExecutions(
-                f"{self.max_executions:,} executions run already; try again later", retry_after=timedelta(seconds=1)
+                f"{self.max_executions:,} executions run already; try again later (the server's --max-executions sets "
+                "this limit)",
+                retry_after=timedelta(seconds=1),
             )
         # In a task of its own: a caller that is gone must not leave a stored execution that nobody runs.
         task = asyncio.create_task(self._create(request, same, tenant), name="accept")
