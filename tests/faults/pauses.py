@@ -44,9 +44,14 @@ def lost_pauses(history: History) -> Iterator[str]:
             if kept is None or reply.status != "OK" or any(_overlap(reply, other) for other in replies):
                 continue
             as_of = Execution.FromString(reply.execution).as_of_sequence
-            is_paused = halted(events_of(kept)[:as_of]) == "plan_paused"
+            # A cancel may stand between the two: it takes back neither.
+            told = [kind for kind in map(kind_of, events_of(kept)[:as_of]) if kind in ("plan_paused", "plan_resumed")]
+            is_paused = told[-1:] == ["plan_paused"]
             if is_paused != (reply.method == "PauseExecution"):
-                yield f"{execution_id}: {reply.method} was accepted, and as of {as_of} the journal says otherwise"
+                yield (
+                    f"{execution_id}: {reply.method} was accepted, and as of {as_of} the journal says otherwise: "
+                    f"{told[-3:] or 'neither'}"
+                )
 
 
 def _overlap(reply: Reply, other: Reply) -> bool:

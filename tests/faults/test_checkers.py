@@ -8,10 +8,13 @@ from collections.abc import Callable
 
 import pytest
 
+from stepwire.v1 import Execution
+
 from . import mutations
 from .checkers import CHECKERS, check
 from .history import History, events_of
 from .mutations import MUTATIONS, good_history
+from .pauses import lost_pauses
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +41,18 @@ def test_an_outage_does_not_count(history: History) -> None:
     end = events_of(mutations.kept(history, 2))[-1].event_time.ToNanoseconds() / 1e9 - history.wall
     history.outages.append((end - 58, end))
     assert list(CHECKERS["P13"](history)) == []
+
+
+def test_a_cancel_takes_back_no_pause(history: History) -> None:
+    """Who was told of a pause may be told of a cancel after it in the same snapshot."""
+    after = mutations.find(history, "plan_paused", number=4) + 1
+    mutations.change(history, after, lambda event: event.plan_cancelling.SetInParent(), 4)
+    reply = next(reply for reply in history.replies if reply.method == "PauseExecution")
+    snapshot = Execution.FromString(reply.execution)
+    snapshot.as_of_sequence = after
+    reply.execution = snapshot.SerializeToString()
+    assert events_of(mutations.kept(history, 4))[after - 1].HasField("plan_cancelling")
+    assert list(lost_pauses(history)) == []
 
 
 def test_every_checker_is_proven() -> None:
