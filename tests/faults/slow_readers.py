@@ -217,6 +217,10 @@ async def _read_all(kinds: list[Kind], address: str, execution_id: str, *, seed:
     stopping = asyncio.create_task(stop.wait())
     reading = asyncio.gather(*tasks, return_exceptions=True)
     await asyncio.wait({stopping, reading}, return_when=asyncio.FIRST_COMPLETED)
+    # The server has said all when the last of it is still on its way to those who read on.
+    reading_on = [task for task, kind in zip(tasks, kinds, strict=True) if kind in ("fast", "brisk")]
+    if reading_on:
+        await asyncio.wait(reading_on, timeout=PATIENCE)
     for task in tasks:
         task.cancel()
     failures = [result for result in await reading if isinstance(result, Exception)]

@@ -87,7 +87,8 @@ async def test_a_black_hole_that_heals(server: Gauged, tmp_path: Path, long: boo
 @pytest.mark.timeout(200)
 async def test_resets(tmp_path: Path, random_seed: int, long: bool, noted: Noted) -> None:
     """Through resets at random places each event comes once and in order, for less than twice the bytes."""
-    noted.times = 100 if long else 5
+    # Of few resets one in an unlucky place decides the bytes.
+    noted.times = 100 if long else 25
     with ServerProcess(tmp_path, app="sample:app", cwd=SAMPLE) as sample:
         for client in ("sync", "aio"):
             outcome = await resets.run(
