@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -16,6 +18,11 @@ from stepwire.requests import Method
 from stepwire.transport import CLOSED, ROOM, ChannelOption, End, error_from_call
 
 __all__ = ["Call", "Link", "Wire"]
+
+_LOOK_UP = 0.5
+"""Seconds that the main thread waits at most at a time. Python's handler of Ctrl-C runs there alone, and a signal that
+comes just before the wait begins does not end it.
+"""
 
 
 class Call:
@@ -34,8 +41,11 @@ class Call:
 
     def get(self, seconds: float) -> Message | End | None:
         """Returns what is next, or None after so many seconds, or when closed."""
+        deadline = time.monotonic() + seconds
+        most = _LOOK_UP if threading.current_thread() is threading.main_thread() else math.inf
         with self._changed:
-            self._changed.wait_for(lambda: self._box or self._closed, seconds)
+            while not self._box and not self._closed and (left := deadline - time.monotonic()) > 0:
+                self._changed.wait(min(left, most))
             if not self._box or self._closed:
                 return None
             item = self._box.popleft()

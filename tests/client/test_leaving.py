@@ -13,6 +13,8 @@ import pytest
 import stepwire
 from stepwire import aio
 from stepwire.patience import Patience
+from stepwire.wire import Call as ThreadedCall
+from stepwire.wire import Link
 
 from .scripted import HANG, Call, ScriptedServer, batch, completed, draining, numbers, welcome
 
@@ -213,3 +215,40 @@ def test_a_handler_is_interrupted(server: ScriptedServer, hasty: Patience) -> No
             next(run)
         assert [event.sequence for event in run] == [2, 3]
     assert told == [1, 2, 2, 3]
+
+
+class _Silent:
+    """A call in which nothing comes until it is cancelled."""
+
+    def __init__(self) -> None:
+        self._left = threading.Event()
+
+    def __iter__(self) -> _Silent:
+        return self
+
+    def __next__(self) -> Any:
+        self._left.wait(20)
+        raise StopIteration
+
+    def cancel(self) -> None:
+        self._left.set()
+
+
+def test_the_main_thread_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits in the main thread looks up twice a second: a Ctrl-C that came just before does not end the wait."""
+    rpc = _Silent()
+    call = ThreadedCall(rpc, Link(None), release=lambda: None)  # type: ignore[arg-type]
+    waits: list[float] = []
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        call._closed = True
+
+    monkeypatch.setattr(call._changed, "wait", wait)
+    assert call.get(30) is None
+    call._closed = False
+    other = threading.Thread(target=call.get, args=(30,))
+    other.start()
+    other.join(20)
+    rpc.cancel()
+    assert waits == [0.5, pytest.approx(30, abs=5)]
