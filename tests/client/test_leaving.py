@@ -251,4 +251,5 @@ def test_the_main_thread_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
     other.start()
     other.join(20)
     rpc.cancel()
+    call._thread.join(20)
     assert waits == [0.5, pytest.approx(30, abs=5)]
