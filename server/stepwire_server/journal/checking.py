@@ -1,6 +1,7 @@
 """Whether a journal's file holds what was written to it: every checksum, every rule, one execution after the other.
 
-    the file        its pages fit together (PRAGMA quick_check), and no chunk is without its execution
+    the file        its pages fit together, each row is in each index and nothing else is (PRAGMA integrity_check), and
+                    no chunk is without its execution
     a chunk         is what was written, by its checksum; its position is above the one before
     an execution    its events are dense from 1 to last_sequence; a terminal event is the last one, and there where it
                     has ended; its record, its snapshot and its last event agree on state and sequence
@@ -45,7 +46,7 @@ WHERE execution NOT IN (SELECT ordinal FROM executions) AND execution NOT IN (SE
 GROUP BY execution
 """
 _MOST_FINDINGS = 20
-"""Of quick_check."""
+"""Of integrity_check."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +78,7 @@ def check(connection: sqlite3.Connection, *, progress: Callable[[int], None] = l
     was called last.
     """
     report = Report()
-    for (line,) in _guarded(report, connection, f"PRAGMA quick_check({_MOST_FINDINGS})"):
+    for (line,) in _guarded(report, connection, f"PRAGMA integrity_check({_MOST_FINDINGS})"):
         if line != "ok":
             report.findings.append(Finding(execution_id="", problem=str(line)))
     for execution, count in _guarded(report, connection, _STRAYS):

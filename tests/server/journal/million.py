@@ -196,10 +196,10 @@ def checked(path: Path) -> str:
         report = check(connection)
         seconds = time.perf_counter() - start
         start = time.perf_counter()
-        connection.execute("PRAGMA quick_check").fetchall()
+        connection.execute("PRAGMA integrity_check").fetchall()
         quick = time.perf_counter() - start
     return (
-        f"{seconds:.2f} s, of it quick_check {quick:.2f} s; {report.events:,} events, {len(report.findings)} findings"
+        f"{seconds:.2f} s, of it integrity_check {quick:.2f} s; {report.events:,} events, {len(report.findings)} findings"
     )
 
 

@@ -232,6 +232,24 @@ async def test_overwritten_pages(made):
     assert not missed
 
 
+async def test_an_entry_of_an_index_that_is_not_its_rows(made):
+    """An entry of an index that does not say what its row says is found: by the index the execution would be gone."""
+    # Found by tests/faults/test_damage.py, seed 850627984: what PRAGMA quick_check does not look at.
+    with closing(sqlite3.connect(made)) as connection:
+        roots = dict(connection.execute("SELECT name, rootpage FROM sqlite_master WHERE type = 'index'").fetchall())
+    whole = made.read_bytes()
+    found = {}
+    for name, page in roots.items():
+        entries = int.from_bytes(whole[(page - 1) * 4096 + 3 : (page - 1) * 4096 + 5], "big")
+        # The entry that was written first ends where the page ends.
+        harmed = bytearray(whole)
+        harmed[page * 4096 - 1] ^= 2
+        made.write_bytes(harmed)
+        found[name] = bool(entries), bool(findings(made))
+    assert found["sqlite_autoindex_executions_1"] == (True, True)
+    assert {name for name, (filled, seen) in found.items() if filled != seen} == set()
+
+
 async def test_a_check_beside_a_server(path, monkeypatch):
     """While executions are appended, joined and purged, a check that is renewed at every chunk finds nothing."""
     monkeypatch.setattr("stepwire_server.journal.checking._SECONDS", 0.0)
