@@ -199,7 +199,8 @@ def checked(path: Path) -> str:
         connection.execute("PRAGMA integrity_check").fetchall()
         quick = time.perf_counter() - start
     return (
-        f"{seconds:.2f} s, of it integrity_check {quick:.2f} s; {report.events:,} events, {len(report.findings)} findings"
+        f"{seconds:.2f} s, of it integrity_check {quick:.2f} s; {report.events:,} events, "
+        f"{len(report.findings)} findings"
     )
 
 
