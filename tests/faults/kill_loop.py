@@ -60,6 +60,7 @@ from stepwire.v1 import (
 )
 from stepwire_server import plan_step
 
+from . import evidence
 from .checkers import TERMINAL, check
 from .gauges import Gauge
 from .history import Bounds, Canary, History, Holding, Kept, Probe, Reading, Reply, Stream, dump, events_of, gone
@@ -777,10 +778,15 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--seed", type=int, default=random.randrange(1 << 32))
     parser.add_argument("--limit", type=float, default=1800.0, help="Seconds after which it gives up.")
+    parser.add_argument("--evidence", type=Path, help="Where a violation is kept (build/faults/kill-loop-SEED).")
     arguments = parser.parse_args()
+    arguments.evidence = arguments.evidence or Path("build/faults") / f"kill-loop-{arguments.seed}"
     print(f"seed {arguments.seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="stepwire-faults-") as folder:
         outcome = asyncio.run(run(Path(folder), kills=arguments.kills, seed=arguments.seed, limit=arguments.limit))
+        if outcome.violations:
+            evidence.keep(outcome.history, outcome.violations, of=Path(folder), to=arguments.evidence)
+            print(f"kept in {arguments.evidence}; judge it again with: python -m tests.faults.evidence FOLDER")
     print(table(outcome))
     return 1 if outcome.violations else 0
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from stepwire.v1 import Execution
 
-from . import mutations
+from . import evidence, mutations
 from .checkers import CHECKERS, check
 from .history import History, events_of
 from .mutations import MUTATIONS, good_history
@@ -53,6 +54,21 @@ def test_a_cancel_takes_back_no_pause(history: History) -> None:
     reply.execution = snapshot.SerializeToString()
     assert events_of(mutations.kept(history, 4))[after - 1].HasField("plan_cancelling")
     assert list(lost_pauses(history)) == []
+
+
+def test_what_is_kept_is_judged_alike(history: History, tmp_path: Path) -> None:
+    """A history that was kept as evidence, beside the files of its server, shows the same violations as before."""
+    mutations.end_too_late(history)
+    found = check(history)
+    assert found
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "journal.db").write_bytes(b"the journal")
+    kept = tmp_path / "kept"
+    for _ in range(2):
+        evidence.keep(history, found, of=tmp_path / "run", to=kept)
+    assert evidence.judge(kept) == found
+    assert (kept / "journal.db").read_bytes() == b"the journal"
+    assert (kept / "violations.txt").read_text("utf-8").startswith("P13: ")
 
 
 def test_every_checker_is_proven() -> None:
