@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,11 +13,23 @@ from stepwire_server.limits import CallLimits
 
 from .hostile.attacks import Arena, Result
 from .hostile.floods import FLOODS
+from .hostile.honest import Timings
 from .hostile.raw_inputs import RAW_INPUTS
 from .noted import Noted
 
 SLICE = ("rapid reset", "CONTINUATION")
 """The floods that `make test` lets loose."""
+
+_FOR_STRANGERS = ("--max-streams-per-connection", "32")
+
+ALONE = {
+    "rapid reset": _FOR_STRANGERS,
+    "rapid reset, with requests": _FOR_STRANGERS,
+    "pings": (),
+    "CONTINUATION": (),
+    "1,000 silent connections": (),
+}
+"""Beside which floods an honest caller is served soon, and with which flags."""
 
 GROWTH = 150.0
 """MiB that an attack may make the server grow by. One gzip of 1 MiB alone would be a thousand."""
@@ -81,6 +94,27 @@ async def test_floods(tmp_path: Path, noted: Noted, long: bool) -> None:
     noted.figures["honest Executes"] = f"{sum(len(result.honest.executed) for result in results):,}, none failed"
     for result in results:
         noted.figures[result.name] = f"GetServerInfo p50 / p99 {result.honest.shown(result.honest.asked)} ms"
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize(("flood", "flags"), ALONE.items())
+@pytest.mark.fault("a flood beside one honest caller", how="sockets by hand, in a process of their own")
+async def test_an_honest_caller_beside_a_flood(
+    tmp_path: Path, noted: Noted, long: bool, flood: str, flags: Sequence[str]
+) -> None:
+    """Of the calls that one honest caller makes one after the other beside a flood, 99 of 100 take less than 50 ms."""
+    if not long:
+        pytest.skip("only in the long run: make faults")
+    async with asyncio.timeout(100), Arena(tmp_path, flags=flags) as arena:
+        calm = await arena.honest.work(executes=1, seconds=5.0, at_once=1)
+        result = await arena.flood(flood, executes=1, seconds=10.0, at_once=1)
+    assert result.honest.failed == []
+    noted.times = len(result.honest.asked)
+    noted.figures["flood"] = " ".join([flood, *flags])
+    noted.figures["p50 / p99 without it"] = f"{calm.shown(calm.asked)} ms"
+    noted.figures["beside it"] = f"{result.honest.shown(result.honest.asked)} ms"
+    assert Timings.percentile(result.honest.asked, 99) < 50.0
 
 
 @pytest.mark.fault("pings without end", how="sockets by hand")
