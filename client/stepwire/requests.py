@@ -111,6 +111,10 @@ def execute(
     """Returns the request. Where no request id is given it gets one, so that it can be sent again."""
     if sum(work is not None for work in (query, plan, call)) != 1:
         raise TypeError("Give one of these: a query, plan=..., call=...")
+    if query is not None and not isinstance(query, str):
+        raise TypeError(
+            f"A query is a text, not {type(query).__name__}; a plan goes with plan=..., a named one with call=..."
+        )
     if input is not None and call is None:
         raise TypeError("input=... is the input of a named plan: it goes with call=...")
     options = ExecutionOptions(

@@ -644,6 +644,11 @@ class TestCalls:
         with pytest.raises(TypeError):
             await client.start(**work)
 
+    async def test_a_plan_is_no_query(self, client: Any) -> None:
+        """A plan that is given as the query is refused with how to give it."""
+        with pytest.raises(TypeError, match="plan=..."):
+            await client.start(Plan(steps=[Step(id="a", operation="b")]))
+
 
 class TestServerGoes:
     async def test_restart(self, server: ScriptedServer, connect: Connect) -> None:

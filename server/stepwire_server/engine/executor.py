@@ -411,8 +411,15 @@ class Executor:
         total = len(self.fold.steps)
         if not self._failed:
             return f"{total - self.fold.completed} of {total} steps did not complete"
+        first, *others = self._failed[:5]
         more = f" and {len(self._failed) - 5} more" if len(self._failed) > 5 else ""
-        return f"{len(self._failed)} of {total} steps failed: {', '.join(self._failed[:5])}{more}"
+        why = f" ({error})" if (error := self._error_of(first)) else ""
+        return f"{len(self._failed)} of {total} steps failed: {', '.join([first + why, *others])}{more}"
+
+    def _error_of(self, step_id: str) -> str:
+        assert self.fold.graph is not None
+        pairs = zip(self.fold.graph.steps, self.fold.steps, strict=True)
+        return next(fold.error for step, fold in pairs if step.id == step_id)
 
     def _fail(self, status: status_pb2.Status) -> None:
         record_failed(self.recorder, status)

@@ -22,6 +22,9 @@ __all__ = ["NEARLY", "Fold", "StepFold"]
 NEARLY = 99.99
 """The highest percentage while anything is left to do."""
 
+_ERROR_CHARACTERS = 300
+"""Of a step's error, kept for the text that tells why the execution failed."""
+
 
 class StepFold:
     """What the events say of one step."""
@@ -30,6 +33,7 @@ class StepFold:
         "_saved_when_lost",
         "attempt",
         "epoch",
+        "error",
         "fraction",
         "lost",
         "output",
@@ -54,6 +58,8 @@ class StepFold:
         """How much of it is done, 0 to 1."""
         self.output: struct_pb2.Value | None = None
         """What it returned, once it has."""
+        self.error = ""
+        """Why it failed, shortened, once it has."""
         self.saved: struct_pb2.Value | None = None
         """What it saved last, while another attempt may ask for it."""
         self._saved_when_lost: struct_pb2.Value | None = None
@@ -222,6 +228,7 @@ class Fold:
             self._set_fraction(step, 0.0)
         elif kind == "step_failed":
             self.failed += 1
+            step.error = event.step_failed.error.message[:_ERROR_CHARACTERS]
         elif kind == "step_skipped":
             self.skipped += 1
             if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:

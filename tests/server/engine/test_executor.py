@@ -404,7 +404,7 @@ async def test_a_failure_skips_what_depends_on_it():
     assert set(skipped) == {"child", "grandchild"}
     assert {skip.failed_step_id for skip in skipped.values()} == {"bad"}
     assert output(events, "other") == {"of": "other", "from": []}
-    assert failure_of(events) == ("STEP_FAILED", "1 of 4 steps failed: bad")
+    assert failure_of(events) == ("STEP_FAILED", "1 of 4 steps failed: bad (ValueError: attempt 1 of bad)")
     assert failure_of(events, "bad") == ("OPERATION_FAILED", "ValueError: attempt 1 of bad")
     assert events[-1].progress.failed_steps == 1
     assert events[-1].progress.skipped_steps == 2

@@ -332,7 +332,7 @@ async def test_a_failure_before_the_crash_is_a_failure_after_it():
     async with crashing.engine() as second:
         events = await second.ended(execution_id)
     well_formed(events)
-    assert failure_of(events) == ("STEP_FAILED", "1 of 3 steps failed: a")
+    assert failure_of(events) == ("STEP_FAILED", "1 of 3 steps failed: a (ValueError: no)")
     assert about(events, "c") == ["step_started", "step_completed"]
 
 
