@@ -31,6 +31,7 @@ from stepwire_server.config import (
     check_settings,
     default_journal,
     load_app,
+    misspelt,
     read_file,
 )
 from stepwire_server.engine.executor import Settings
@@ -165,6 +166,12 @@ def _serve_options(command: F) -> F:
     return command
 
 
+def _misspelt() -> list[str]:
+    """Returns what to say of the environment's variables."""
+    options = click.get_current_context().command.params
+    return misspelt(os.environ, {str(option.envvar) for option in options if option.envvar})
+
+
 def _limit_options() -> list[Callable[[F], F]]:
     return [
         _option(
@@ -222,6 +229,8 @@ def serve(**values: Any) -> None:
         logging.basicConfig(
             level=config.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
         )
+        for line in _misspelt():
+            _log.warning(line)
         with asyncio.Runner(loop_factory=_new_loop(config.loop)) as runner:
             # For what operations do with asyncio.to_thread: of its own, so that its threads are known by their name.
             threads = ThreadPoolExecutor(thread_name_prefix=f"{_THREADS} asyncio")
@@ -246,6 +255,8 @@ def check_config(**values: Any) -> None:
         check_settings(app, config.settings)
     except ConfigError as error:
         raise click.ClickException(str(error)) from error
+    for line in _misspelt():
+        click.echo(f"Warning: {line}", err=True)
     shown = {key: getattr(config, key) for key in config.__slots__}
     shown |= asdict(shown.pop("limits"))
     for key, value in shown.items():

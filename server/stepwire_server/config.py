@@ -10,8 +10,9 @@ import os
 import sys
 import tomllib
 import traceback
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,7 +23,16 @@ from stepwire_server.journal.retention import KEEP_DAYS, KEEP_EXECUTIONS
 from stepwire_server.limits import CallLimits
 from stepwire_server.loop_watch import BLOCKED_AFTER
 
-__all__ = ["DEFAULT_APP", "ConfigError", "ServeConfig", "check_settings", "default_journal", "load_app", "read_file"]
+__all__ = [
+    "DEFAULT_APP",
+    "ConfigError",
+    "ServeConfig",
+    "check_settings",
+    "default_journal",
+    "load_app",
+    "misspelt",
+    "read_file",
+]
 
 DEFAULT_APP = "stepwire_server.assistant:app"
 """The app that is served when none is named."""
@@ -71,6 +81,16 @@ def read_file(path: Path, known: frozenset[str]) -> dict[str, Any]:
         if key not in known:
             raise ConfigError(f"{path}: there is no setting {key!r}; there are: {', '.join(sorted(known))}")
     return values
+
+
+def misspelt(environment: Iterable[str], known: Collection[str]) -> list[str]:
+    """Returns a sentence for each variable that is none of the known ones, and nearly is one."""
+    found = []
+    for name in sorted(environment):
+        if name.startswith("STEPWIRE_") and name not in known:
+            near = get_close_matches(name, known, n=1, cutoff=0.85)
+            found += [f"{name} is no setting and was ignored; did you mean {other}?" for other in near]
+    return found
 
 
 def check_settings(app: App, settings: Mapping[str, str]) -> None:

@@ -282,6 +282,17 @@ def test_check_config_shows_every_limit(place: Path) -> None:
         assert limit.metadata["help"].split()[0] in text
 
 
+@pytest.mark.parametrize("more", [["check-config", "sample:app"], ["serve", "sample:app", "--listen", "nowhere"]])
+def test_a_misspelt_variable_is_told(place: Path, more: list[str]) -> None:
+    """A variable that nearly is a setting is named, with the one that is meant; one of somebody else is not."""
+    done = command(
+        place, *more, STEPWIRE_MAX_EXECUTION="3", STEPWIRE_PORT="tcp://10.0.0.1:50051", STEPWIRE_SERVER="a:1"
+    )
+    told = [line for line in done.stderr.splitlines() if "is no setting" in line]
+    [line] = told
+    assert "STEPWIRE_MAX_EXECUTION is no setting and was ignored; did you mean STEPWIRE_MAX_EXECUTIONS?" in line
+
+
 @pytest.mark.parametrize("name", ["serve", "check-config"])
 @pytest.mark.parametrize(
     ("arguments", "says"),
