@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from stepwire.v1 import Plan, Retry
     from stepwire_server.app import App, output_of, plan_step
+    from stepwire_server.engine.asking import InputExpired
     from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, StepEnded, current_step
 
 __all__ = [
     "App",
     "BlockingStepContext",
+    "InputExpired",
     "Plan",
     "Result",
     "Retry",
@@ -28,11 +30,12 @@ __all__ = [
 _HOMES = {
     "App": "stepwire_server.app",
     "BlockingStepContext": "stepwire_server.engine.context",
+    "InputExpired": "stepwire_server.engine.asking",
     "Plan": "stepwire.v1",
     "Result": "stepwire_server.engine.context",
     "Retry": "stepwire.v1",
     "StepContext": "stepwire_server.engine.context",
-    "StepEnded": "stepwire_server.engine.context",
+    "StepEnded": "stepwire_server.engine.asking",
     "current_step": "stepwire_server.engine.context",
     "output_of": "stepwire_server.app",
     "plan_step": "stepwire_server.app",

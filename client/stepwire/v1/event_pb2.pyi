@@ -924,6 +924,7 @@ class StepFailed(_message.Message):
 
       UNKNOWN OPERATION_FAILED                 the operation raised; the text is the exception's.
       DEADLINE_EXCEEDED TIMEOUT                the attempt took longer than its timeout.
+      DEADLINE_EXCEEDED INPUT_EXPIRED          nobody answered in time what the step asked, and it had no default.
       INVALID_ARGUMENT INPUT_INVALID           what other steps gave does not fit the operation.
       INTERNAL OUTPUT_INVALID                  what the operation returned can't be sent.
       RESOURCE_EXHAUSTED LIMIT_SIZE            what the operation returned or reported is too large.
@@ -1274,7 +1275,12 @@ Global___SupervisorUpdate: _TypeAlias = SupervisorUpdate  # noqa: Y015
 
 @_typing.final
 class InputRequested(_message.Message):
-    """A step waits for a person. ProvideInput answers it."""
+    """A step waits for a person: its state is WAITING. ProvideInput answers it.
+
+    A question is open until its input_received, until its step asks another one, or until its step ends. It stays open
+    between two attempts, also where the server restarts in between: an answer that comes then is given to the next attempt
+    when it asks the same. Where that attempt asks before there is an answer, its input_requested has the same id.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1285,24 +1291,26 @@ class InputRequested(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     DEFAULT_VALUE_FIELD_NUMBER: _builtins.int
     input_id: _builtins.str
-    """Names the question in its execution."""
+    """Names the question in its execution. The same in every attempt."""
     prompt: _builtins.str
-    """The question."""
+    """The question. 1 to 10,000 characters."""
     @_builtins.property
     def schema(self) -> _struct_pb2.Struct:
-        """A JSON schema that the answer must match. Absent: any."""
+        """A JSON schema that the answer must match (draft 2020-12, unless its $schema says another). Absent: any."""
 
     @_builtins.property
     def choices(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """The answers to choose from. Empty: any."""
+        """The answers to choose from, each a text. Empty: any."""
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """When the time to answer ends. Absent: never."""
+        """When the time to answer ends. Absent: never. Another attempt does not give the time of an open question again. What
+        counts is which of the answer and the end of the time is recorded first.
+        """
 
     @_builtins.property
     def default_value(self) -> _struct_pb2.Value:
-        """The answer that is taken when the time ends. Absent: the step fails then."""
+        """The answer that is taken when the time ends. Absent: the step goes on without one, or fails with INPUT_EXPIRED."""
 
     def __init__(
         self,
@@ -1324,7 +1332,7 @@ Global___InputRequested: _TypeAlias = InputRequested  # noqa: Y015
 
 @_typing.final
 class InputReceived(_message.Message):
-    """A person answered, or the time to answer ran out."""
+    """A person answered, or the question was closed without that. A step that waited goes on: its state is RUNNING."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -1337,10 +1345,10 @@ class InputReceived(_message.Message):
     actor: _builtins.str
     """Who gave it."""
     expired: _builtins.bool
-    """True where nobody answered in time and the default was taken."""
+    """True where nobody answered: the time was up, or the step did not wait any longer."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """The answer."""
+        """The answer. Where nobody gave one, the default; absent where there is none, or the step asks no more."""
 
     def __init__(
         self,

@@ -733,7 +733,7 @@ class ProvideInputRequest(_message.Message):
     """Who answers. At most 200 characters."""
     @_builtins.property
     def value(self) -> _struct_pb2.Value:
-        """The answer."""
+        """The answer. Has the bounds of a step's input: 16 deep, no NaN, no whole number above 2^53."""
 
     def __init__(
         self,

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from concurrent.futures import CancelledError, Future
+from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from google.protobuf import struct_pb2
 from google.rpc import code_pb2, status_pb2
@@ -17,6 +18,8 @@ from stepwire.errors import LimitSize, StepwireError
 from stepwire.v1 import AgentUpdate, Event, SupervisorUpdate
 from stepwire.values import to_python
 from stepwire_server.engine import values
+from stepwire_server.engine.asking import Asking, Desk, StepEnded
+from stepwire_server.engine.questions import Nothing
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.journal import Conflict
 
@@ -25,15 +28,13 @@ __all__ = ["BlockingStepContext", "Result", "StepContext", "StepEnded", "current
 running_step: ContextVar[StepContext | BlockingStepContext] = ContextVar("stepwire_running_step")
 """Set while an operation runs, in its task or thread and all that inherit its context."""
 
+_T = TypeVar("_T")
+
 AgentKind = Literal["think", "progress", "result", "decision"]
 SupervisorKind = Literal["decision", "routing", "analysis"]
 
 _ARTIFACT_BYTES = 512 * 1024
 _CONTENT_BYTES = 256 * 1024
-
-
-class StepEnded(Exception):
-    """The attempt has ended, was cancelled or ran out of time: nothing more can be said in its name."""
 
 
 class Result:
@@ -67,11 +68,13 @@ class StepContext:
             await step.progress(25, "Contacting the bank")
             ...
 
-    Every method waits while too much is unwritten, and all but `save` return before the event is durable. Each raises
-    StepEnded once the attempt has ended, and LimitSize where the event would be above 1 MiB.
+    Every method waits while too much is unwritten, and all but `save` and `ask` return before the event is durable.
+    Each raises StepEnded once the attempt has ended, and LimitSize where the event would be above 1 MiB.
     """
 
     __slots__ = (
+        "_asking",
+        "_blocking",
         "_closed",
         "_hold",
         "_loop",
@@ -101,13 +104,18 @@ class StepContext:
         results: Callable[[], Mapping[str, Any]],
         saved: Callable[[], struct_pb2.Value | None],
         hold: Callable[[bool], Awaitable[None]],
+        desk: Desk,
+        away: Callable[[bool], AbstractAsyncContextManager[None]],
+        broken_off: Callable[[], bool],
     ) -> None:
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
         self._results = functools.cache(results)
         self._saved = saved
         self._hold = hold
+        self._asking = Asking(recorder, desk, event=self._event, away=away, broken_off=broken_off)
         self._offsets: dict[str, int] = {}
+        self._blocking: set[Future[Any]] = set()
         self._closed = ""
         self._thread: int | None = None
         self.execution_id = execution_id
@@ -155,6 +163,35 @@ class StepContext:
         cancel or a timeout. Where the server stops, the attempt ends here, and the next one begins after its start.
         """
         await self._stop()
+
+    async def ask(
+        self,
+        prompt: str,
+        *,
+        choices: Iterable[str] = (),
+        schema: Mapping[str, Any] | None = None,
+        key: str = "",
+        expires_in: float | None = None,
+        default: Any = Nothing,
+    ) -> Any:
+        """Asks people, and returns the answer once it is durable: one of `choices`, or what matches `schema` (a JSON
+        schema), or anything JSON-like. While it waits, other steps have its slot and its time limit stands still; so it
+        may take days, and restarts of the server. An operation that runs at most once does not outlive a restart.
+
+        Another attempt that asks the same gets the answer that was given, at once, where it still fits. The same is
+        what has the same `key`; without one, the same prompt, asked as often before in its attempt. Questions of
+        several tasks are asked one after the other. Where the operation stops waiting, its question is withdrawn.
+
+        `expires_in`: seconds in which to answer; another attempt does not give them again. After them `default` is the
+        answer (None is one, too); where there is none, raises InputExpired. Raises ValueError and TypeError for a
+        question that is none: a schema that is no JSON schema or refers to another one, a default that does not fit, a
+        prompt that is empty or has more than 10,000 characters.
+
+            if await step.ask("The amount differs. Go on?", choices=["yes", "no"]) == "yes":
+                await charge(amount)
+        """
+        details = {"choices": choices, "schema": schema, "key": key, "expires_in": expires_in, "default": default}
+        return await self._asking.ask(prompt, **details)
 
     async def progress(
         self,
@@ -287,11 +324,28 @@ class StepContext:
     def close(self, why: str) -> None:
         """Makes every further call raise StepEnded with this text. For the engine."""
         self._closed = why
+        self._asking.close(why)
+        for call in list(self._blocking):
+            call.cancel()
 
     @property
     def closed(self) -> str:
         """Why nothing more can be said; empty while it can."""
         return self._closed
+
+    def wait_in_thread(self, call: Future[_T]) -> _T:
+        """Returns what a call of this context gives to another thread. Raises StepEnded when the context is closed
+        meanwhile, whatever the call waits for: nobody can cancel a thread.
+        """
+        self._blocking.add(call)
+        try:
+            if self._closed:
+                call.cancel()
+            return call.result()
+        except CancelledError:
+            raise StepEnded(self._closed or "the step was interrupted") from None
+        finally:
+            self._blocking.discard(call)
 
     def is_here(self) -> bool:
         """Returns whether this code runs in the event loop of the step, so that it may await its methods."""
@@ -377,7 +431,13 @@ class BlockingStepContext:
 
     def pausepoint(self) -> None:
         """As StepContext.pausepoint."""
-        self._wait(self._step._stop(in_own_thread=threading.get_ident() == self._step._thread))
+        self._wait(self._step._stop(in_own_thread=self._is_own_thread()))
+
+    def ask(self, prompt: str, **details: Any) -> Any:
+        """As StepContext.ask. Its thread waits, too, and there are not many: what may take days is better a coroutine
+        function.
+        """
+        return self._wait(self._step._asking.ask(prompt, **details, in_own_thread=self._is_own_thread()))
 
     def progress(self, percentage: float | None = None, message: str = "", **details: Any) -> None:
         """As StepContext.progress."""
@@ -407,14 +467,14 @@ class BlockingStepContext:
         """As StepContext.error."""
         self._wait(self._step.error(message))
 
-    def _wait(self, call: Coroutine[Any, Any, None]) -> None:
+    def _is_own_thread(self) -> bool:
+        return threading.get_ident() == self._step._thread
+
+    def _wait(self, call: Coroutine[Any, Any, _T]) -> _T:
         if self._step.closed:
             call.close()
             raise StepEnded(self._step.closed)
-        try:
-            asyncio.run_coroutine_threadsafe(call, self._loop).result()
-        except CancelledError:
-            raise StepEnded(self._step.closed or "the step was interrupted") from None
+        return self._step.wait_in_thread(asyncio.run_coroutine_threadsafe(call, self._loop))
 
 
 def _cut(piece: str | bytes) -> list[str] | list[bytes]:

@@ -11,6 +11,8 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from google.protobuf import struct_pb2
+
 from stepwire.errors import (
     Draining,
     ExecutionEnded,
@@ -27,6 +29,7 @@ from stepwire.errors import (
 )
 from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
 from stepwire_server.engine.acceptance import aside, check_form, check_work, normalised, plan_problem, query_violations
+from stepwire_server.engine.asking import judge
 from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_execution_id
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.executor import Executor, Settings
@@ -40,6 +43,9 @@ from stepwire_server.journal import ENDED, Conflict, ExecutionRecord, Journal
 __all__ = ["Engine"]
 
 _log = logging.getLogger(__name__)
+
+_LARGE_ANSWER = 4096
+"""Bytes from which an answer is checked in a thread."""
 
 _RECOVERY_EVENTS = 4096
 _RECOVERY_BYTES = 4 << 20
@@ -212,6 +218,22 @@ class Engine:
         """Lets steps start again. Returns and raises as `pause` does."""
         return await self._control(execution_id, lambda executor: executor.resume(actor=actor, reason=reason))
 
+    async def provide(
+        self, execution_id: str, input_id: str, value: struct_pb2.Value, *, actor: str
+    ) -> ExecutionRecord:
+        """Answers a question that a step asked. The same answer twice is one. Returns as `cancel` does. Raises
+        InputInvalid, InputNotRequested, LimitSize, ExecutionNotFound, ExecutionEnded.
+        """
+        verdict = None
+        executor = self._live.get(execution_id)
+        if executor is not None and value.ByteSize() > _LARGE_ANSWER:
+            question = executor.fold.questions.open.get(input_id)
+            if question is not None:
+                verdict = await asyncio.to_thread(judge, question, value)
+        return await self._control(
+            execution_id, lambda executor: executor.provide(input_id, value, actor=actor, verdict=verdict)
+        )
+
     async def _control(self, execution_id: str, ask: Callable[[Executor], int]) -> ExecutionRecord:
         """Has an execution's executor do what is asked, and returns the record once that is durable."""
         executor = self._live.get(execution_id)
@@ -222,8 +244,8 @@ class Engine:
                 raise ended(execution_id, record.state) if record.state in ENDED else self._not_here(execution_id)
         try:
             sequence = ask(executor)
-        except ExecutionEnded:
-            # Nobody is told of an end that a crash could take back.
+        except StepwireError:
+            # Nobody is told of an end, or of another's answer, that a crash could take back.
             await self._durable(executor, executor.fold.sequence)
             raise
         except RecorderClosed:

@@ -15,10 +15,12 @@ from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
 from typing import Any
 
+from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import failure
 from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepSkipped, StepState
+from stepwire_server.engine.asking import Desk, Verdict, record_answer
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.ending import ended, record_cancelled, record_completed, record_failed
 from stepwire_server.engine.fold import Fold
@@ -28,6 +30,7 @@ from stepwire_server.engine.planning import PlanningFailed, make_plan
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.engine.recovery import operation_gone, record_takeover
 from stepwire_server.engine.schedule import Schedule
+from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.step_runner import Cause, StepRunner, Surroundings
 from stepwire_server.journal import ExecutionRecord, Journal
 
@@ -84,6 +87,11 @@ class Executor:
         self._settings = settings
         self._on_end = on_end
         self._keep = keep
+        self._wake = asyncio.Event()
+        bound = settings.max_parallel_steps
+        if self._request.options.max_parallel_steps:
+            bound = min(bound, self._request.options.max_parallel_steps)
+        self._slots = Slots(bound, self._wake.set)
         self._around = Surroundings(
             execution_id=record.execution_id,
             session_id=record.session_id,
@@ -94,9 +102,10 @@ class Executor:
             cancel_grace=settings.cancel_grace,
             torn_down=lambda: self._task is not None and self._task.cancelling() > 0,
             going=asyncio.Event(),
+            slots=self._slots,
+            desk=Desk(clock),
             leaving=lambda: self._leaving,
         )
-        self._wake = asyncio.Event()
         self._schedule: Schedule | None = None
         self._running: dict[int, StepRunner] = {}
         self._failed: list[str] = []
@@ -158,6 +167,14 @@ class Executor:
         event.plan_resumed.actor = actor
         event.plan_resumed.reason = reason
         return self._record_pause(event)
+
+    def provide(self, input_id: str, value: struct_pb2.Value, *, actor: str, verdict: Verdict | None) -> int:
+        """Records the answer to a question and lets its step go on. Returns the sequence that must be durable before
+        anyone is told. Raises ExecutionEnded, and as `record_answer`, which has `verdict` too.
+        """
+        if self.fold.ended:
+            raise ended(self.execution_id, self.fold.state)
+        return record_answer(self.recorder, self._around.desk, input_id, value, actor=actor, verdict=verdict)
 
     async def park(self, grace: float) -> None:
         """Starts no other step, lets running ones end for `grace` seconds, then interrupts them, and records no end: a
@@ -292,18 +309,15 @@ class Executor:
         assert graph is not None
         schedule = self._schedule = Schedule.of(self.fold)
         self._mind_failures(graph)
-        bound = self._settings.max_parallel_steps
-        if self._request.options.max_parallel_steps:
-            bound = min(bound, self._request.options.max_parallel_steps)
         while True:
             # Before anything is looked at: what is done below waits for room, and may miss what happens meanwhile.
             self._wake.clear()
             while schedule.to_skip:
                 index, culprit = schedule.next_to_skip()
                 await self._skip(graph, index, graph.steps[culprit].id)
-            while schedule.ready and len(self._running) < bound and self._may_start:
+            while schedule.ready and self._slots.free and self._may_start:
                 await self.recorder.room()
-                if self._may_start:
+                if self._slots.free and self._may_start:
                     self._start_step(graph, schedule.next_ready())
             idle = not self._running and not schedule.to_skip
             if idle and (not schedule.ready or self._stopping or self._leaving):
@@ -328,10 +342,12 @@ class Executor:
         step = graph.steps[index]
         runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
         self._running[index] = runner
+        self._slots.take(index)
         runner.start()
 
     def _step_ended(self, runner: StepRunner) -> None:
         del self._running[runner.index]
+        self._slots.leave(runner.index)
         if runner.task is not None and runner.abandoned:
             self._keep(runner.task)
         assert self._schedule is not None
@@ -385,6 +401,7 @@ class Executor:
         for runner in list(self._running.values()):
             runner.interrupt(Cause.CANCEL)
         self._mind_pause()
+        self._slots.lift()
         self._timers.append(self._clock.call_later(self._settings.cancel_grace, self._end_grace))
         self._wake.set()
 

@@ -9,6 +9,7 @@ from google.protobuf import struct_pb2
 from stepwire.errors import reason_of
 from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
+from stepwire_server.engine.questions import Questions
 from stepwire_server.engine.states import (
     ENDED_EXECUTION,
     ENDED_STEP,
@@ -51,9 +52,11 @@ class StepFold:
         self.epoch = 0
         """That of the process in which the newest attempt started."""
         self.recoveries = 0
-        """How many attempts ended with their process, whether it was lost or stopped in order."""
+        """How many attempts ended with their process, whether it was lost or stopped in order: they are not tries."""
         self.lost = 0
-        """How many of them in a row were lost, none having saved anything else than the one before it."""
+        """How many of them in a row were lost with their work: none had saved anything else than the one before it, or
+        got an answer. One that was lost while it waited for a person is not among them.
+        """
         self.fraction = 0.0
         """How much of it is done, 0 to 1."""
         self.output: struct_pb2.Value | None = None
@@ -92,6 +95,7 @@ class Fold:
         "failed",
         "graph",
         "percentage",
+        "questions",
         "result",
         "sequence",
         "skipped",
@@ -119,6 +123,7 @@ class Fold:
         """Actor and reason, once the end was asked for."""
         self.graph: Graph | None = None
         self.steps: list[StepFold] = []
+        self.questions = Questions()
         self.completed = 0
         self.failed = 0
         self.skipped = 0
@@ -201,14 +206,24 @@ class Fold:
 
     def _apply_to_step(self, event: Event, kind: str) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
-        step = self.steps[self.graph.index[event.step_id]]
-        step.state = next_step_state(step.state, kind)
+        index = self.graph.index[event.step_id]
+        step = self.steps[index]
+        before = step.state
+        if kind == "input_received" and event.input_received.input_id not in self.questions.open:
+            raise TransitionError("input_received without an open question")
+        step.state = next_step_state(before, kind)
         if kind == "step_progress":
             progress = event.step_progress
             if progress.HasField("percentage") and not progress.HasField("substep"):
                 self._set_fraction(step, progress.percentage / 100)
         elif kind == "step_saved":
             step.saved = event.step_saved.state
+        elif kind == "input_requested":
+            self.questions.asked(index, event.input_requested)
+        elif kind == "input_received":
+            self.questions.received(event.input_received)
+            if not event.input_received.expired:
+                step.lost = 0
         elif kind == "step_started":
             if step.attempt == 0:
                 self._started += 1
@@ -222,8 +237,9 @@ class Fold:
         elif kind == "step_retrying":
             if reason_of(event.step_retrying.error) == "RECOVERED":
                 step.recoveries += 1
-                if step.epoch < self.epoch:
+                if step.epoch < self.epoch and before != StepState.STEP_STATE_WAITING:
                     # Said by the next process. One that stops in order says it itself: nothing is to blame on the step.
+                    # Nor is it on one that only waited for a person.
                     step.lose()
             self._set_fraction(step, 0.0)
         elif kind == "step_failed":
@@ -236,6 +252,7 @@ class Fold:
                 self._set_fraction(step, 1.0)
         if step.state in ENDED_STEP:
             step.saved = None
+            self.questions.dropped(index)
 
     def _set_fraction(self, step: StepFold, fraction: float) -> None:
         self._done_weight += step.weight * (fraction - step.fraction)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from stepwire.errors import failure
-from stepwire.v1 import Event, Step
+from stepwire.v1 import Event, Step, StepState
 from stepwire_server.engine.calling import AttemptFailed
 from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.fold import StepFold
@@ -18,7 +18,8 @@ __all__ = ["MAX_RECOVERIES", "operation_gone", "record_takeover"]
 
 MAX_RECOVERIES = 3
 """How often in a row a step may be lost with its process before it fails for good: it may be what kills the server. One
-that has saved something else since it was lost last came further, and one whose server stopped in order was not lost.
+that has saved something else, or got an answer, since it was lost last came further; one that waited for a person did
+nothing; and one whose server stopped in order was not lost.
 """
 
 
@@ -50,7 +51,7 @@ def _verdict(step: Step, fold: StepFold, operation: Operation, stopping: bool) -
     elif operation.at_most_once:
         event.message = f"Failed: {name}: {lost}"
         event.step_failed.error.CopyFrom(failure("OUTCOME_UNKNOWN", f"{lost}; the operation runs at most once"))
-    elif (times := fold.lost_once_more()) > MAX_RECOVERIES:
+    elif fold.state != StepState.STEP_STATE_WAITING and (times := fold.lost_once_more()) > MAX_RECOVERIES:
         event.message = f"Failed: {name}: {lost}"
         event.step_failed.error.CopyFrom(failure("RECOVERY_LIMIT", f"{lost}, {times} times"))
     else:

@@ -8,7 +8,10 @@ Rules:
 3. Exactly one event is terminal, and nothing follows it. After plan_cancelling only plan_cancelled can end it.
 4. A step starts once for each attempt. Between two attempts it is STARTING.
 5. A step that never started is skipped; one that started completes, fails or is cancelled.
-6. A pause before plan_started does not stop the planner. plan_started then leaves the execution PAUSED, and a
+6. A step that asks people is WAITING until its question is answered or withdrawn, whatever else it reports meanwhile.
+   Another question takes the place of the first. An answer that comes between two attempts, or before the next one has
+   asked again, changes no state.
+7. A pause before plan_started does not stop the planner. plan_started then leaves the execution PAUSED, and a
    plan_resumed that comes before it leads back to the state that the execution began in.
 """
 
@@ -84,10 +87,13 @@ LIVE_STEP = frozenset(_BEGUN)
 
 STEP: Mapping[str, Mapping[StepState.ValueType, StepState.ValueType]] = {
     "step_started": dict.fromkeys((_S.STEP_STATE_PENDING, _S.STEP_STATE_STARTING), _S.STEP_STATE_RUNNING),
-    "step_progress": dict.fromkeys(_RUNNING, _S.STEP_STATE_PROGRESS),
-    "step_saved": {state: state for state in _RUNNING},
+    "step_progress": {
+        **dict.fromkeys(_RUNNING, _S.STEP_STATE_PROGRESS),
+        _S.STEP_STATE_WAITING: _S.STEP_STATE_WAITING,
+    },
+    "step_saved": {state: state for state in _BEGUN},
     "step_retrying": dict.fromkeys(_BEGUN, _S.STEP_STATE_STARTING),
-    "step_completed": dict.fromkeys(_RUNNING, _S.STEP_STATE_COMPLETED),
+    "step_completed": dict.fromkeys(_BEGUN, _S.STEP_STATE_COMPLETED),
     "step_failed": dict.fromkeys((*_BEGUN, _S.STEP_STATE_STARTING), _S.STEP_STATE_FAILED),
     "step_skipped": dict.fromkeys((_S.STEP_STATE_PENDING,), _S.STEP_STATE_SKIPPED),
     "step_cancelled": dict.fromkeys((*_BEGUN, _S.STEP_STATE_STARTING), _S.STEP_STATE_CANCELLED),
@@ -95,8 +101,11 @@ STEP: Mapping[str, Mapping[StepState.ValueType, StepState.ValueType]] = {
     "artifact": {state: state for state in _BEGUN},
     "agent": {state: state for state in _BEGUN},
     "supervisor": {state: state for state in _BEGUN},
-    "input_requested": dict.fromkeys(_RUNNING, _S.STEP_STATE_WAITING),
-    "input_received": {_S.STEP_STATE_WAITING: _S.STEP_STATE_RUNNING},
+    "input_requested": dict.fromkeys(_BEGUN, _S.STEP_STATE_WAITING),
+    "input_received": {
+        _S.STEP_STATE_WAITING: _S.STEP_STATE_RUNNING,
+        **{state: state for state in (*_RUNNING, _S.STEP_STATE_STARTING)},
+    },
     "stage": {state: state for state in _BEGUN},
     "error": {state: state for state in _BEGUN},
 }

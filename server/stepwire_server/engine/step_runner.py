@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor as ThreadPool
-from contextlib import contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,11 +26,13 @@ from google.rpc import status_pb2
 from stepwire.errors import LimitSize, failure
 from stepwire.v1 import Event, ExecutionState, Retry, Step, StepState
 from stepwire_server import failpoints
+from stepwire_server.engine.asking import Desk, InputExpired
 from stepwire_server.engine.calling import AttemptFailed, call, describe, input_of, results_of, simulate
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.operation import Operation
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
+from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.states import LIVE_STEP
 from stepwire_server.engine.time_limit import TimeLimit
 
@@ -69,6 +71,8 @@ class Surroundings:
     """Whether the event loop ends all tasks: then a cancel that the engine did not ask for is no step's failure."""
     going: asyncio.Event
     """Not set while the execution is paused: no attempt begins, and one that comes to a place to stop waits there."""
+    slots: Slots
+    desk: Desk
     leaving: Callable[[], bool]
     """Whether this process lets go of the execution: a step that only waits is let go of at once."""
 
@@ -179,6 +183,9 @@ class StepRunner:
     async def _attempt(self) -> bool:
         """Makes one attempt. Returns True where the step has ended, False where another attempt shall follow."""
         self._cause = None
+        if not self._around.slots.taken(self.index):
+            with self._rest():
+                await self._around.slots.back(self.index)
         await self._wait_for_the_end_of_a_pause()
         context = self._context = self._new_context()
         sequence = self._record_start(context)
@@ -219,6 +226,8 @@ class StepRunner:
 
     def _judge(self, error: BaseException) -> AttemptFailed:
         """Returns what an exception that the operation raised means."""
+        if isinstance(error, InputExpired):
+            return self._note(AttemptFailed(failure("INPUT_EXPIRED", str(error)), kind=type(error)))
         _log.warning("execution %s, step %s failed", self._around.execution_id, self.step.id, exc_info=error)
         return AttemptFailed(failure("OPERATION_FAILED", describe(error)), kind=type(error))
 
@@ -314,22 +323,23 @@ class StepRunner:
 
         `in_own_thread`: the operation is a plain function, and its thread waits here.
         """
-        if self._around.going.is_set() or self._cause is not None or self._operation.at_most_once:
-            # What was told to end is cleaning up. What runs at most once could not come back from here: a server that
-            # stops would take it for lost, and so would a crash, and a pause may be long.
+        if not self._is_held():
             return
         task = asyncio.current_task()
         assert task is not None
         self._held.add(task)
-        limit = self._limit
-        if limit is not None:
-            limit.hold()
         try:
-            await self._wait_for_the_end_of_a_pause(alone=in_own_thread or task is self.task)
+            with self._untimed():
+                await self._wait_for_the_end_of_a_pause(alone=in_own_thread or task is self.task)
         finally:
             self._held.discard(task)
-            if limit is not None:
-                limit.release()
+
+    def _is_held(self) -> bool:
+        """Returns whether the step stops where it is. What was told to end is cleaning up. What runs at most once could
+        not come back from here: a server that stops would take it for lost, and so would a crash, and a pause may be
+        long.
+        """
+        return not (self._around.going.is_set() or self._cause is not None or self._operation.at_most_once)
 
     async def _wait_for_the_end_of_a_pause(self, *, alone: bool = True) -> None:
         """`alone`: whether nothing else of the step can be at work meanwhile, as far as the engine knows."""
@@ -338,9 +348,45 @@ class StepRunner:
             with self._rest() if alone else nullcontext():
                 await self._around.going.wait()
 
+    @asynccontextmanager
+    async def _away(self, in_own_thread: bool) -> AsyncIterator[None]:
+        """Lasts while the step waits for a person: its slot is others', and the time does not count against the
+        attempt. Ends when it has a slot again and the execution is not paused. `in_own_thread`: as `_hold`.
+        """
+        context = self._context
+        alone = (in_own_thread or asyncio.current_task() is self.task) and not self._operation.at_most_once
+        with self._untimed():
+            with self._rest() if alone else nullcontext():
+                self._around.slots.leave(self.index)
+                try:
+                    yield
+                finally:
+                    # Also where the operation gave up waiting and goes on. What has ended must not take a slot.
+                    if not (self._is_broken_off() or context is None or context.closed):
+                        await self._around.slots.back(self.index)
+            await self._hold(in_own_thread)
+
+    def _is_broken_off(self) -> bool:
+        """Returns whether a cancel in the operation is the engine's, and not one of the operation itself."""
+        return self._cause is not None or self._around.torn_down()
+
+    @contextmanager
+    def _untimed(self) -> Iterator[None]:
+        """Marks a time that does not count against the attempt."""
+        limit = self._limit
+        if limit is not None:
+            limit.hold()
+        try:
+            yield
+        finally:
+            if limit is not None:
+                limit.release()
+
     @contextmanager
     def _rest(self) -> Iterator[None]:
-        """Marks a time in which the step does nothing but wait for the engine: to let go of it then loses nothing."""
+        """Marks a time in which the step does nothing but wait, for the engine or a person: to let go of it then loses
+        nothing.
+        """
         self._resting = True
         if self._around.leaving():
             self.interrupt(Cause.PARK)
@@ -371,6 +417,9 @@ class StepRunner:
             results=lambda: results_of(self.step, self._recorder.fold),
             saved=lambda: self._fold.saved,
             hold=self._hold,
+            desk=self._around.desk,
+            away=self._away,
+            broken_off=self._is_broken_off,
         )
 
     def _record_start(self, context: StepContext) -> int:

@@ -17,7 +17,7 @@ from stepwire import values as shared
 from stepwire.errors import InputInvalid, Violation
 from stepwire.values import MAX_DEPTH, MAX_INTEGER
 
-__all__ = ["check", "point", "to_value"]
+__all__ = ["check", "check_value", "point", "to_value"]
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 """A list's index in a JSON pointer."""
@@ -25,10 +25,16 @@ _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 
 def check(struct: struct_pb2.Struct, path: str) -> list[Violation]:
     """Returns everything in a received Struct that is out of bounds. No recursion: the Struct may be hostile."""
+    return _check([(f"{path}.{key}", value, 1) for key, value in struct.fields.items()])
+
+
+def check_value(value: struct_pb2.Value, path: str) -> list[Violation]:
+    """Returns everything in a received Value that is out of bounds, as `check` does."""
+    return _check([(path, value, 0)])
+
+
+def _check(left: list[tuple[str, struct_pb2.Value, int]]) -> list[Violation]:
     found: list[Violation] = []
-    left: list[tuple[str, struct_pb2.Value, int]] = [
-        (f"{path}.{key}", value, 1) for key, value in struct.fields.items()
-    ]
     while left:
         where, value, depth = left.pop()
         kind = value.WhichOneof("kind")

@@ -346,6 +346,8 @@ def view(fold: Fold) -> dict[str, Any]:
             )
             for step in fold.steps
         ],
+        "open": {name: (at, str(asked)) for name, (at, asked) in fold.questions.open.items()},
+        "answers": {name: str(answer) for name, answer in fold.questions.answers.items()},
         "snapshot": fold.snapshot().SerializeToString(deterministic=True),
     }
 

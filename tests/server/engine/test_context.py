@@ -159,6 +159,7 @@ async def test_both_contexts_have_the_same_methods():
         "closed",
         "enter_thread",
         "is_here",
+        "wait_in_thread",
     }
 
 

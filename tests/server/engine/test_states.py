@@ -143,6 +143,26 @@ def test_a_step_reports_only_while_it_runs():
         assert {state for state in STEP_STATES if step_after(state, kind) is not None} <= LIVE_STEP
 
 
+def test_a_step_waits_from_its_question_to_the_answer():
+    """A question makes a running step WAITING, and whatever it says keeps it so until the answer makes it RUNNING; an
+    answer that comes when the step does not wait changes nothing; what has not begun, or has ended, has no questions.
+    """
+    for state in (S.STEP_STATE_RUNNING, S.STEP_STATE_PROGRESS, S.STEP_STATE_WAITING):
+        assert step_after(state, "input_requested") == S.STEP_STATE_WAITING
+    for kind in ("step_progress", "content", "artifact", "agent", "supervisor", "stage", "error", "step_saved"):
+        assert step_after(S.STEP_STATE_WAITING, kind) == S.STEP_STATE_WAITING
+    assert step_after(S.STEP_STATE_WAITING, "input_received") == S.STEP_STATE_RUNNING
+    for state in (S.STEP_STATE_STARTING, S.STEP_STATE_RUNNING, S.STEP_STATE_PROGRESS):
+        assert step_after(state, "input_received") == state
+    for state in {S.STEP_STATE_PENDING, *ENDED_STEP}:
+        assert step_after(state, "input_requested") is None
+        assert step_after(state, "input_received") is None
+    ends = {"step_completed": S.STEP_STATE_COMPLETED, "step_failed": S.STEP_STATE_FAILED}
+    ends |= {"step_cancelled": S.STEP_STATE_CANCELLED, "step_retrying": S.STEP_STATE_STARTING}
+    for kind, then in ends.items():
+        assert step_after(S.STEP_STATE_WAITING, kind) == then
+
+
 def test_what_has_begun_is_not_skipped():
     """Only a step that never started is skipped; one that waits for another attempt is cancelled or fails."""
     assert [state for state in STEP_STATES if step_after(state, "step_skipped")] == [S.STEP_STATE_PENDING]

@@ -1,0 +1,77 @@
+"""JSON schemas of answers, as the jsonschema library understands them: draft 2020-12, unless `$schema` says another.
+
+Nothing is fetched: a schema refers to its own parts, and to no other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import SchemaError, ValidationError
+from jsonschema.validators import validator_for
+from referencing import Registry
+from referencing.exceptions import Unresolvable
+from referencing.jsonschema import DRAFT202012, SchemaRegistry, SchemaResource, specification_with
+
+from stepwire.errors import Violation
+
+__all__ = ["check_schema", "mismatches"]
+
+_NOTHING_ELSE: SchemaRegistry = Registry()
+"""What other documents a schema may refer to. Left to itself, the library would fetch them over the network."""
+
+_SHOWN = 50
+_TEXT = 300
+"""Mismatches that are told, and characters of each: the value stands in them, and may be long."""
+
+
+def check_schema(schema: Mapping[str, Any]) -> None:
+    """Raises ValueError, which says where, for what is no JSON schema, and for one that refers to what is not in it."""
+    kind = _kind(schema)
+    if kind is None:
+        raise ValueError(f"the schema is of a kind that is not known: $schema is {schema['$schema']!r}")
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"the schema is no JSON schema: {_path('schema', error)}: {error.message[:_TEXT]}") from None
+    specification = specification_with(schema["$schema"]) if "$schema" in schema else DRAFT202012
+    resource: SchemaResource = specification.create_resource(schema)
+    registry = _NOTHING_ELSE.with_resource(resource.id() or "", resource).crawl()
+    _check_references(resource, registry.resolver_with_root(resource))
+
+
+def mismatches(schema: Mapping[str, Any], value: object, path: str) -> list[Violation]:
+    """Returns where and how a value does not match a schema that `check_schema` let pass."""
+    kind = _kind(schema)
+    assert kind is not None
+    try:
+        found = list(islice(kind(schema, registry=_NOTHING_ELSE).iter_errors(value), _SHOWN))
+    except RecursionError:
+        return [Violation(path, "can't be checked: its schema refers to itself without an end")]
+    return [Violation(_path(path, error), error.message[:_TEXT]) for error in found]
+
+
+def _kind(schema: Mapping[str, Any]) -> Any:
+    if "$schema" not in schema:
+        return Draft202012Validator
+    return validator_for(schema, default=None) if isinstance(schema["$schema"], str) else None
+
+
+def _check_references(resource: SchemaResource, resolver: Any) -> None:
+    if isinstance(resource.contents, Mapping):
+        for word in ("$ref", "$dynamicRef"):
+            target = resource.contents.get(word)
+            if target is not None:
+                try:
+                    resolver.lookup(target)
+                except Unresolvable:
+                    raise ValueError(f"the schema refers to {target!r}, which is not in it") from None
+    for part in resource.subresources():
+        _check_references(part, resolver.in_subresource(part))
+
+
+def _path(root: str, error: ValidationError | SchemaError) -> str:
+    return root + "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path)
