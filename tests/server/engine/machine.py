@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from google.protobuf import struct_pb2
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.e2e.watchers import frames
@@ -24,7 +25,7 @@ from tests.faults.checkers import CHECKERS
 from tests.faults.history import Append, Effect, History, Kept, Reply, events_of
 
 from stepwire.errors import JournalUnavailable, StepwireError, reason_of
-from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, StepState
 from stepwire_server import App, StepContext, plan_step
 from stepwire_server.engine.context import StepEnded
 from stepwire_server.engine.engine import Engine
@@ -33,7 +34,7 @@ from stepwire_server.engine.operation import Catalog
 from stepwire_server.engine.step_runner import Cause
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord
 
-from .machine_answers import Accepting, Controls
+from .machine_answers import Accepting, Answers, Controls
 from .puppets import WORDS, Puppet, options_, plans
 from .rig import START_NS, HeldJournal, LoopClock, VirtualLoop, folded, turns, view
 
@@ -54,7 +55,20 @@ JUDGED = ("P2", "P8", "P10", "P11", "P12", "P13", "P16", "P17")
 PAUSED = ExecutionState.EXECUTION_STATE_PAUSED
 
 counts = dict.fromkeys(
-    ("examples", "moves", "executions", "events", "crashes", "drains", "pauses", "resumes", "pauses taken over"), 0
+    (
+        "examples",
+        "moves",
+        "executions",
+        "events",
+        "crashes",
+        "drains",
+        "pauses",
+        "resumes",
+        "pauses taken over",
+        "questions",
+        "answers",
+    ),
+    0,
 )
 
 TURNS = st.sampled_from([0, 1, 3, 60])
@@ -121,6 +135,7 @@ class EngineMachine(RuleBasedStateMachine):
         self.lost = False
         """Whether an append was refused, so that an execution may have no owner until the next start."""
         self.controls = Controls(self._kept, self._may_be_lost)
+        self.answers = Answers(self._kept, self._may_be_lost)
         self.checked: dict[str, int] = {}
         self.old: list[Engine] = []
         self.calm = 0
@@ -142,7 +157,12 @@ class EngineMachine(RuleBasedStateMachine):
             )
         )
         puppet = Puppet(
-            step=step, began=self.loop.now, now=self.loop.time, passed=self._passed, broken_off=self._broken_off
+            step=step,
+            began=self.loop.now,
+            now=self.loop.time,
+            passed=self._passed,
+            broken_off=self._broken_off,
+            answered=self._answered,
         )
         self.puppets.append(puppet)
         return await puppet.act()
@@ -160,6 +180,11 @@ class EngineMachine(RuleBasedStateMachine):
             if executor.fold.state == PAUSED and not told and step.operation != "once":
                 # Not raised: that would be the step's failure.
                 self.astray.append({"went past its place in a pause": (step.execution_id, step.id)})
+
+    def _answered(self, step: StepContext, answer: int | None) -> None:
+        """A step goes on with an answer that is durable."""
+        if not self.answers.is_durable(self._kept(step.execution_id), step.id, answer):
+            self.astray.append({"went on with an answer that is not durable": (step.execution_id, step.id, answer)})
 
     def _broken_off(self, step: StepContext) -> None:
         """A held step is interrupted for many reasons, but not for the time: that stands still."""
@@ -286,6 +311,37 @@ class EngineMachine(RuleBasedStateMachine):
             self._call(self.controls.ask(self.engine, word, paused[which % len(paused)]), lambda _: None)
         self._run(turns(turns_))
 
+    def _open_questions(self) -> list[tuple[str, str]]:
+        """Returns execution and question of all that are open."""
+        live = self.engine._live.items()
+        return [
+            (execution_id, input_id) for execution_id, executor in live for input_id in executor.fold.questions.open
+        ]
+
+    @precondition(lambda self: self._open_questions())
+    @rule(which=WHICH, times=st.sampled_from([1, 1, 2]), turns_=TURNS)
+    def answer(self, which: int, times: int, turns_: int) -> None:
+        """Answers what is open; two persons, maybe, with two answers at the same moment."""
+        asked = self._open_questions()
+        for _ in range(times):
+            self._call(self.answers.give(self.engine, *asked[which % len(asked)]), lambda _: None)
+        self._run(turns(turns_))
+
+    @precondition(lambda self: self.ids)
+    @rule(which=WHICH, how=st.sampled_from(["again", "again", "unfit", "nothing"]), turns_=TURNS)
+    def answer_otherwise(self, which: int, how: str, turns_: int) -> None:
+        """Gives an answer once more, one that does not fit, or one to a question that nobody asked."""
+        asked = self._open_questions()
+        earlier = self.answers.earlier(which)
+        if how == "again" and earlier is not None:
+            self._call(self.answers.give(self.engine, *earlier), lambda _: None)
+        elif how == "unfit" and asked:
+            unfit = struct_pb2.Value(string_value="many")
+            self._call(self.answers.give(self.engine, *asked[which % len(asked)], unfit), lambda _: None)
+        else:
+            self._call(self.answers.give(self.engine, self.ids[-1 - which % len(self.ids)], "nothing"), lambda _: None)
+        self._run(turns(turns_))
+
     @precondition(lambda self: self.ids)
     @rule(which=WHICH, stubborn=st.booleans(), turns_=TURNS, seconds=st.sampled_from([0, 0, 10]))
     def cancel(self, which: int, stubborn: bool, turns_: int, seconds: int) -> None:
@@ -346,6 +402,13 @@ class EngineMachine(RuleBasedStateMachine):
     @precondition(lambda self: self._acting())
     @rule(word=st.sampled_from(["save", "pausepoint"]), turns_=TURNS)
     def come_to_a_place_to_stop(self, word: str, turns_: int) -> None:
+        for puppet in self._acting():
+            puppet.inbox.put_nowait(word)
+        self._run(turns(turns_))
+
+    @precondition(lambda self: self._acting())
+    @rule(word=st.sampled_from([word for word in WORDS if word.startswith("ask")]), turns_=TURNS)
+    def ask_people(self, word: str, turns_: int) -> None:
         for puppet in self._acting():
             puppet.inbox.put_nowait(word)
         self._run(turns(turns_))
@@ -461,6 +524,7 @@ class EngineMachine(RuleBasedStateMachine):
         self._judge(changed)
         for kept in changed.values():
             self.controls.judge(kept)
+            self.answers.judge(kept)
             assert not any(_is_a_bug(event) for event in events_of(kept)), kept.execution_id
         assert self.astray == [], self.astray
 
@@ -501,12 +565,25 @@ class EngineMachine(RuleBasedStateMachine):
             assert executor.recorder._pending_bytes < PENDING + 4_000
 
     @invariant()
+    def no_more_run_than_may(self) -> None:
+        for executor in self.engine._live.values():
+            slots = executor._slots
+            assert len(slots._taken) <= slots._bound
+            assert slots._taken <= set(executor._running), "a step has a slot and does not run"
+            for runner in executor._running.values():
+                waits = runner.index in slots._coming or runner._fold.state == StepState.STEP_STATE_WAITING
+                assert waits or runner._rests or runner._stopping or slots.taken(runner.index), (
+                    "it works without a slot"
+                )
+
+    @invariant()
     def nothing_runs_beyond_its_time(self) -> None:
         began = {id(puppet.step): puppet.began + puppet.held for puppet in self.puppets}
         for executor in self.engine._live.values():
             for runner in executor._running.values():
                 timeout, now = runner.step.timeout.ToNanoseconds() / 1e9, self.loop.now
-                if timeout and not self.out_of_order and runner._context is not None and not runner._resting:
+                held = runner._rests or (runner._limit is not None and runner._limit._holds)
+                if timeout and not self.out_of_order and runner._context is not None and not held:
                     # What has not even begun to run has no time yet, and what is held back needs none.
                     assert now < began.get(id(runner._context), now) + timeout + GRACE + 0.5
 
@@ -620,12 +697,15 @@ class EngineMachine(RuleBasedStateMachine):
         if self.paused:
             self._end_pauses()
         for engine in self.old:
-            # One that was replaced notices at its next append. What it holds in a pause has none.
-            if any(executor.fold.state == PAUSED for executor in engine._live.values()):
+            # One that was replaced notices at its next append. What it holds in a pause has none, nor what waits.
+            folds = [executor.fold for executor in engine._live.values()]
+            if any(fold.state == PAUSED or fold.questions.open for fold in folds):
                 self._run(engine.drain(0))
         for _ in range(40):
             for execution_id in self.paused:
                 self._call(self.controls.ask(self.engine, "resume", execution_id), lambda _: None)
+            for asked in self._open_questions():
+                self._call(self.answers.give(self.engine, *asked), lambda _: None)
             for puppet in self._acting():
                 puppet.inbox.put_nowait("finish")
             self._run(asyncio.sleep(LONG))
@@ -640,6 +720,8 @@ class EngineMachine(RuleBasedStateMachine):
         assert not self.engine._unwatched
         for name in ("pauses", "resumes"):
             counts[name] += self.controls.counts[name]
+        for name in ("questions", "answers"):
+            counts[name] += self.answers.counts[name]
         counts["executions"] += len(self.ids)
         counts["events"] += sum(record.last_sequence for record in self.journal._records.values())
 

@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from google.protobuf import struct_pb2
 from tests.faults.history import Kept, events_of
 from tests.faults.pauses import halted
 
-from stepwire.errors import ExecutionEnded, ExecutionNotFound, RequestIdReused, StepwireError
+from stepwire.errors import (
+    ExecutionEnded,
+    ExecutionNotFound,
+    InputInvalid,
+    InputNotRequested,
+    JournalUnavailable,
+    RequestIdReused,
+    StepwireError,
+)
 from stepwire.v1 import Event, ExecuteRequest, ExecutionState
 from stepwire_server.engine.acceptance import normalised
 from stepwire_server.engine.engine import Engine
 from stepwire_server.journal import ENDED, ExecutionRecord
 
-__all__ = ["Accepting", "Controls"]
+__all__ = ["Accepting", "Answers", "Controls"]
 
 _E = ExecutionState
 _CAN_PAUSE = (_E.EXECUTION_STATE_PENDING, _E.EXECUTION_STATE_PLANNING, _E.EXECUTION_STATE_RUNNING)
@@ -117,6 +126,136 @@ def _is(event: Event, asked: _Asked) -> bool:
         return False
     told = event.plan_paused if asked.word == "pause" else event.plan_resumed
     return (told.actor, told.reason) == (asked.actor, asked.reason)
+
+
+@dataclass(kw_only=True)
+class _Given:
+    """One call that answers a question."""
+
+    execution_id: str
+    input_id: str
+    value: struct_pb2.Value
+    actor: str
+    runs: bool = False
+    """Whether the engine runs the execution."""
+    expected: type[StepwireError] | None = None
+    """What it is refused with."""
+    changes: bool = False
+    """Whether it is recorded."""
+    sequence: int = 0
+    """The execution's last event then, durable or not."""
+
+
+class Answers:
+    """Answers to questions, and what becomes of them. Every call has an actor of its own, and every answer that fits a
+    number of its own, by which what a step is given is known.
+    """
+
+    def __init__(self, kept: Callable[[str], Kept], excused: Callable[[Engine], bool]) -> None:
+        self._kept = kept
+        self._excused = excused
+        self._given: dict[str, _Given] = {}
+        self._asked: dict[str, int] = {}
+        self.counts = {"questions": 0, "answers": 0}
+
+    def earlier(self, which: int) -> tuple[str, str, struct_pb2.Value] | None:
+        """Returns an answer that was given before: execution, question and value."""
+        given = list(self._given.values())
+        if not given:
+            return None
+        again = given[which % len(given)]
+        return again.execution_id, again.input_id, again.value
+
+    async def give(
+        self, engine: Engine, execution_id: str, input_id: str, value: struct_pb2.Value | None = None
+    ) -> None:
+        """Makes the call and judges its answer. Without a value, one that fits and that nobody gave before."""
+        number = len(self._given)
+        value = value or struct_pb2.Value(number_value=number)
+        given = _Given(execution_id=execution_id, input_id=input_id, value=value, actor=f"person {number}")
+        self._given[given.actor] = given
+        record = engine.journal._records.get(execution_id)  # type: ignore[attr-defined]
+        self._reckon(engine, given, record)
+        try:
+            answer = await engine.provide(execution_id, input_id, value, actor=given.actor)
+        except StepwireError as error:
+            self._refused(engine, given, error)
+        else:
+            self._accepted(given, answer)
+
+    def _refused(self, engine: Engine, given: _Given, error: StepwireError) -> None:
+        if given.expected is None or not isinstance(error, given.expected):
+            assert self._excused(engine), (given, repr(error))
+        elif given.runs:
+            # Nobody is told of an end, or of another's answer, that a crash could take back.
+            kept = self._kept(given.execution_id)
+            assert kept.last_sequence >= given.sequence, ("told what is not durable", given)
+
+    def _accepted(self, given: _Given, answer: ExecutionRecord) -> None:
+        assert given.expected is None, ("accepted", given)
+        kept = self._kept(given.execution_id)
+        assert kept.last_sequence >= answer.last_sequence >= given.sequence + given.changes, ("not durable", given)
+        if given.changes:
+            assert _is_answer(events_of(kept)[given.sequence], given), ("it is not what was recorded", given)
+            self.counts["answers"] += 1
+
+    def _reckon(self, engine: Engine, given: _Given, record: ExecutionRecord | None) -> None:
+        """Notes what has to become of a call, by the state that it finds: up to its first wait it runs at once."""
+        executor = engine._live.get(given.execution_id)
+        if executor is None:
+            over = record is not None and record.state in ENDED
+            given.expected = ExecutionNotFound if record is None else ExecutionEnded if over else JournalUnavailable
+            return
+        fold = executor.fold
+        given.runs, given.sequence = True, fold.sequence
+        earlier = fold.questions.answers.get(given.input_id)
+        if fold.ended:
+            given.expected = ExecutionEnded
+        elif given.input_id in fold.questions.open:
+            given.changes = given.value.HasField("number_value")
+            given.expected = None if given.changes else InputInvalid
+        elif earlier is None or earlier.expired or earlier.value != given.value:
+            given.expected = InputNotRequested
+
+    def judge(self, kept: Kept) -> None:
+        """Holds an execution's answers to those that were given, each once, where the question was open."""
+        seen: set[str] = set()
+        self._asked[kept.execution_id] = sum(event.HasField("input_requested") for event in events_of(kept))
+        self.counts["questions"] = sum(self._asked.values())
+        timed: dict[str, bool] = {}
+        for event in events_of(kept):
+            if event.HasField("input_requested"):
+                timed[event.input_requested.input_id] = event.input_requested.HasField("expire_time")
+            if not event.HasField("input_received"):
+                continue
+            if event.input_received.expired:
+                # No puppet stops waiting by itself: only the time ends a question without an answer. By the wall, which
+                # is set back now and then, that may be earlier.
+                assert timed[event.input_received.input_id], ("closed without an answer", event)
+                continue
+            given = self._given.get(event.input_received.actor)
+            assert given is not None, ("nobody gave it", event)
+            assert _is_answer(event, given), ("it is not what was given", given, event)
+            assert given.execution_id == kept.execution_id, given
+            assert given.changes, ("it was to be refused, and was recorded", given, event)
+            assert event.sequence == given.sequence + 1, (given, event)
+            assert given.actor not in seen, ("recorded twice", given)
+            seen.add(given.actor)
+
+    def is_durable(self, kept: Kept, step_id: str, value: int | None) -> bool:
+        """Whether a step may go on with an answer."""
+        return any(
+            event.step_id == step_id
+            and event.HasField("input_received")
+            and event.input_received.HasField("value")
+            and event.input_received.value.number_value == value
+            for event in events_of(kept)
+        )
+
+
+def _is_answer(event: Event, given: _Given) -> bool:
+    received = event.input_received
+    return (received.input_id, received.actor, received.value) == (given.input_id, given.actor, given.value)
 
 
 @dataclass(kw_only=True)

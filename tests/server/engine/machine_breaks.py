@@ -1,4 +1,4 @@
-"""The engine, broken on purpose in what concerns pauses and request ids: the machine must find each.
+"""The engine, broken on purpose in what concerns pauses, questions and request ids: the machine must find each.
 
 python -m tests.server.engine.machine_breaks      prints a table: what is broken, and in which example it was found
 """
@@ -15,10 +15,13 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from stepwire.v1 import Event, ExecutionState
-from stepwire_server.engine import engine, states
+from stepwire.v1 import Event, ExecutionState, InputReceived
+from stepwire_server.engine import asking, engine, states
+from stepwire_server.engine.asking import Asking
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Executor
+from stepwire_server.engine.questions import Questions
+from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.step_runner import StepRunner
 from stepwire_server.engine.time_limit import TimeLimit
 from stepwire_server.journal import MemoryJournal
@@ -148,6 +151,39 @@ def refuses_the_same_request() -> AbstractContextManager[Any]:
     return patch.object(engine, "_attached", refused)
 
 
+def goes_on_before_its_answer_is_durable() -> AbstractContextManager[Any]:
+    async def at_once(*_: Any) -> None:
+        return
+
+    return patch.object(Asking, "_durable", at_once)
+
+
+def takes_an_answer_that_does_not_fit() -> AbstractContextManager[Any]:
+    return patch.object(asking, "judge", lambda question, _: asking.Verdict(question, []))
+
+
+def takes_a_second_answer() -> AbstractContextManager[Any]:
+    return patch.object(asking, "_check_repeated", lambda *_: None)
+
+
+def forgets_answers() -> AbstractContextManager[Any]:
+    def received(self: Questions, told: InputReceived) -> None:
+        self.dropped(self.open[told.input_id].step_index)
+
+    return patch.object(Questions, "received", received)
+
+
+def withdraws_the_questions_of_those_that_are_let_go_of() -> AbstractContextManager[Any]:
+    return patch.object(StepRunner, "_is_broken_off", lambda _: False)
+
+
+def comes_back_without_a_slot() -> AbstractContextManager[Any]:
+    async def at_once(*_: Any) -> None:
+        return
+
+    return patch.object(Slots, "back", at_once)
+
+
 BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     broken.__name__: broken
     for broken in (
@@ -165,6 +201,12 @@ BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
         loses_request_ids_at_a_takeover,
         attaches_to_another_request,
         refuses_the_same_request,
+        goes_on_before_its_answer_is_durable,
+        takes_an_answer_that_does_not_fit,
+        takes_a_second_answer,
+        forgets_answers,
+        withdraws_the_questions_of_those_that_are_let_go_of,
+        comes_back_without_a_slot,
     )
 }
 """By what the broken engine does."""

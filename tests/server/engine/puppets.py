@@ -10,15 +10,20 @@ from typing import Any
 from hypothesis import strategies as st
 
 from stepwire.v1 import ExecutionOptions, Plan, Retry
-from stepwire_server import StepContext, plan_step
+from stepwire_server import InputExpired, StepContext, plan_step
 
-__all__ = ["LAST_WORDS", "WORDS", "Puppet", "options_", "plans"]
+__all__ = ["LAST_WORDS", "NOBODY", "WORDS", "Puppet", "options_", "plans"]
 
 WORDS = [
     "progress",
     "content",
     "save",
     "pausepoint",
+    "ask",
+    "ask",
+    "ask briefly",
+    "ask in vain",
+    "ask beside",
     "finish",
     "raise",
     "swallow",
@@ -27,6 +32,9 @@ WORDS = [
     "unfit",
     "much",
 ]
+NOBODY = -1
+"""The answer where nobody gave one."""
+
 LAST_WORDS = {"finish", "raise", "cancelled", "exit", "unfit"}
 
 
@@ -41,6 +49,8 @@ class Puppet:
     """Told each time that it has gone past a place to stop."""
     broken_off: Callable[[StepContext], None]
     """Told each time that it was interrupted where it was held."""
+    answered: Callable[[StepContext, int | None], None]
+    """Told each answer that it was given; None where it was given none, and might have waited on."""
     inbox: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     over: bool = False
     said: int = 0
@@ -92,6 +102,28 @@ class Puppet:
                     raise
                 finally:
                     self.waited, self.came = self.held, None
+
+            case "ask" | "ask briefly" | "ask in vain":
+                await self._ask(word)
+            case "ask beside":
+                task = asyncio.create_task(self._ask(word))
+                task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _ask(self, word: str) -> None:
+        """Asks one of three questions for a number. Those of which nobody hears are over after three seconds."""
+        hurried: dict[str, Any] = {} if word in ("ask", "ask beside") else {"expires_in": 3.0}
+        if word == "ask briefly":
+            hurried["default"] = NOBODY
+        began = self.now()
+        try:
+            answer = await self.step.ask(f"{word} {self.said % 3}", schema={"type": "integer"}, **hurried)
+            self.answered(self.step, answer)
+        except InputExpired:
+            if not hurried:
+                self.answered(self.step, None)
+            raise
+        finally:
+            self.waited += self.now() - began
 
     async def _save(self) -> None:
         await self.step.save((self.step.saved or 0) + 1)
