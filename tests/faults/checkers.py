@@ -8,7 +8,7 @@
     P6 resumable                      P12 dependencies and pauses   P18 secrets
 
 P5, P10, P13, P14, P15 and P18 are in `conduct`: they judge how a server behaves, more than what it gave. P12 and what
-P1 says of pauses are in `pauses`.
+P1 says of pauses are in `pauses`, what it says of people's answers is in `answers`.
 
 The rules are written from the contract, and not from the server's code; P16 alone uses the server's Fold, since that is
 what it is about.
@@ -23,6 +23,7 @@ from dataclasses import dataclass, field
 from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState, StepSkipped
 from stepwire_server.engine.fold import Fold
 
+from .answers import lost_answers
 from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
 from .history import History, Stream, decoded, events_of
 from .history import kind_of as _kind
@@ -47,9 +48,10 @@ def check(history: History) -> dict[str, list[str]]:
 
 def no_lost_acknowledgement(history: History) -> Iterator[str]:
     """P1: what a client was told is in the journal: accepted starts, events, the sequences of snapshots, cancels,
-    pauses and their ends.
+    pauses and their ends, answers to questions.
     """
     yield from lost_pauses(history)
+    yield from lost_answers(history)
     for reply in history.replies:
         if reply.status != "OK" or not reply.execution_id:
             continue

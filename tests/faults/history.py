@@ -161,6 +161,8 @@ class Reply:
     """The status's text and all metadata that came with it."""
     left: bool = False
     """Whether the caller did not wait for the answer."""
+    answer: int | None = None
+    """What a question was answered with."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""A server that is killed at random moments, again and again, while clients start, watch, poll, cancel and pause.
+"""A server that is killed at random moments, again and again, while clients start, watch, poll, cancel,
+pause and answer.
 
     python -m tests.faults.kill_loop --kills 200 --seed 7
 
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import contextlib
 import functools
+import itertools
 import os
 import random
 import signal
@@ -51,6 +53,8 @@ from stepwire.v1 import (
     PauseExecutionRequest,
     PauseExecutionResponse,
     Plan,
+    ProvideInputRequest,
+    ProvideInputResponse,
     ResumeExecutionRequest,
     ResumeExecutionResponse,
     Retry,
@@ -61,6 +65,7 @@ from stepwire.v1 import (
 from stepwire_server import plan_step
 
 from . import evidence
+from .answers import ASKS, questions
 from .checkers import TERMINAL, check
 from .gauges import Gauge
 from .history import Bounds, Canary, History, Holding, Kept, Probe, Reading, Reply, Stream, dump, events_of, gone
@@ -99,8 +104,10 @@ _GLANCE = 0.001
 """Seconds between two looks at a server that starts."""
 
 
-def random_plan(chance: random.Random) -> Plan:
-    """Returns a graph of 2 to 7 steps, of every kind of operation, in which each may depend on those before it."""
+def random_plan(chance: random.Random, *, asks: bool = False) -> Plan:
+    """Returns a graph of 2 to 7 steps, of every kind of operation, in which each may depend on those before it. What
+    asks people is among them where somebody answers.
+    """
     steps = []
     retry = Retry(attempts=3)
     retry.initial_delay.FromMilliseconds(20)
@@ -123,6 +130,8 @@ def random_plan(chance: random.Random) -> Plan:
         )
         if operation == "flaky":
             given.setdefault("failures", 1)
+        if asks and chance.random() < 0.1:
+            operation, given = ASKS, {"questions": chance.randint(1, 3)}
         steps.append(
             plan_step(
                 f"s{number}",
@@ -234,6 +243,7 @@ class Clients:
         self._client = stepwire.aio.Client(address, patience=patience)
         self._blocking_client = stepwire.Client(address, patience=patience)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reader")
+        self._numbers = itertools.count(1)
 
     async def close(self) -> None:
         await self._client.close()
@@ -248,7 +258,9 @@ class Clients:
         options = ExecutionOptions(max_parallel_steps=chance.choice([0, 1, 2]))
         if chance.random() < 0.2:
             options.failure_policy = ExecutionOptions.FAILURE_POLICY_FAIL_FAST
-        request = ExecuteRequest(plan=random_plan(chance), request_id=f"request-{seed}-{number}", options=options)
+        request = ExecuteRequest(
+            plan=random_plan(chance, asks=True), request_id=f"request-{seed}-{number}", options=options
+        )
         async with asyncio.TaskGroup() as group:
             if chance.random() < 0.4:
                 known: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -263,6 +275,8 @@ class Clients:
             if chance.random() < 0.3:
                 group.create_task(self.read_in_thread(f"{number} blocking client", execution_id))
             group.create_task(self.poll(execution_id, chance, late=f"{number} late"))
+            if any(step.operation == ASKS for step in request.plan.steps):
+                group.create_task(self.answer_all(execution_id, random.Random(f"answers {seed}/{number}")))
             if chance.random() < 0.15:
                 group.create_task(self.cancel(execution_id, chance.random() * 0.5))
             if chance.random() < 0.4:
@@ -308,6 +322,32 @@ class Clients:
         asked = kind(execution_id=execution_id, reason="the suite wants it", actor="kill loop")
         reply = await self._unary(method, asked, snapshot_of, execution_id=execution_id)
         return reply.status == "OK"
+
+    async def answer_all(self, execution_id: str, chance: random.Random) -> None:
+        """Answers all that an execution asks: after a moment, or after the server was killed; now and then two persons
+        do, with two answers.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for event in await self._client.watch(execution_id, kinds=["input_requested"]):
+                    if event.HasField("input_requested"):
+                        for _ in range(chance.choice([1, 1, 1, 2])):
+                            group.create_task(self._answer(execution_id, event.input_requested.input_id, chance))
+        except* StepwireError as errors:
+            for error in errors.exceptions:
+                self.odd[f"a person who watches: {error!r}"] += 1
+
+    async def _answer(self, execution_id: str, input_id: str, chance: random.Random) -> None:
+        if chance.random() < 0.4:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LONGEST_PAUSE):
+                    await self.killed.wait()
+        await asyncio.sleep(chance.random() * 0.3)
+        number = next(self._numbers)
+        asked = ProvideInputRequest(
+            execution_id=execution_id, input_id=input_id, value={"number_value": number}, actor="kill loop"
+        )
+        await self._unary("ProvideInput", asked, _provided, execution_id=execution_id, answer=number)
 
     async def provoke(self) -> None:
         """Makes the server fail by a bug of its app, once: its answer has an id, and nothing of the exception."""
@@ -431,11 +471,13 @@ class Clients:
         *,
         request_id: str = "",
         execution_id: str = "",
+        answer: int | None = None,
     ) -> Reply:
         """Makes one call, and waits a little where the server could not be reached. GetExecution: until it answers."""
         while True:
             sent = time.monotonic()
             reply = Reply(method=method, sent=sent, at=0, status="", request_id=request_id, execution_id=execution_id)
+            reply.answer = answer
             self.history.replies.append(reply)
             try:
                 data = await self._send(method, request, reply)
@@ -487,6 +529,10 @@ def _started(data: bytes) -> Execution:
 
 def _cancelled(data: bytes) -> Execution:
     return CancelExecutionResponse.FromString(data).execution
+
+
+def _provided(data: bytes) -> Execution:
+    return ProvideInputResponse.FromString(data).execution
 
 
 def _got(data: bytes) -> Execution:
@@ -716,6 +762,8 @@ def table(outcome: Outcome) -> str:
         ("pauses held across a kill", str(outcome.pauses_held)),
         ("takeovers of paused executions", str(_takeovers_in_pauses(history))),
         ("times that a step saved in a pause", str(_saves_in_pauses(history))),
+        ("questions asked, again by another attempt, answered", ", ".join(map(str, questions(history)))),
+        ("answers accepted, and refused since another came first", _answers(history)),
         ("errors provoked in the server", str(_answered(history, "BuildPlan", "INTERNAL"))),
         ("executions purged", str(len(history.purged))),
         ("watches refused as expired", str(sum(s.reason == "CURSOR_EXPIRED" for s in history.streams))),
@@ -747,6 +795,10 @@ def _answered(history: History, method: str, status: str) -> int:
 
 def _pauses(history: History) -> str:
     return ", ".join(str(_answered(history, method, "OK")) for method in _CONTROLS)
+
+
+def _answers(history: History) -> str:
+    return f"{_answered(history, 'ProvideInput', 'OK')}, {_answered(history, 'ProvideInput', 'FAILED_PRECONDITION')}"
 
 
 def _takeovers_in_pauses(history: History) -> int:

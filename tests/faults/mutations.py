@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry
@@ -96,6 +97,12 @@ async def stopping(step: StepContext) -> int:
     return int(step.saved)
 
 
+@app.operation()
+async def ask(step: StepContext) -> list[int]:
+    """Ask for two numbers."""
+    return [await step.ask(f"Number {number}?") for number in range(2)]
+
+
 RETRY = Retry(attempts=2, initial_delay=timedelta(milliseconds=1))
 GOOD = Plan(
     steps=[
@@ -109,7 +116,8 @@ BAD = Plan(steps=[plan_step("a", "broken"), plan_step("b", "work", depends_on=["
 
 HELD = Plan(steps=[plan_step("a", "held"), plan_step("b", "pay", depends_on=["a"])])
 PAUSED = Plan(steps=[plan_step("a", "stopping"), plan_step("b", "pay", depends_on=["a"])])
-PLANS = (GOOD, BAD, HELD, HELD, PAUSED)
+ASKED = Plan(steps=[plan_step("a", "ask"), plan_step("b", "pay", depends_on=["a"])])
+PLANS = (GOOD, BAD, HELD, HELD, PAUSED, ASKED)
 
 
 class Noting(MemoryJournal):
@@ -127,7 +135,8 @@ class Noting(MemoryJournal):
 
 async def good_history() -> History:
     """Returns a history in which nothing is wrong: of an execution that completed, one that failed, one that was
-    cancelled, one that was taken over, and one that was taken over in a pause and resumed.
+    cancelled, one that was taken over, one that was taken over in a pause and resumed, and one that was taken over
+    while it waited for its second answer.
     """
     async with asyncio.timeout(_PATIENCE):
         return await _run()
@@ -143,8 +152,10 @@ async def _run() -> History:
     for number, plan in enumerate(PLANS):
         record = await first.accept(ExecuteRequest(plan=plan, request_id=f"request-{number}"))
         ids.append(record.execution_id)
-    for execution_id in ids[2:]:
+    for execution_id in ids[2:5]:
         await _until(journal, execution_id, "step_progress")
+    await _answer(history, journal, first, ids[5], 41, at=2)
+    await _until(journal, ids[5], "input_requested", count=2)
     await first.cancel(ids[2], actor="somebody", reason="enough")
     for execution_id in ids[:3]:
         await _until(journal, execution_id, "")
@@ -158,6 +169,9 @@ async def _run() -> History:
     record = await second.resume(ids[4], actor="somebody", reason="on")
     _controlled(history, "ResumeExecution", record, 4)
     await _until(journal, ids[4], "")
+    await _until(journal, ids[5], "input_requested", count=3)
+    await _answer(history, journal, second, ids[5], 42, at=3)
+    await _until(journal, ids[5], "")
     history.journal = await dump_open(journal)
     await first.drain(0)
     await second.drain(0)
@@ -188,14 +202,30 @@ async def _run() -> History:
     return history
 
 
-async def _until(journal: Journal, execution_id: str, kind: str) -> None:
-    """Returns once an event of this kind is durable; where it is empty, once the execution has ended."""
+async def _until(journal: Journal, execution_id: str, kind: str, *, count: int = 1) -> Event:
+    """Returns the `count`th event of this kind once it is durable; where it is empty, once the execution has ended."""
+    found: list[Event] = []
     with journal.follow(execution_id, after=0) as follower:
         while not follower.ended:
             for chunk in await follower.read(max_events=512, max_bytes=1 << 20):
-                if kind and any(event.WhichOneof("kind") == kind for event in EventBatch.FromString(chunk.data).events):
-                    return
+                events = EventBatch.FromString(chunk.data).events
+                found += [event for event in events if kind and event.WhichOneof("kind") == kind]
+            if kind and len(found) >= count:
+                return found[count - 1]
             await follower.wait()
+    return Event()
+
+
+async def _answer(
+    history: History, journal: Journal, engine: Engine, execution_id: str, number: int, *, at: float
+) -> None:
+    """Answers the first question that is open, and adds what was said of that."""
+    await _until(journal, execution_id, "input_requested")
+    (input_id,) = engine._live[execution_id].fold.questions.open
+    value = struct_pb2.Value(number_value=number)
+    record = await engine.provide(execution_id, input_id, value, actor="somebody")
+    _controlled(history, "ProvideInput", record, at)
+    history.replies[-1].answer = number
 
 
 def _controlled(history: History, method: str, record: ExecutionRecord, at: float) -> None:
@@ -668,6 +698,39 @@ def accept_the_end_of_a_pause(history: History) -> None:
     change(history, find(history, "plan_resumed", number=4), lambda event: event.stage.SetInParent(), 4)
 
 
+def accept_an_answer(history: History) -> None:
+    """Two were accepted, and of one the journal does not know."""
+    reply = next(reply for reply in history.replies if reply.method == "ProvideInput")
+    reply.answer = 43
+
+
+def accept_an_answer_too_early(history: History) -> None:
+    reply = next(reply for reply in history.replies if reply.method == "ProvideInput")
+    snapshot = Execution.FromString(reply.execution)
+    snapshot.as_of_sequence = find(history, "input_received", number=5) - 1
+    reply.execution = snapshot.SerializeToString()
+
+
+def ask_again_what_was_answered(history: History) -> None:
+    events = events_of(kept(history, 5))
+    first = next(event.input_requested.input_id for event in events if event.HasField("input_requested"))
+    place = [event.sequence for event in events if event.HasField("input_requested")][-1]
+    change(history, place, lambda event: setattr(event.input_requested, "input_id", first), 5)
+
+
+def answer_twice(history: History) -> None:
+    events = [event for event in events_of(kept(history, 5)) if event.HasField("input_received")]
+    first, second = events[0].input_received.input_id, events[1].sequence
+    change(history, second, lambda event: setattr(event.input_received, "input_id", first), 5)
+
+
+def go_on_with_another_answer(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_completed.output.list_value.values[1].number_value = 41
+
+    change(history, find(history, "step_completed", "a", 5), edit, 5)
+
+
 def answer_a_pause_too_early(history: History) -> None:
     reply = next(reply for reply in history.replies if reply.method == "PauseExecution")
     snapshot = Execution.FromString(reply.execution)
@@ -915,6 +978,11 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         accept_a_pause,
         accept_the_end_of_a_pause,
         answer_a_pause_too_early,
+        accept_an_answer,
+        accept_an_answer_too_early,
+        ask_again_what_was_answered,
+        answer_twice,
+        go_on_with_another_answer,
         promise_more_than_was_purged,
         not_found,
     ],

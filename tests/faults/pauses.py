@@ -20,6 +20,8 @@ _PAUSED = ExecutionState.EXECUTION_STATE_PAUSED
 _TERMINAL = {"plan_completed", "plan_failed", "plan_cancelled"}
 _HALTS = {"plan_paused", "plan_cancelling"}
 _ATTEMPT_ENDS = {"step_retrying", "step_completed", "step_failed", "step_cancelled"}
+_FROM_OUTSIDE = (_ATTEMPT_ENDS - {"step_completed"}) | {"input_received"}
+"""What a step that is held does not say itself."""
 _METHODS = ("PauseExecution", "ResumeExecution")
 
 
@@ -129,7 +131,7 @@ class _Order:
         if kind in ("plan_resumed", "plan_recovered", "plan_cancelling"):
             # With its process an attempt is over; and what is ending is not held.
             self.held.clear()
-        elif event.step_id in self.held and (kind not in _ATTEMPT_ENDS or kind == "step_completed"):
+        elif event.step_id in self.held and kind not in _FROM_OUTSIDE:
             yield f"{place} went on with {kind} at {event.sequence}, after it had saved in a pause"
         if kind == "step_saved" and self.halted == "plan_paused" and self.stops and event.step_id not in self.once:
             self.held.add(event.step_id)

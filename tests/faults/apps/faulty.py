@@ -186,6 +186,14 @@ async def careful(step: StepContext, pieces: int, pause: float) -> int:
         return pieces
 
 
+@app.operation()
+async def ask(step: StepContext, questions: int) -> list[int]:
+    """Ask for so many numbers, one after the other."""
+    with gauge.counted(RUNNING):
+        effect(step)
+        return [await step.ask(f"Number {number}?", schema={"type": "integer"}) for number in range(questions)]
+
+
 @app.planner
 async def plan(query: str) -> Plan:
     """Fail, with a text that no status may have."""
