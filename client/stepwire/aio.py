@@ -224,6 +224,15 @@ class Client:
         request = service_pb2.ResumeExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
         return (await self._unary("ResumeExecution", request, service_pb2.ResumeExecutionResponse)).execution
 
+    async def answer(self, execution_id: str, input_id: str, value: object, actor: str = "") -> Execution:
+        """Answers what a step asked: `input_id` is that of its `input_requested`, `value` anything JSON-like that fits
+        the question. Returns once it is recorded; the same answer again changes nothing.
+
+        Raises InputInvalid, InputNotRequested where the question has another answer or is closed, ExecutionEnded.
+        """
+        request = requests.answer(execution_id, input_id, value, actor)
+        return (await self._unary("ProvideInput", request, service_pb2.ProvideInputResponse)).execution
+
     async def build_plan(self, query: str) -> Plan:
         """Returns the plan that a query becomes. Runs nothing. Raises QueryNotUnderstood, NoPlanner."""
         return (
@@ -357,6 +366,10 @@ class Run(BaseRun):
     async def resume(self, reason: str = "", actor: str = "") -> Execution:
         """Lets the execution's steps start again."""
         return await self._client.resume(self.execution_id, reason, actor)
+
+    async def answer(self, input_id: str, value: object, actor: str = "") -> Execution:
+        """Answers what a step of the execution asks: `tracker.questions` has what is open. Raises as the client's."""
+        return await self._client.answer(self.execution_id, input_id, value, actor)
 
     async def close(self) -> None:
         """Ends the call. The execution goes on. The run can't be read any more. Closing twice is once."""

@@ -226,6 +226,15 @@ class Client:
         request = service_pb2.ResumeExecutionRequest(execution_id=execution_id, reason=reason, actor=actor)
         return self._unary("ResumeExecution", request, service_pb2.ResumeExecutionResponse).execution
 
+    def answer(self, execution_id: str, input_id: str, value: object, actor: str = "") -> Execution:
+        """Answers what a step asked: `input_id` is that of its `input_requested`, `value` anything JSON-like that fits
+        the question. Returns once it is recorded; the same answer again changes nothing.
+
+        Raises InputInvalid, InputNotRequested where the question has another answer or is closed, ExecutionEnded.
+        """
+        request = requests.answer(execution_id, input_id, value, actor)
+        return self._unary("ProvideInput", request, service_pb2.ProvideInputResponse).execution
+
     def build_plan(self, query: str) -> Plan:
         """Returns the plan that a query becomes. Runs nothing. Raises QueryNotUnderstood, NoPlanner."""
         return self._unary("BuildPlan", service_pb2.BuildPlanRequest(query=query), service_pb2.BuildPlanResponse).plan
@@ -368,6 +377,10 @@ class Run(BaseRun):
     def resume(self, reason: str = "", actor: str = "") -> Execution:
         """Lets the execution's steps start again."""
         return self._client.resume(self.execution_id, reason, actor)
+
+    def answer(self, input_id: str, value: object, actor: str = "") -> Execution:
+        """Answers what a step of the execution asks: `tracker.questions` has what is open. Raises as the client's."""
+        return self._client.answer(self.execution_id, input_id, value, actor)
 
     def close(self) -> None:
         """Ends the call. The execution goes on. The run can't be read any more. Closing twice is once."""

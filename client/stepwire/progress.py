@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stepwire.events import EVENT_TYPES, UNKNOWN, event_type, is_terminal, state_name, to_dict
-from stepwire.v1.event_pb2 import Event, Progress
+from stepwire.v1.event_pb2 import Event, Progress, StepState
 
 __all__ = ["Handler", "ProgressCallback", "ProgressTracker"]
 
@@ -18,6 +18,15 @@ Handler = Callable[[Event], Awaitable[None] | None]
 """What is told of an event. In `stepwire.aio` it may be a coroutine function."""
 
 _log = logging.getLogger("stepwire")
+
+_ENDED = frozenset(
+    {
+        StepState.STEP_STATE_COMPLETED,
+        StepState.STEP_STATE_FAILED,
+        StepState.STEP_STATE_SKIPPED,
+        StepState.STEP_STATE_CANCELLED,
+    }
+)
 
 
 class ProgressTracker:
@@ -42,6 +51,7 @@ class ProgressTracker:
         self._first: Event | None = None
         self._last: Event | None = None
         self._terminal: Event | None = None
+        self._questions: tuple[Event, ...] = ()
 
     def add_event(self, event: Event) -> None:
         """Takes an event. One that is not newer than the last changes nothing, so none counts twice."""
@@ -55,6 +65,24 @@ class ProgressTracker:
         self.events.append(event)
         if is_terminal(event):
             self._terminal = event
+        self._mind_questions(event)
+
+    def _mind_questions(self, event: Event) -> None:
+        if event.HasField("input_requested"):
+            # A step has one question at a time: another one, or the same once more, takes the place of the first.
+            self._questions = (*(q for q in self._questions if q.step_id != event.step_id), event)
+        elif self._questions and (closed := self._closed(event)):
+            self._questions = tuple(question for question in self._questions if not closed(question))
+
+    def _closed(self, event: Event) -> Callable[[Event], bool] | None:
+        """Returns what says of a question whether an event closes it; None where it closes none."""
+        if event.HasField("input_received"):
+            return lambda question: question.input_requested.input_id == event.input_received.input_id
+        if is_terminal(event):
+            return lambda question: True
+        if event.step_id and event.step_state in _ENDED:
+            return lambda question: question.step_id == event.step_id
+        return None
 
     @property
     def _progress(self) -> Progress:
@@ -112,6 +140,13 @@ class ProgressTracker:
         return state_name(Event(execution_state=self._last.execution_state) if self._last is not None else Event())
 
     @property
+    def questions(self) -> tuple[Event, ...]:
+        """What steps ask people and nobody has answered: the `input_requested` events, oldest first. A filter of events
+        must let `input_requested`, `input_received` and the ends of steps through.
+        """
+        return self._questions
+
+    @property
     def has_ended(self) -> bool:
         """True once the terminal event was added."""
         return self._terminal is not None
@@ -142,6 +177,7 @@ class ProgressTracker:
             "start_time": start.isoformat().replace("+00:00", "Z") if start is not None else None,
             "elapsed": self.elapsed.total_seconds(),
             "remaining": remaining.total_seconds() if remaining is not None else None,
+            "questions": [to_dict(event) for event in self.questions],
             "event_count": self.event_count,
             "events": [to_dict(event) for event in self.events],
         }

@@ -15,7 +15,7 @@ from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import ExecutionState
 from stepwire.v1.execution_pb2 import EventBatch, EventFilter, ExecutionFilter, ExecutionOptions
 from stepwire.v1.plan_pb2 import Plan, PlanCall
-from stepwire.values import to_plan, to_struct
+from stepwire.values import to_plan, to_struct, to_value
 
 __all__ = [
     "METHODS",
@@ -23,6 +23,7 @@ __all__ = [
     "Method",
     "Span",
     "Work",
+    "answer",
     "check_page",
     "duration",
     "execute",
@@ -157,6 +158,13 @@ def start(request: service_pb2.ExecuteRequest) -> service_pb2.StartExecutionRequ
         case _:
             started.call.CopyFrom(request.call)
     return started
+
+
+def answer(execution_id: str, input_id: str, value: object, actor: str) -> service_pb2.ProvideInputRequest:
+    """Returns the request to answer a question with anything JSON-like."""
+    return service_pb2.ProvideInputRequest(
+        execution_id=execution_id, input_id=input_id, value=to_value(value), actor=actor
+    )
 
 
 def check_page(page: EventBatch, request: service_pb2.ListEventsRequest) -> None:

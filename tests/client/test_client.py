@@ -30,11 +30,13 @@ from stepwire.v1 import (
     ListOperationsResponse,
     PauseExecutionResponse,
     Plan,
+    ProvideInputResponse,
     ResumeExecutionResponse,
     StartExecutionResponse,
     Step,
     WaitExecutionResponse,
 )
+from stepwire.values import to_python
 from stepwire.wire import Call as ThreadedCall
 
 from .scripted import (
@@ -601,6 +603,23 @@ class TestCalls:
         server.replies("ListEvents", batch(event(1), completed(2)))
         assert len(await client.all(await client.events(EXECUTION))) == 2
         assert len(server.calls) == 1
+
+    async def test_answer(self, server: ScriptedServer, client: Any) -> None:
+        """answer, of the client and of a run, sends the answer with who gives it; what can't be sent is not sent."""
+        server.replies("ProvideInput", *[ProvideInputResponse(execution=Execution(state=3))] * 2)
+        assert (await client.answer(EXECUTION, "q-1", {"n": [1, None]}, actor="ada")).state == 3
+        server.plays([welcome(), HANG])
+        run = await client.execute("q")
+        assert (await client.on(run, "answer", "q-2", "yes")).state == 3
+        sent = [call.request for call in server.calls if call.name == "ProvideInput"]
+        assert [(request.execution_id, request.input_id, request.actor) for request in sent] == [
+            (EXECUTION, "q-1", "ada"),
+            (EXECUTION, "q-2", ""),
+        ]
+        assert [to_python(request.value) for request in sent] == [{"n": [1, None]}, "yes"]
+        with pytest.raises(stepwire.errors.InputInvalid):
+            await client.answer(EXECUTION, "q-1", float("nan"))
+        assert len(server.calls) == 3
 
     async def test_others(self, server: ScriptedServer, client: Any) -> None:
         """cancel, pause, resume, build_plan, operations and server_info give what the server says."""

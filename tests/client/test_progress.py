@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stepwire import ProgressCallback, ProgressTracker
-from stepwire.v1 import Progress
+from stepwire.v1 import Event, Progress, StepState
 
 from .scripted import completed, event
 
@@ -68,6 +68,52 @@ class TestTracker:
             tracker.add_event(event(sequence))
         assert tracker.event_count == 2
         assert [kept.sequence for kept in tracker.events] == [1, 2]
+
+    def test_questions(self) -> None:
+        """What is asked is open until its answer, another question of its step, the step's end, or the end of all."""
+
+        def asks(sequence: int, step: str, input_id: str) -> Event:
+            made = event(sequence, "input_requested")
+            made.step_id, made.step_state, made.input_requested.input_id = step, 9, input_id
+            return made
+
+        def of(kind: str, sequence: int, step: str, state: StepState.ValueType, input_id: str = "") -> Event:
+            made = event(sequence, kind)
+            made.step_id, made.step_state = step, state
+            if input_id:
+                made.input_received.input_id = input_id
+            return made
+
+        tracker = ProgressTracker()
+        told: list[list[str]] = []
+        for made in (
+            asks(1, "a", "a1"),
+            asks(2, "b", "b1"),
+            of("step_progress", 3, "a", StepState.STEP_STATE_WAITING),
+            of("step_retrying", 4, "a", StepState.STEP_STATE_STARTING),
+            asks(5, "a", "a1"),
+            asks(6, "c", "c1"),
+            of("input_received", 7, "b", StepState.STEP_STATE_RUNNING, "b1"),
+            of("input_received", 8, "b", StepState.STEP_STATE_RUNNING, "b0"),
+            asks(9, "a", "a2"),
+            of("step_failed", 10, "a", StepState.STEP_STATE_FAILED),
+            completed(11),
+        ):
+            tracker.add_event(made)
+            told.append([question.input_requested.input_id for question in tracker.questions])
+        assert told == [
+            *(["a1"], ["a1", "b1"], ["a1", "b1"], ["a1", "b1"], ["b1", "a1"]),
+            *(["b1", "a1", "c1"], ["a1", "c1"], ["a1", "c1"], ["c1", "a2"], ["c1"], []),
+        ]
+
+    def test_questions_in_a_dict(self) -> None:
+        """A tracker's dict has what is open, as events are written."""
+        tracker = ProgressTracker()
+        made = event(1, "input_requested")
+        made.input_requested.prompt = "What?"
+        tracker.add_event(made)
+        (told,) = json.loads(json.dumps(tracker.to_dict()))["questions"]
+        assert told["data"]["prompt"] == "What?"
 
     def test_history_is_bounded(self) -> None:
         """Only the last events are kept; the figures are those of all."""

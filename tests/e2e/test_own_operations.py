@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from stepwire import Client
+
 from .readme import commands, python_block
 from .serving import PATIENCE, ServerProcess, command, find_grpcurl
 
@@ -35,7 +37,7 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
     app = served[0][1]
     folder = tmp_path / "mine"
     folder.mkdir()
-    program = python_block('@app.operation("charge"') + python_block('@app.operation("mail"')
+    program = "".join(python_block(f'@app.operation("{name}"') for name in ("charge", "mail", "refund"))
     (folder / f"{app.partition(':')[0]}.py").write_text(program, "utf-8")
     called = [arguments for arguments in commands("stepwire") if "--call" in arguments]
     by_grpcurl = [arguments for arguments in commands("grpcurl") if any('"call"' in word for word in arguments)]
@@ -58,6 +60,15 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
         told = [json.loads(line) for line in printed.splitlines()]
         kept = [event["data"]["state"] for event in told if event["type"] == "step_saved"]
         assert kept == [1, 2, 3]
+        with Client(server.address) as client:
+            for amount, answer, output in ((12, "", "refunded"), (120, "yes", "refunded"), (120, "no", "refused")):
+                work = {"order_id": "o-1", "amount": amount}
+                asking = client.execute(plan={"steps": [{"id": "a", "operation": "refund", "input": work}]})
+                for event in asking:
+                    if event.HasField("input_requested"):
+                        assert event.input_requested.prompt == "Refund 120.00 for o-1?"
+                        asking.answer(event.input_requested.input_id, answer)
+                assert asking.result() == output
         listed = run([command("stepwire"), "operations"], folder, STEPWIRE_SERVER=server.address)
         assert "charge(order_id: string, amount: number)" in listed
 
@@ -75,5 +86,6 @@ def test_the_client(assistant: ServerProcess, tmp_path: Path) -> None:
 
 def test_every_python_block_parses() -> None:
     """Each example that README.md marks as Python is Python."""
-    for containing in ("from stepwire import Client", '@app.operation("charge"', '@app.operation("mail"'):
+    operations = [f'@app.operation("{name}"' for name in ("charge", "mail", "refund")]
+    for containing in ("from stepwire import Client", *operations):
         ast.parse(python_block(containing))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from rich.console import Console
 from stepwire.client import Run
 from stepwire.errors import ExecutionCancelled, ExecutionFailed
 from stepwire.events import execution_to_dict, message_to_dict
-from stepwire.terminal.control import cancel, pause, resume
+from stepwire.terminal.answers import LineReader
+from stepwire.terminal.control import actor, answer, answer_command, cancel, pause, resume
 from stepwire.terminal.live import LiveView
 from stepwire.terminal.options import (
     address_checked,
@@ -37,6 +39,7 @@ from stepwire.terminal.output import (
     print_plan,
     print_table,
 )
+from stepwire.terminal.questions import QuestionWatch
 from stepwire.terminal.screen import say
 from stepwire.terminal.server import Server
 from stepwire.terminal.steps import KINDS, account
@@ -129,6 +132,8 @@ def run(
       stepwire run --step charge --input '{"order_id": "A-17", "amount": 12.5}'
 
     `stepwire operations` lists the names for --call and --step.
+
+    On a terminal you are asked what its steps ask; elsewhere `stepwire answer` answers.
 
     Ctrl-C leaves; the execution goes on.
     """
@@ -318,12 +323,14 @@ def operations(server: Server, as_json: bool) -> None:
         print_operations(response)
 
 
-for _command in (cancel, pause, resume):
+for _command in (answer, cancel, pause, resume):
     stepwire.add_command(_command)
 
 
 def _show(server: Server, followed: Run, *, plain: bool, as_json: bool, begun: bool = False) -> None:
-    """Shows a run to its end, and then its output. Raises what it ended with. One that was begun here is named."""
+    """Shows a run to its end, and then its output. Raises what it ended with. One that was begun here is named, and who
+    sits at the terminal is asked what its steps ask.
+    """
     console = Console()
     view: View
     if as_json:
@@ -332,13 +339,20 @@ def _show(server: Server, followed: Run, *, plain: bool, as_json: bool, begun: b
         view = LiveView(console)
     else:
         view = PlainView()
+    questions = QuestionWatch(
+        followed,
+        view,
+        hint=lambda input_id: answer_command(server, followed.execution_id, input_id),
+        answer=lambda input_id, value: followed.answer(input_id, value, actor()),
+        lines=LineReader(sys.stdin.fileno()) if begun and isinstance(view, LiveView) and sys.stdin.isatty() else None,
+    )
     try:
-        with followed, view, OutageWatch(followed, view.notice) as outages:
+        with followed, view, questions, OutageWatch(followed, view.notice) as outages:
             if begun and not as_json:
                 view.notice(f"execution {followed.execution_id}")
             for event in followed:
                 outages.look()
-                view.show(event)
+                questions.show(event)
             ended = followed.terminal is not None
             try:
                 output = followed.result()

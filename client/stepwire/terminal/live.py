@@ -125,6 +125,16 @@ class LiveView:
         """Shows a line above the bars."""
         self._console.print(Text(harmless(text), style="yellow"))
 
+    def hold(self) -> None:
+        """Takes the bars away, and shows the cursor."""
+        self._bars.live.transient = True
+        self._bars.stop()
+        self._bars.live.transient = False
+
+    def release(self) -> None:
+        """Shows the bars again, as they are now."""
+        self._bars.start()
+
     def _start(self, event: Event) -> None:
         again = f" [yellow](attempt {event.attempt})[/]" if event.attempt > 1 else ""
         description = f"  {_place(event)}{again}"

@@ -28,6 +28,14 @@ class View(Protocol):
         """Shows a line that is no event's. Called from any thread."""
         ...
 
+    def hold(self) -> None:
+        """Leaves the terminal to someone else, until `release`: nothing moves."""
+        ...
+
+    def release(self) -> None:
+        """Takes the terminal back."""
+        ...
+
 
 class JsonView:
     """Each event as one line of JSON, as `to_dict` has it."""
@@ -45,6 +53,12 @@ class JsonView:
     def notice(self, text: str) -> None:
         """Shows a line on standard error."""
         say(f"stepwire: {text}", err=True)
+
+    def hold(self) -> None:
+        """Nothing moves here."""
+
+    def release(self) -> None:
+        """Nothing moves here."""
 
 
 class PlainView:
@@ -75,6 +89,13 @@ class PlainView:
         """Shows a line on standard error: standard output has the run alone."""
         begun = "\n" if self._in_line and sys.stdout.isatty() else ""
         say(f"{begun}stepwire: {text}", err=True)
+
+    def hold(self) -> None:
+        """Ends a line that was begun."""
+        self._end_line()
+
+    def release(self) -> None:
+        """Nothing moves here."""
 
     def _end_line(self) -> None:
         if self._in_line:
@@ -139,7 +160,7 @@ def line_of(event: Event) -> str:
             choices = f" [{' | '.join(event.input_requested.choices)}]" if event.input_requested.choices else ""
             return f"      asks ({event.input_requested.input_id}): {event.input_requested.prompt}{choices}"
         case "input_received":
-            return f"      answered ({event.input_received.input_id})"
+            return f"      {_answer_line(event)} ({event.input_received.input_id})"
         case "stage":
             return f"      {event.stage.name}: {text or event.stage.details}"
         case "error":
@@ -160,6 +181,13 @@ def span_text(span: Duration) -> str:
         return f"{seconds:.1f}s"
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
+
+
+def _answer_line(event: Event) -> str:
+    received = event.input_received
+    if not received.expired:
+        return f"answered by {received.actor}" if received.actor else "answered"
+    return "not answered in time, the default is taken" if received.HasField("value") else "not asked any more"
 
 
 def _with(word: str, reason: str) -> str:

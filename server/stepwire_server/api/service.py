@@ -50,6 +50,7 @@ from stepwire.v1 import (
     PauseExecutionRequest,
     PauseExecutionResponse,
     ProvideInputRequest,
+    ProvideInputResponse,
     ResumeExecutionRequest,
     ResumeExecutionResponse,
     RetryExecutionRequest,
@@ -126,6 +127,7 @@ class Service:
             "CancelExecution": (CancelExecutionRequest, self._cancel_execution),
             "PauseExecution": (PauseExecutionRequest, self._pause_execution),
             "ResumeExecution": (ResumeExecutionRequest, self._resume_execution),
+            "ProvideInput": (ProvideInputRequest, self._provide_input),
             "BuildPlan": (BuildPlanRequest, self._build_plan),
             "ListOperations": (ListOperationsRequest, self._list_operations),
             "GetServerInfo": (GetServerInfoRequest, self._get_server_info),
@@ -133,7 +135,6 @@ class Service:
         later: dict[str, type[Message]] = {
             "BatchStartExecutions": BatchStartExecutionsRequest,
             "WatchExecutions": WatchExecutionsRequest,
-            "ProvideInput": ProvideInputRequest,
             "RetryExecution": RetryExecutionRequest,
             "GetStatistics": GetStatisticsRequest,
         }
@@ -329,6 +330,13 @@ class Service:
         record = await _control(self._engine.resume, request)
         await _answer(call, ResumeExecutionResponse(execution=snapshot_of(record)))
 
+    async def _provide_input(self, request: ProvideInputRequest, call: Call) -> None:
+        _check_text("actor", request.actor, _MAX_ACTOR)
+        _check_id(request.execution_id)
+        _check_id(request.input_id, field="input_id")
+        record = await self._engine.provide(request.execution_id, request.input_id, request.value, actor=request.actor)
+        await _answer(call, ProvideInputResponse(execution=snapshot_of(record)))
+
     # -- shared
 
     async def _record(self, execution_id: str) -> ExecutionRecord:
@@ -380,9 +388,9 @@ def _malformed(field: str, problem: str) -> NoReturn:
     raise RequestMalformed(f"{field} {problem}", violations=[Violation(field, problem)])
 
 
-def _check_id(execution_id: str) -> None:
-    if not ID.fullmatch(execution_id):
-        _malformed("execution_id", f"{execution_id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+def _check_id(identity: str, *, field: str = "execution_id") -> None:
+    if not ID.fullmatch(identity):
+        _malformed(field, f"{identity[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
 
 
 def _check_view(view: ExecutionView.ValueType) -> None:

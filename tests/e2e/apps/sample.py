@@ -55,6 +55,21 @@ async def reporting(step: StepContext, gate: int, reports: int = 10, seconds: fl
     return {"ended": time.time()}
 
 
+@app.operation()
+async def ask(
+    step: StepContext, prompt: str, trace: str = "", details: dict[str, Any] | None = None, talks: int = 0
+) -> dict[str, Any]:
+    """Ask, and return the answer. `details`: more arguments of `ask`. `talks`: reports before it asks.
+
+    `trace`: a file that gets a line for each attempt, before it asks.
+    """
+    if trace:
+        _leave_trace(trace, step)
+    for number in range(talks):
+        await step.progress(number, f"Report {number + 1}")
+    return {"answer": await step.ask(prompt, **(details or {})), "attempt": step.attempt}
+
+
 class _Turnstile:
     """The operation's end of a gate."""
 

@@ -30,6 +30,7 @@ from stepwire.v1 import (
     OutputRef,
     Plan,
     PlanCall,
+    ProvideInputRequest,
     Retry,
     StartExecutionRequest,
     Step,
@@ -550,6 +551,7 @@ READING = [
             ("ListEvents", ListEventsRequest),
             ("WaitExecution", WaitExecutionRequest),
             ("CancelExecution", CancelExecutionRequest),
+            ("ProvideInput", ProvideInputRequest),
         )
         for what, bad in {"nothing": "", **BAD_IDS}.items()
     ),
@@ -724,6 +726,38 @@ READING = [
         lambda known: CancelExecutionRequest(execution_id=known.execution_id, actor="\0"),
         "REQUEST_MALFORMED",
         "actor",
+    ),
+    *(
+        _of(
+            "ProvideInput",
+            f"an answer to a question whose id has {what}",
+            lambda known, bad=bad: ProvideInputRequest(execution_id=known.execution_id, input_id=bad),  # type: ignore[misc]
+            "REQUEST_MALFORMED",
+            "input_id",
+        )
+        for what, bad in {"nothing": "", **BAD_IDS}.items()
+    ),
+    _of(
+        "ProvideInput",
+        "an answer by an actor of 201 characters",
+        lambda known: ProvideInputRequest(execution_id=known.execution_id, input_id="a", actor="x" * 201),
+        "REQUEST_MALFORMED",
+        "actor",
+    ),
+    _of(
+        "ProvideInput",
+        "an answer to an unknown execution",
+        lambda known: ProvideInputRequest(execution_id="nobody", input_id="a"),
+        "EXECUTION_NOT_FOUND",
+        code=NOT_FOUND,
+    ),
+    _of(
+        "ProvideInput",
+        "an answer to an ended execution",
+        lambda known: ProvideInputRequest(execution_id=known.execution_id, input_id="a"),
+        "EXECUTION_ENDED",
+        says="COMPLETED",
+        code=grpc.StatusCode.FAILED_PRECONDITION,
     ),
 ]
 

@@ -66,6 +66,11 @@ def create_app(gate: Gate) -> App:
         await gate.wait()
         return "opened"
 
+    @app.operation("ask")
+    async def ask(step: StepContext) -> Any:
+        """Ask for an amount, and return the answer."""
+        return await step.ask("How much?", schema={"type": "object", "properties": {"amount": {"type": "number"}}})
+
     @app.operation("stubborn")
     async def stubborn() -> None:
         """Wait, and go on waiting when it is cancelled, until the test opens the gate."""

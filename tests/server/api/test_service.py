@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import grpc
 import pytest
@@ -31,6 +32,8 @@ from stepwire.v1 import (
     ListOperationsResponse,
     PauseExecutionRequest,
     PauseExecutionResponse,
+    ProvideInputRequest,
+    ProvideInputResponse,
     ResumeExecutionRequest,
     ResumeExecutionResponse,
     StartExecutionRequest,
@@ -40,6 +43,7 @@ from stepwire.v1 import (
     WatchExecutionRequest,
 )
 from stepwire.v1.execution_service_pb2 import DESCRIPTOR
+from stepwire.values import to_python, to_value
 from stepwire_server import plan_step
 from stepwire_server.api.server import Server
 from stepwire_server.journal import Journal, Retention
@@ -103,7 +107,7 @@ async def test_list_operations(caller: Caller) -> None:
     """ListOperations gives every operation and plan by name, with its schema, and what the planner serves."""
     found = await caller.call("ListOperations", ListOperationsRequest(), ListOperationsResponse)
 
-    assert [operation.name for operation in found.operations] == ["add", "chatter", "echo", "stubborn", "wait"]
+    assert [operation.name for operation in found.operations] == ["add", "ask", "chatter", "echo", "stubborn", "wait"]
     add = found.operations[0]
     assert add.description == "Add two numbers."
     assert add.input_schema["properties"]["a"]["type"] == "integer"
@@ -361,6 +365,56 @@ async def test_pause_and_resume(serve: Serve, call_with: Call, journal: Journal,
         assert refused.error.metadata["state"] == "COMPLETED"
     events = [event for event in await caller.events(execution.execution_id) if "pause" in event.WhichOneof("kind")]
     assert [(event.plan_paused.actor, event.plan_paused.reason) for event in events] == [("Ada", "why not")]
+
+
+async def test_provide_input(serve: Serve, call_with: Call, journal: Journal, gate: Gate) -> None:
+    """ProvideInput answers once the answer is recorded, and again the same; what does not fit, or comes too late, is
+    refused with every place, and leaves no trace.
+    """
+    caller = call_with(await serve(journal))
+    execution = await caller.start(plan(plan_step("a", "ask"), plan_step("b", "wait", depends_on=["a"])))
+    waiting = WatchExecutionRequest(execution_id=execution.execution_id, filter={"kinds": ["input_requested"]})
+    async for batch in caller.batches("WatchExecution", waiting):
+        if batch.events:
+            break
+    question = batch.events[0].input_requested
+    assert to_python(question.schema)["properties"] == {"amount": {"type": "number"}}
+
+    def answer(value: Any = None, **more: Any) -> ProvideInputRequest:
+        given = {"execution_id": execution.execution_id, "input_id": question.input_id, "actor": "Ada"} | more
+        return ProvideInputRequest(**given, value=to_value(value))
+
+    missing = ProvideInputRequest(execution_id=execution.execution_id, input_id=question.input_id)
+    for request, fields in (
+        (answer({"amount": "much"}), {"value.amount"}),
+        (answer(5), {"value"}),
+        (missing, {"value"}),
+    ):
+        refused = await caller.refused("ProvideInput", request)
+        assert (refused.code, refused.error.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "INPUT_INVALID")
+        assert {field for field, _ in refused.error.violations} == fields
+    refused = await caller.refused("ProvideInput", answer({"amount": 1}, input_id="another"))
+    assert (refused.code, refused.error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "INPUT_NOT_REQUESTED")
+    refused = await caller.refused("ProvideInput", answer({"amount": 1}, execution_id="nobody"))
+    assert (refused.code, refused.error.reason) == (grpc.StatusCode.NOT_FOUND, "EXECUTION_NOT_FOUND")
+    refused = await caller.refused("ProvideInput", answer({"text": "x" * (1 << 20)}))
+    assert (refused.code, refused.error.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_SIZE")
+
+    first = (await caller.call("ProvideInput", answer({"amount": 2.5}), ProvideInputResponse)).execution
+    assert (first.execution_id, first.state) == (execution.execution_id, ExecutionState.EXECUTION_STATE_RUNNING)
+    await gate.waiting.wait()
+    again = [(await caller.call("ProvideInput", answer({"amount": 2.5}), ProvideInputResponse)) for _ in range(2)]
+    assert again[0] == again[1]
+    refused = await caller.refused("ProvideInput", answer({"amount": 2}))
+    assert refused.error.reason == "INPUT_NOT_REQUESTED"
+    gate.opened.set()
+    assert (await caller.ended(execution.execution_id)).state == COMPLETED
+    refused = await caller.refused("ProvideInput", answer({"amount": 2.5}))
+    assert (refused.code, refused.error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "EXECUTION_ENDED")
+    events = [event for event in await caller.events(execution.execution_id) if event.HasField("input_received")]
+    assert [(event.input_received.actor, to_python(event.input_received.value)) for event in events] == [
+        ("Ada", {"amount": 2.5})
+    ]
 
 
 async def test_cancel(serve: Serve, call_with: Call, journal: Journal, gate: Gate) -> None:
