@@ -46,7 +46,9 @@ class Slots:
         self._grant()
 
     async def back(self, index: int) -> None:
-        """Returns when a step has a slot: at once where it has one. Those that come back first, have one first."""
+        """Returns when a step has a slot: at once where it has one. Those that come back first, have one first. Who is
+        cancelled here goes on without a slot, and is given it all the same when the turn comes.
+        """
         if index in self._taken:
             return
         if self.free:

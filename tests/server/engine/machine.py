@@ -572,7 +572,7 @@ class EngineMachine(RuleBasedStateMachine):
             assert slots._taken <= set(executor._running), "a step has a slot and does not run"
             for runner in executor._running.values():
                 waits = runner.index in slots._coming or runner._fold.state == StepState.STEP_STATE_WAITING
-                assert waits or runner._rests or runner._stopping or slots.taken(runner.index), (
+                assert waits or runner._resting or runner._stopping or slots.taken(runner.index), (
                     "it works without a slot"
                 )
 
@@ -582,7 +582,7 @@ class EngineMachine(RuleBasedStateMachine):
         for executor in self.engine._live.values():
             for runner in executor._running.values():
                 timeout, now = runner.step.timeout.ToNanoseconds() / 1e9, self.loop.now
-                held = runner._rests or (runner._limit is not None and runner._limit._holds)
+                held = runner._resting or (runner._limit is not None and runner._limit._holds)
                 if timeout and not self.out_of_order and runner._context is not None and not held:
                     # What has not even begun to run has no time yet, and what is held back needs none.
                     assert now < began.get(id(runner._context), now) + timeout + GRACE + 0.5
