@@ -25,7 +25,7 @@ from tests.faults.checkers import CHECKERS
 from tests.faults.history import Append, Effect, History, Kept, Reply, events_of
 
 from stepwire.errors import JournalUnavailable, StepwireError, reason_of
-from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, StepState
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan
 from stepwire_server import App, StepContext, plan_step
 from stepwire_server.engine.context import StepEnded
 from stepwire_server.engine.engine import Engine
@@ -571,10 +571,9 @@ class EngineMachine(RuleBasedStateMachine):
             assert len(slots._taken) <= slots._bound
             assert slots._taken <= set(executor._running), "a step has a slot and does not run"
             for runner in executor._running.values():
-                waits = runner.index in slots._coming or runner._fold.state == StepState.STEP_STATE_WAITING
-                assert waits or runner._resting or runner._stopping or slots.taken(runner.index), (
-                    "it works without a slot"
-                )
+                asks = runner._context is not None and runner._context._asking._waiting is not None
+                idle = asks or runner._resting or runner.index in slots._coming
+                assert idle or runner._stopping or slots.taken(runner.index), "it works without a slot"
 
     @invariant()
     def nothing_runs_beyond_its_time(self) -> None:
