@@ -7,6 +7,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ from .serving import PATIENCE, Gate, ServerProcess, command, until
 from .test_terminal import ENVIRONMENT, Terminal
 
 PROMPT = "The amount differs. Go on?"
+
+
+@pytest.fixture(scope="module")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """The sample app. One for the tests of this module that only add executions to it."""
+    with ServerProcess(tmp_path_factory.mktemp("people"), app="sample:app") as server:
+        yield server
 
 
 def plan_of(*, prompt: str = PROMPT, details: dict[str, Any] | None = None, **given: Any) -> dict[str, Any]:
@@ -61,51 +69,46 @@ def said(server: ServerProcess, *words: str, code: int = 0) -> subprocess.Comple
     return done
 
 
-@pytest.mark.parametrize("given", ["while the server is down", "before it is killed"])
-def test_a_question_outlives_kill_9(tmp_path: Path, given: str) -> None:
+def test_a_question_outlives_kill_9(tmp_path: Path) -> None:
     """A server that is killed while a step waits asks again under the same id after its restart, and whoever watches
     sees the answer; what was answered before the kill is not asked again; a time to answer is not given again.
     """
-    trace = tmp_path / "trace"
-    plan = plan_of(details={"choices": ["yes", "no"], "expires_in": 3600}, trace=str(trace))
-    plan["steps"].append({"id": "b", "operation": "ask", "input": {"prompt": "And you?"}, "depends_on": ["a"]})
     with ServerProcess(tmp_path, app="sample:app") as server, Client(server.address) as client:
-        run = client.execute(plan=plan)
-        question = asked(run)
-        input_id = question.input_requested.input_id
-        if given.startswith("before"):
-            client.answer(run.execution_id, input_id, "no", actor="ada")
-            second = asked(run)
-            assert second.step_id == "b"
+        traces, runs, questions = [tmp_path / "before", tmp_path / "after"], [], []
+        for trace in traces:
+            plan = plan_of(details={"choices": ["yes", "no"], "expires_in": 3600}, trace=str(trace))
+            plan["steps"].append({"id": "b", "operation": "ask", "input": {"prompt": "And you?"}, "depends_on": ["a"]})
+            runs.append(client.execute(plan=plan))
+            questions.append(asked(runs[-1]))
+        before, after = runs
+        input_id = questions[0].input_requested.input_id
+        client.answer(before.execution_id, input_id, "no", actor="ada")
+        assert asked(before).step_id == "b"
         server.kill()
         server.start()
-        if not given.startswith("before"):
-            again = asked(run)
-            assert again.input_requested == question.input_requested
-            assert (again.attempt, again.step_id) == (2, "a")
-            with pytest.raises(InputInvalid) as refused:
-                run.answer(input_id, "maybe")
-            assert refused.value.violations[0].field == "value"
-            run.answer(input_id, "no", actor="ada")
+        again = asked(after)
+        assert again.input_requested == questions[1].input_requested
+        assert (again.attempt, again.step_id) == (2, "a")
+        with pytest.raises(InputInvalid) as refused:
+            after.answer(input_id, "maybe")
+        assert refused.value.violations[0].field == "value"
+        after.answer(input_id, "no", actor="ada")
+        for run, attempt in ((before, 2), (after, 1)):
             second = asked(run)
-        else:
-            second = asked(run)
-            assert (second.attempt, second.step_id) == (2, "b")
-        assert [other.step_id for other in run.tracker.questions] == ["b"]
-        run.answer(second.input_requested.input_id, {"me": [1, None]})
-        assert run.result()["answer"] == {"me": [1, None]}
-        events = list(client.events(run.execution_id))
-        with Client(server.address) as other:
-            assert list(other.events(run.execution_id)) == events
-        executions = client.get(run.execution_id)
-    assert executions.attempt_count == 2
-    answers = [event.input_received for event in events if event_type(event) == "input_received"]
-    assert [(answer.input_id, answer.actor) for answer in answers] == [
-        (input_id, "ada"),
-        (second.input_requested.input_id, ""),
-    ]
-    attempts = trace.read_text("utf-8").split("\n")
-    assert attempts[:-1] == (["a 1"] if given.startswith("before") else ["a 1", "a 2"])
+            assert (second.attempt, second.step_id) == (attempt, "b")
+            assert [other.step_id for other in run.tracker.questions] == ["b"]
+            run.answer(second.input_requested.input_id, {"me": [1, None]})
+            assert run.result()["answer"] == {"me": [1, None]}
+            events = list(client.events(run.execution_id))
+            with Client(server.address) as other:
+                assert list(other.events(run.execution_id)) == events
+            assert client.get(run.execution_id).attempt_count == 2
+            answers = [event.input_received for event in events if event_type(event) == "input_received"]
+            assert [(answer.input_id, answer.actor) for answer in answers] == [
+                (input_id, "ada"),
+                (second.input_requested.input_id, ""),
+            ]
+    assert [trace.read_text("utf-8") for trace in traces] == ["a 1\n", "a 1\na 2\n"]
 
 
 def test_a_drain_does_not_wait_for_people(tmp_path: Path) -> None:
@@ -121,9 +124,9 @@ def test_a_drain_does_not_wait_for_people(tmp_path: Path) -> None:
         assert run.result() == {"answer": 5, "attempt": 2}
 
 
-async def test_the_async_client_answers(sample: ServerProcess) -> None:
+async def test_the_async_client_answers(people: ServerProcess) -> None:
     """`stepwire.aio` answers and is refused as `stepwire` is; the tracker has what is open."""
-    async with stepwire.aio.Client(sample.address) as client, asyncio.timeout(PATIENCE):
+    async with stepwire.aio.Client(people.address) as client, asyncio.timeout(PATIENCE):
         plan = plan_of(details={"schema": {"type": "integer", "maximum": 9}})
         plan["steps"] += [{"id": "b", "operation": "ask", "input": {"prompt": "And you?"}}]
         run = await client.execute(plan=plan)
@@ -145,28 +148,28 @@ async def test_the_async_client_answers(sample: ServerProcess) -> None:
         assert (await run.result())["a"]["answer"] == 9
 
 
-def test_answer_on_the_command_line(sample: ServerProcess) -> None:
+def test_answer_on_the_command_line(people: ServerProcess) -> None:
     """`answer` shows what is asked, is refused with what does not fit, answers, and says when nothing is asked."""
-    with Client(sample.address) as client:
+    with Client(people.address) as client:
         run = client.execute(plan=plan_of(details={"choices": ["yes", "no"]}))
         input_id = asked(run).input_requested.input_id
         execution_id = run.execution_id
-        shown = said(sample, "answer", execution_id).stdout
+        shown = said(people, "answer", execution_id).stdout
         assert shown.startswith(f"Charge asks: {PROMPT}\n  1) yes\n  2) no\n  answer it: stepwire --server ")
         assert f"answer {execution_id} VALUE --input-id {input_id}" in shown
-        refused = said(sample, "answer", execution_id, "maybe", code=4).stderr
+        refused = said(people, "answer", execution_id, "maybe", code=4).stderr
         assert "value is none of the choices; they are 'yes', 'no'" in refused
-        assert said(sample, "answer", execution_id, "2").stdout == f"{execution_id} has the answer.\n"
+        assert said(people, "answer", execution_id, "2").stdout == f"{execution_id} has the answer.\n"
         assert run.result()["answer"] == "no"
-        assert "asks anything now" in said(sample, "answer", execution_id, "1", code=4).stderr
+        assert "asks anything now" in said(people, "answer", execution_id, "1", code=4).stderr
         given, _ = client.events(execution_id, kinds=["input_received"])
     assert given.input_received.actor == "ada"
 
 
-def test_lines_say_how_to_answer(sample: ServerProcess, tmp_path: Path) -> None:
+def test_lines_say_how_to_answer(people: ServerProcess, tmp_path: Path) -> None:
     """Away from a terminal `run` asks nobody: a line has the question, and standard error the command that answers."""
     process = subprocess.Popen(
-        [command("stepwire"), "--server", sample.address, "run", "--plan", file_of(tmp_path, plan_of())],
+        [command("stepwire"), "--server", people.address, "run", "--plan", file_of(tmp_path, plan_of())],
         env=ENVIRONMENT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -197,7 +200,14 @@ def asking(server: ServerProcess, tmp_path: Path, plan: dict[str, Any], *flags: 
     return Terminal(command("stepwire"), "--server", server.address, "run", "--plan", file_of(tmp_path, plan), *flags)
 
 
-def test_the_terminal_asks(sample: ServerProcess, tmp_path: Path) -> None:
+def begun(terminal: Terminal) -> str:
+    """Returns the id of the execution that `stepwire run` names."""
+    named = re.search(r"\bexecution (\S{22})\s", terminal.plain)
+    assert named, terminal.plain
+    return named[1]
+
+
+def test_the_terminal_asks(people: ServerProcess, tmp_path: Path) -> None:
     """On a terminal `run` asks: choices by number or word, and again where that is none of them; bars go on after."""
     plan = plan_of(details={"choices": ["yes", "no"], "default": "no"}, talks=3)
     plan["steps"] += [
@@ -209,7 +219,7 @@ def test_the_terminal_asks(sample: ServerProcess, tmp_path: Path) -> None:
         },
     ]
     plan["steps"][1]["depends_on"], plan["steps"][2]["depends_on"] = ["a"], ["b"]
-    with asking(sample, tmp_path, plan) as terminal:
+    with asking(people, tmp_path, plan) as terminal:
         terminal.read_until(
             r"Charge asks: The amount differs. Go on\?\r\n  1\) yes\r\n  2\) no\r\n1 to 2 \(Enter: no\): "
         )
@@ -230,15 +240,14 @@ def test_the_terminal_asks(sample: ServerProcess, tmp_path: Path) -> None:
     assert re.search(r"done\s+1/3 Charge", terminal.plain)
     assert "Completed" in terminal.plain
     assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
-    with Client(sample.address) as client:
-        (execution,) = client.list()
-        *events, _ = client.events(execution.execution_id, kinds=["input_received"])
+    with Client(people.address) as client:
+        *events, _ = client.events(begun(terminal), kinds=["input_received"])
     assert [event.input_received.value.string_value for event in events[::2]] == ["yes", "yes"]
     assert events[1].input_received.value.number_value == 5
     assert {event.input_received.actor for event in events} == {os.environ.get("USER", "")}
 
 
-def test_the_terminal_takes_back_what_is_answered_elsewhere(sample: ServerProcess, tmp_path: Path, gate: Gate) -> None:
+def test_the_terminal_takes_back_what_is_answered_elsewhere(people: ServerProcess, tmp_path: Path, gate: Gate) -> None:
     """A prompt goes away when somebody else has answered, and what happened meanwhile is shown then, in order."""
     plan = plan_of()
     work = {"gate": gate.port, "bursts": [2]}
@@ -246,13 +255,13 @@ def test_the_terminal_takes_back_what_is_answered_elsewhere(sample: ServerProces
         {"id": "b", "operation": "paced", "input": work},
         {"id": "c", "operation": "fail", "input": {"text": "out of paper"}, "depends_on": ["b"]},
     ]
-    with asking(sample, tmp_path, plan) as terminal, Client(sample.address) as client:
+    with asking(people, tmp_path, plan) as terminal, Client(people.address) as client:
         terminal.read_until("Answer: ")
         gate.release("b")
-        (execution,) = client.list()
-        run = client.watch(execution.execution_id)
+        execution_id = begun(terminal)
+        run = client.watch(execution_id)
         question = asked(run)
-        until(lambda: client.get(execution.execution_id).progress.failed_steps, "step c fails")
+        until(lambda: client.get(execution_id).progress.failed_steps, "step c fails")
         assert "out of paper" not in terminal.text
         run.answer(question.input_requested.input_id, "elsewhere")
         terminal.read_until("It is not asked any more.")
@@ -263,36 +272,35 @@ def test_the_terminal_takes_back_what_is_answered_elsewhere(sample: ServerProces
     assert (len(places), places) == (len(order), sorted(places)), terminal.plain
 
 
-def test_ctrl_c_and_ctrl_d_at_a_prompt(sample: ServerProcess, tmp_path: Path) -> None:
-    """At a prompt Ctrl-D says how to answer later, and goes on; Ctrl-C leaves as ever, and the question stays open."""
-    with asking(sample, tmp_path, plan_of()) as terminal:
+def test_ctrl_d_at_a_prompt(people: ServerProcess, tmp_path: Path) -> None:
+    """At a prompt Ctrl-D says how to answer later, and goes on; Ctrl-C leaves then as ever."""
+    with asking(people, tmp_path, plan_of()) as terminal:
         terminal.read_until("Answer: ")
         terminal.type(b"\x04")
         terminal.read_until("answer it: stepwire")
         terminal.type(b"\x03")
         assert terminal.end() == 130
-    with asking(sample, tmp_path, plan_of()) as terminal:
-        terminal.read_until("Answer: ")
-        terminal.type(b"\x03")
-        assert terminal.end() == 130
-    hint = re.search(r"Watch it:\s+stepwire --server \S+ watch (\S+)", terminal.plain)
-    assert hint, terminal.plain
     assert "Traceback" not in terminal.text
-    assert "asks:" in said(sample, "answer", hint[1]).stdout
 
 
-def test_an_answered_question_is_not_asked_again(sample: ServerProcess, tmp_path: Path) -> None:
-    """`run` that is repeated with its request id shows the answered questions, and asks the open one alone."""
+def test_ctrl_c_at_a_prompt(people: ServerProcess, tmp_path: Path) -> None:
+    """At a prompt Ctrl-C leaves as ever, and the question stays open: `run` that is repeated with its request id shows
+    the answered questions, and asks the open one alone.
+    """
     plan = plan_of(prompt="First?")
     plan["steps"] += [{"id": "b", "operation": "ask", "input": {"prompt": "Second?"}, "depends_on": ["a"]}]
     flags = ("--request-id", "again")
-    with asking(sample, tmp_path, plan, *flags) as terminal:
+    with asking(people, tmp_path, plan, *flags) as terminal:
         terminal.read_until(r"Charge asks: First\?\r\nAnswer: ")
         terminal.type(b"1\n")
         terminal.read_until(r"b asks: Second\?\r\nAnswer: ")
         terminal.type(b"\x03")
         assert terminal.end() == 130
-    with asking(sample, tmp_path, plan, *flags) as terminal:
+    hint = re.search(r"Watch it:\s+stepwire --server \S+ watch (\S+)", terminal.plain)
+    assert hint, terminal.plain
+    assert hint[1] == begun(terminal)
+    assert "Traceback" not in terminal.text
+    with asking(people, tmp_path, plan, *flags) as terminal:
         terminal.read_until(r"b asks: Second\?\r\nAnswer: ")
         terminal.type(b"2\n")
         assert terminal.end() == 0
