@@ -226,7 +226,7 @@ class Client:
 
     async def answer(self, execution_id: str, input_id: str, value: object, actor: str = "") -> Execution:
         """Answers what a step asked: `input_id` is that of its `input_requested`, `value` anything JSON-like that fits
-        the question. Returns once it is recorded; the same answer again changes nothing.
+        the question. Returns once it is recorded; the same answer again is no error, and changes nothing.
 
         Raises InputInvalid, InputNotRequested where the question has another answer or is closed, ExecutionEnded.
         """

@@ -14,6 +14,7 @@ from typing import Any
 from google.protobuf import struct_pb2
 
 from stepwire.errors import (
+    CursorExpired,
     Draining,
     ExecutionEnded,
     ExecutionNotFound,
@@ -37,7 +38,7 @@ from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Catalog, Planner
 from stepwire_server.engine.planning import ask_planner
 from stepwire_server.engine.recorder import RecorderClosed
-from stepwire_server.engine.snapshot import first_snapshot
+from stepwire_server.engine.snapshot import answer_of, first_snapshot
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord, Journal
 
 __all__ = ["Engine"]
@@ -221,8 +222,9 @@ class Engine:
     async def provide(
         self, execution_id: str, input_id: str, value: struct_pb2.Value, *, actor: str
     ) -> ExecutionRecord:
-        """Answers a question that a step asked. The same answer twice is one. Returns as `cancel` does. Raises
-        InputInvalid, InputNotRequested, LimitSize, ExecutionNotFound, ExecutionEnded.
+        """Answers a question that a step asked. The same answer twice is one, also after the end: who did not hear
+        that it was taken says it again. Returns as `cancel` does. Raises InputInvalid, InputNotRequested, LimitSize,
+        ExecutionNotFound, ExecutionEnded.
         """
         verdict = None
         executor = self._live.get(execution_id)
@@ -230,9 +232,23 @@ class Engine:
             question = executor.fold.questions.open.get(input_id)
             if question is not None:
                 verdict = await asyncio.to_thread(judge, question, value)
-        return await self._control(
-            execution_id, lambda executor: executor.provide(input_id, value, actor=actor, verdict=verdict)
-        )
+        try:
+            return await self._control(
+                execution_id, lambda executor: executor.provide(input_id, value, actor=actor, verdict=verdict)
+            )
+        except ExecutionEnded:
+            record = await self.get(execution_id)
+            if await self._was_given(record, input_id, value):
+                return record
+            raise
+
+    async def _was_given(self, record: ExecutionRecord, input_id: str, value: struct_pb2.Value) -> bool:
+        """Returns whether somebody gave a question of an ended execution this answer."""
+        try:
+            answer = await answer_of(self.journal, record, input_id)
+        except CursorExpired:
+            raise ExecutionNotFound(f"execution {record.execution_id} was purged just now") from None
+        return answer is not None and not answer.expired and answer.value == value
 
     async def _control(self, execution_id: str, ask: Callable[[Executor], int]) -> ExecutionRecord:
         """Has an execution's executor do what is asked, and returns the record once that is durable."""

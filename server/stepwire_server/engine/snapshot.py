@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from stepwire.v1 import EventBatch, ExecuteRequest, Execution, Plan
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, InputReceived, Plan
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import ExecutionRecord, Journal
 
-__all__ = ["first_snapshot", "fixed_part", "plan_of", "snapshot_of"]
+__all__ = ["answer_of", "first_snapshot", "fixed_part", "plan_of", "snapshot_of"]
 
 
 def fixed_part(record: ExecutionRecord) -> Execution:
@@ -39,6 +42,30 @@ def first_snapshot(record: ExecutionRecord) -> bytes:
 async def plan_of(journal: Journal, record: ExecutionRecord) -> Plan | None:
     """Returns the plan with all its revisions; None where there is none yet."""
     plan: Plan | None = None
+    async with aclosing(_events_of(journal, record, "plan_started", "plan_revised")) as events:
+        async for event in events:
+            if event.HasField("plan_started"):
+                plan = event.plan_started.plan
+            elif plan is not None:
+                plan.steps.extend(event.plan_revised.steps)
+    return plan
+
+
+async def answer_of(journal: Journal, record: ExecutionRecord, input_id: str) -> InputReceived | None:
+    """Returns how a question was closed last; None where there is no such question, or it was asked again since."""
+    answer: InputReceived | None = None
+    async with aclosing(_events_of(journal, record, "input_requested", "input_received")) as events:
+        async for event in events:
+            if event.input_requested.input_id == input_id:
+                answer = None
+            elif event.input_received.input_id == input_id:
+                answer = event.input_received
+    return answer
+
+
+async def _events_of(journal: Journal, record: ExecutionRecord, *kinds: str) -> AsyncGenerator[Event, None]:
+    """Gives the events of these kinds, up to the record's last one."""
+    wanted = {KINDS[kind] for kind in kinds}
     with journal.follow(record.execution_id, after=0) as follower:
         while follower.sequence < record.last_sequence:
             chunks = await follower.read(max_events=512, max_bytes=1 << 20)
@@ -47,8 +74,5 @@ async def plan_of(journal: Journal, record: ExecutionRecord) -> Plan | None:
                 await follower.wait()
             for chunk in chunks:
                 for index, kind in enumerate(chunk.kinds):
-                    if kind == KINDS["plan_started"]:
-                        plan = EventBatch.FromString(chunk.frame(index)).events[0].plan_started.plan
-                    elif kind == KINDS["plan_revised"] and plan is not None:
-                        plan.steps.extend(EventBatch.FromString(chunk.frame(index)).events[0].plan_revised.steps)
-    return plan
+                    if kind in wanted:
+                        yield EventBatch.FromString(chunk.frame(index)).events[0]

@@ -18,7 +18,7 @@ from stepwire.errors import (
     RequestIdReused,
     StepwireError,
 )
-from stepwire.v1 import Event, ExecuteRequest, ExecutionState
+from stepwire.v1 import Event, ExecuteRequest, ExecutionState, InputReceived
 from stepwire_server.engine.acceptance import normalised
 from stepwire_server.engine.engine import Engine
 from stepwire_server.journal import ENDED, ExecutionRecord
@@ -203,19 +203,30 @@ class Answers:
         """Notes what has to become of a call, by the state that it finds: up to its first wait it runs at once."""
         executor = engine._live.get(given.execution_id)
         if executor is None:
-            over = record is not None and record.state in ENDED
-            given.expected = ExecutionNotFound if record is None else ExecutionEnded if over else JournalUnavailable
+            if record is None:
+                given.expected = ExecutionNotFound
+            elif record.state not in ENDED:
+                given.expected = JournalUnavailable
+            elif not _counts(self._answer(given), given):
+                given.expected = ExecutionEnded
             return
         fold = executor.fold
         given.runs, given.sequence = True, fold.sequence
-        earlier = fold.questions.answers.get(given.input_id)
-        if fold.ended:
-            given.expected = ExecutionEnded
-        elif given.input_id in fold.questions.open:
+        if not fold.ended and given.input_id in fold.questions.open:
             given.changes = given.value.HasField("number_value")
             given.expected = None if given.changes else InputInvalid
-        elif earlier is None or earlier.expired or earlier.value != given.value:
-            given.expected = InputNotRequested
+        elif not _counts(fold.questions.answers.get(given.input_id), given):
+            given.expected = ExecutionEnded if fold.ended else InputNotRequested
+
+    def _answer(self, given: _Given) -> InputReceived | None:
+        """Returns how the question was closed last, and was not asked again since."""
+        answer = None
+        for event in events_of(self._kept(given.execution_id)):
+            if event.input_requested.input_id == given.input_id:
+                answer = None
+            elif event.input_received.input_id == given.input_id:
+                answer = event.input_received
+        return answer
 
     def judge(self, kept: Kept) -> None:
         """Holds an execution's answers to those that were given, each once, where the question was open."""
@@ -251,6 +262,11 @@ class Answers:
             and event.input_received.value.number_value == value
             for event in events_of(kept)
         )
+
+
+def _counts(answer: InputReceived | None, given: _Given) -> bool:
+    """Whether a question has the answer that is given, from a person."""
+    return answer is not None and not answer.expired and answer.value == given.value
 
 
 def _is_answer(event: Event, given: _Given) -> bool:

@@ -166,6 +166,20 @@ def takes_a_second_answer() -> AbstractContextManager[Any]:
     return patch.object(asking, "_check_repeated", lambda *_: None)
 
 
+def knows_no_answer_after_the_end() -> AbstractContextManager[Any]:
+    async def none(*_: Any) -> bool:
+        return False
+
+    return patch.object(Engine, "_was_given", none)
+
+
+def takes_any_answer_after_the_end() -> AbstractContextManager[Any]:
+    async def every(*_: Any) -> bool:
+        return True
+
+    return patch.object(Engine, "_was_given", every)
+
+
 def forgets_answers() -> AbstractContextManager[Any]:
     def received(self: Questions, told: InputReceived) -> None:
         self.dropped(self.open[told.input_id].step_index)
@@ -204,6 +218,8 @@ BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
         goes_on_before_its_answer_is_durable,
         takes_an_answer_that_does_not_fit,
         takes_a_second_answer,
+        knows_no_answer_after_the_end,
+        takes_any_answer_after_the_end,
         forgets_answers,
         withdraws_the_questions_of_those_that_are_let_go_of,
         comes_back_without_a_slot,

@@ -17,7 +17,7 @@ from stepwire.errors import (
     LimitSize,
     StorageFull,
 )
-from stepwire.v1 import Retry, StepState
+from stepwire.v1 import ExecutionState, Retry, StepState
 from stepwire.values import to_python, to_value
 from stepwire_server import InputExpired
 from stepwire_server.engine.asking import Verdict
@@ -201,8 +201,8 @@ async def test_an_answer_that_was_found_right_for_another_question_is_checked_ag
 
 
 async def test_to_answer_again():
-    """The same answer again is OK and records nothing, also after its step has ended; another one, and one to a
-    question that nobody asks, is INPUT_NOT_REQUESTED; after the end all are EXECUTION_ENDED.
+    """The same answer again is OK and records nothing, also after its step and its execution have ended; another one,
+    and one to a question that nobody asks, is INPUT_NOT_REQUESTED, and EXECUTION_ENDED after the end.
     """
     go = asyncio.Event()
 
@@ -228,9 +228,11 @@ async def test_to_answer_again():
             await answer(rig, execution_id, {"n": 2})
         go.set()
         events = await rig.ended(execution_id)
-        for value in ({"n": 1}, {"n": 2}):
+        again = await answer(rig, execution_id, {"n": 1}, actor="Bob")
+        assert (again.state, again.last_sequence) == (ExecutionState.EXECUTION_STATE_COMPLETED, len(events))
+        for value, to in (({"n": 2}, ""), ({"n": 1}, "nothing"), (struct_pb2.Value(), "")):
             with pytest.raises(ExecutionEnded) as ended:
-                await answer(rig, execution_id, value)
+                await answer(rig, execution_id, value, to=to)
             assert ended.value.metadata["state"] == "COMPLETED"
         with pytest.raises(ExecutionNotFound):
             await answer(rig, "nowhere", 1, to=question.input_id)
@@ -314,26 +316,60 @@ async def test_another_attempt_waits_until_its_answer_is_durable():
 
 
 async def test_an_answer_that_comes_as_the_execution_ends():
-    """An answer to an execution whose end is recorded and not yet durable is EXECUTION_ENDED, once it is."""
+    """An answer to an execution whose end is recorded and not yet durable is EXECUTION_ENDED, once it is; the one that
+    was given before is OK then.
+    """
     journal = HeldJournal()
 
     async def op(step) -> Any:
-        return await step.ask("What?")
+        return [await step.ask("What?"), await step.ask("More?")]
 
     async with Rig(app_of(op), journal=journal) as rig:
         execution_id = await rig.start(request(step("a", "op")))
-        await asked(rig, execution_id)
+        first = await asked(rig, execution_id)
+        await answer(rig, execution_id, 1)
+        await asked(rig, execution_id, count=2)
         await rig.quiet()
         journal.hold()
         executor = rig.engine._live[execution_id]
         executor.cancel(actor="", reason="")
         await until(lambda: executor.fold.ended, "it ends")
         late = asyncio.create_task(answer(rig, execution_id, 1))
+        again = asyncio.create_task(answer(rig, execution_id, 1, to=first.input_id))
         await turns()
-        assert not late.done()
+        assert (late.done(), again.done()) == (False, False)
         journal.release()
         with pytest.raises(ExecutionEnded):
             await late
+        assert (await again).state == ExecutionState.EXECUTION_STATE_CANCELLED
+
+
+async def test_what_counts_as_given_after_the_end():
+    """After the end the answer counts that the question had then: a default is nobody's, and what was asked again since
+    has none.
+    """
+
+    async def op(step) -> None:
+        await step.ask("In time?", expires_in=60, default="no")
+        if step.attempt == 1:
+            await step.ask("How many?", key="many")
+            raise ValueError("again")
+        await step.ask("How many?", key="many", choices=["all"])
+
+    async with Rig(app_of(op, retry=Retry(attempts=2, initial_delay=Duration()))) as rig:
+        execution_id = await rig.start(request(step("a", "op")))
+        expired = await asked(rig, execution_id)
+        rig.clock.advance(60)
+        many = await asked(rig, execution_id, count=2)
+        await answer(rig, execution_id, 5)
+        await rig.durable(execution_id, "step_retrying")
+        rig.clock.advance(1)
+        await asked(rig, execution_id, count=3)
+        await rig.engine.cancel(execution_id, actor="", reason="")
+        await rig.ended(execution_id)
+        for value, to in (("no", expired), (5, many)):
+            with pytest.raises(ExecutionEnded):
+                await answer(rig, execution_id, value, to=to.input_id)
 
 
 # -- the end of the time
