@@ -23,6 +23,9 @@ __all__ = ["check_schema", "mismatches"]
 _NOTHING_ELSE: SchemaRegistry = Registry()
 """What other documents a schema may refer to. Left to itself, the library would fetch them over the network."""
 
+_NO_KIND: Any = None
+"""What stands for a draft that is not known. Some stubs of the library have it that there always is one."""
+
 _SHOWN = 50
 _TEXT = 300
 """Mismatches that are told, and characters of each: the value stands in them, and may be long."""
@@ -57,7 +60,7 @@ def mismatches(schema: Mapping[str, Any], value: object, path: str) -> list[Viol
 def _kind(schema: Mapping[str, Any]) -> Any:
     if "$schema" not in schema:
         return Draft202012Validator
-    return validator_for(schema, default=None) if isinstance(schema["$schema"], str) else None
+    return validator_for(schema, default=_NO_KIND) if isinstance(schema["$schema"], str) else None
 
 
 def _check_references(resource: SchemaResource, resolver: Any) -> None:
