@@ -20,11 +20,10 @@ from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from google.protobuf import duration_pb2, struct_pb2
-from google.rpc import status_pb2
+from google.protobuf import struct_pb2
 
-from stepwire.errors import LimitSize, failure
-from stepwire.v1 import Event, ExecutionState, Retry, Step, StepState
+from stepwire.errors import failure
+from stepwire.v1 import ExecutionState, Step, StepState
 from stepwire_server import failpoints
 from stepwire_server.engine.asking import Desk, InputExpired
 from stepwire_server.engine.calling import AttemptFailed, call, describe, input_of, results_of, simulate
@@ -32,17 +31,15 @@ from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.operation import Operation
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
+from stepwire_server.engine.retries import delay_before, is_worth_another
 from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.states import LIVE_STEP
+from stepwire_server.engine.step_events import StepEvents, one_line
 from stepwire_server.engine.time_limit import TimeLimit
 
 __all__ = ["Cause", "StepRunner", "Surroundings"]
 
 _log = logging.getLogger(__name__)
-
-_MESSAGE = 1_000
-_ERROR_TEXT = 100_000
-"""Characters of an error's text that are kept: in the event's one line, and in its status."""
 
 
 class Cause(enum.Enum):
@@ -97,7 +94,7 @@ class StepRunner:
         self._clock = around.clock
         self._fold = around.recorder.fold.steps[index]
         self._on_end = on_end
-        self._name = step.name or step.id
+        self._events = StepEvents(self._recorder, step, self._fold, around.clock)
         self._context: StepContext | None = None
         self._cause: Cause | None = None
         self._begun = False
@@ -107,7 +104,6 @@ class StepRunner:
         """The tasks of the operation, and those that its threads wait for, that are held at a place to stop."""
         self.abandoned = False
         """Whether it was let go of while its operation ran on."""
-        self._started = 0.0
         self._timers: list[Timer] = []
         self._limit: TimeLimit | None = None
         self.task: asyncio.Task[None] | None = None
@@ -170,7 +166,7 @@ class StepRunner:
         except Exception:
             _log.exception("execution %s, step %s: a bug in the engine", self._around.execution_id, self.step.id)
             if not self.abandoned and self._fold.state in (*LIVE_STEP, StepState.STEP_STATE_STARTING):
-                self._record_failure(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
+                self._events.failed(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
         finally:
             self._stop_timers()
             if self.abandoned:
@@ -188,7 +184,8 @@ class StepRunner:
                 await self._around.slots.back(self.index)
         await self._wait_for_the_end_of_a_pause()
         context = self._context = self._new_context()
-        sequence = self._record_start(context)
+        sequence = self._events.started(context.attempt, self._operation.name)
+        self._watch_timeout()
         outcome: struct_pb2.Value | AttemptFailed | None = None
         try:
             if self._operation.at_most_once:
@@ -215,7 +212,7 @@ class StepRunner:
         if isinstance(outcome, AttemptFailed):
             return await self._after_failure(outcome)
         if not self.abandoned:
-            self._record_completion(outcome)
+            self._events.completed(outcome)
         return True
 
     async def _call(self, context: StepContext) -> struct_pb2.Value:
@@ -233,7 +230,7 @@ class StepRunner:
 
     def _note(self, failed: AttemptFailed) -> AttemptFailed:
         """Logs a failure that no exception of the operation tells of, and returns it."""
-        text = _one_line(failed.status.message)
+        text = one_line(failed.status.message)
         _log.warning("execution %s, step %s failed: %s", self._around.execution_id, self.step.id, text)
         return failed
 
@@ -250,7 +247,7 @@ class StepRunner:
                 return await self._after_failure(self._note(self._timed_out()))
             case Cause.CANCEL:
                 if not self.abandoned:
-                    self._record_cancel(abandoned=False)
+                    self._events.cancelled(abandoned=False)
                 return True
             case Cause.PARK:
                 self._record_parting()
@@ -268,11 +265,11 @@ class StepRunner:
             return True
         retry = self.step.retry if self.step.HasField("retry") else self._operation.retry
         tried = self._fold.attempt - self._fold.recoveries
-        if self._stopping or retry is None or tried >= retry.attempts or not _worth_another(retry, failed.kind):
-            self._record_failure(failed.status)
+        if self._stopping or retry is None or tried >= retry.attempts or not is_worth_another(retry, failed.kind):
+            self._events.failed(failed.status)
             return True
-        delay = _delay(retry, tried, self._clock.random.random())
-        self._record_retry(failed.status, delay)
+        delay = delay_before(retry, tried, self._clock.random.random())
+        self._events.retrying(failed.status, delay)
         self._cause = None
         try:
             with self._rest():
@@ -310,9 +307,9 @@ class StepRunner:
         self.abandon()
         try:
             if timed_out:
-                self._record_failure(self._timed_out().status)
+                self._events.failed(self._timed_out().status)
             else:
-                self._record_cancel(abandoned=True)
+                self._events.cancelled(abandoned=True)
         except RecorderClosed:
             pass
         finally:
@@ -403,7 +400,7 @@ class StepRunner:
             timer.cancel()
         self._timers.clear()
 
-    # -- events
+    # -- what an attempt is given, and leaves
 
     def _new_context(self) -> StepContext:
         return StepContext(
@@ -411,7 +408,7 @@ class StepRunner:
             execution_id=self._around.execution_id,
             session_id=self._around.session_id,
             id=self.step.id,
-            name=self._name,
+            name=self._events.name,
             operation=self._operation.name,
             attempt=self._fold.attempt + 1,
             results=lambda: results_of(self.step, self._recorder.fold),
@@ -422,79 +419,10 @@ class StepRunner:
             broken_off=self._is_broken_off,
         )
 
-    def _record_start(self, context: StepContext) -> int:
-        event = self._event(f"Started: {self._name}")
-        event.attempt = context.attempt
-        event.step_started.operation = self._operation.name
-        failpoints.reach("before-step_started")
-        sequence = self._recorder.record(event)
-        failpoints.reach("after-step_started")
-        self._started = self._clock.monotonic()
-        self._watch_timeout()
-        return sequence
-
-    def _record_completion(self, output: struct_pb2.Value) -> None:
-        event = self._event(f"Completed: {self._name}")
-        event.step_completed.output.CopyFrom(output)
-        self._time(event.step_completed.execution_time)
-        try:
-            failpoints.reach("before-step_completed")
-            self._recorder.record(event)
-            failpoints.reach("after-step_completed")
-        except LimitSize as error:
-            self._record_failure(failure("LIMIT_SIZE", f"the output is too large: {error.message}"))
-
-    def _record_failure(self, status: status_pb2.Status) -> None:
-        status.message = status.message[:_ERROR_TEXT]
-        event = self._event(f"Failed: {self._name}: {_one_line(status.message)}")
-        event.step_failed.error.CopyFrom(status)
-        self._time(event.step_failed.execution_time)
-        self._recorder.record(event)
-
-    def _record_retry(self, status: status_pb2.Status, delay: float) -> None:
-        status.message = status.message[:_ERROR_TEXT]
-        event = self._event(f"Retrying: {self._name}: {_one_line(status.message)}")
-        event.step_retrying.error.CopyFrom(status)
-        event.step_retrying.next_attempt = self._fold.attempt + 1
-        event.step_retrying.delay.FromNanoseconds(int(delay * 1e9))
-        self._recorder.record(event)
-
     def _record_parting(self) -> None:
         """Records that an attempt ended because this process stops: of one that a later process finds running, nobody
         can tell whether it was what ended its process.
         """
         ending = self._recorder.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING
         if not (self.abandoned or ending or self._operation.at_most_once) and self._fold.state in LIVE_STEP:
-            self._record_retry(failure("RECOVERED", "the server stopped while the step ran"), 0.0)
-
-    def _record_cancel(self, *, abandoned: bool) -> None:
-        event = self._event(f"Cancelled: {self._name}")
-        event.step_cancelled.abandoned = abandoned
-        self._time(event.step_cancelled.execution_time)
-        self._recorder.record(event)
-
-    def _event(self, message: str) -> Event:
-        return Event(step_id=self.step.id, step_name=self._name, attempt=self._fold.attempt, message=message)
-
-    def _time(self, target: duration_pb2.Duration) -> None:
-        target.FromNanoseconds(int((self._clock.monotonic() - self._started) * 1e9))
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text[:_MESSAGE].split())
-
-
-def _worth_another(retry: Retry, kind: type[BaseException] | None) -> bool:
-    if kind is None:
-        return False
-    return not retry.errors or any(base.__name__ in retry.errors for base in kind.__mro__)
-
-
-def _delay(retry: Retry, tried: int, chance: float) -> float:
-    first = retry.initial_delay.ToNanoseconds() / 1e9 if retry.HasField("initial_delay") else 1.0
-    longest = retry.max_delay.ToNanoseconds() / 1e9 if retry.HasField("max_delay") else 60.0
-    try:
-        grown = min(first * (retry.multiplier or 2.0) ** (tried - 1), longest)
-    except OverflowError:
-        grown = longest if first else 0.0
-    return float(grown * (1 - retry.jitter * chance))
+            self._events.retrying(failure("RECOVERED", "the server stopped while the step ran"), 0.0)

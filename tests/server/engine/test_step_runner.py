@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from stepwire.errors import reason_of
 from stepwire.v1 import Retry
 from stepwire_server import App, StepEnded
-from stepwire_server.engine.step_runner import _delay
+from stepwire_server.engine.retries import delay_before
 
 from .rig import (
     HeldJournal,
@@ -325,18 +325,18 @@ async def test_a_timeout_may_be_tried_again():
 @pytest.mark.parametrize("tried", [1, 2, 40, 99])
 def test_a_large_multiplier_does_not_overflow(multiplier, tried):
     """However large the multiplier, the wait is a number between the first and the longest."""
-    assert 1 <= _delay(Retry(attempts=100, multiplier=multiplier), tried, 0.5) <= 60
+    assert 1 <= delay_before(Retry(attempts=100, multiplier=multiplier), tried, 0.5) <= 60
 
 
 def test_no_first_delay_means_none_at_all():
     """A first delay of 0 stays 0, whatever it is multiplied by."""
-    assert _delay(Retry(initial_delay=Duration(), multiplier=1e308), 99, 0.5) == 0
+    assert delay_before(Retry(initial_delay=Duration(), multiplier=1e308), 99, 0.5) == 0
 
 
 def test_jitter_makes_a_wait_shorter():
     """Jitter takes off a random share of up to itself."""
     retry = Retry(initial_delay=Duration(seconds=10), jitter=0.5)
-    assert [_delay(retry, 1, chance) for chance in (0, 0.5, 1)] == [10, 7.5, 5]
+    assert [delay_before(retry, 1, chance) for chance in (0, 0.5, 1)] == [10, 7.5, 5]
 
 
 async def test_a_cancel_ends_the_wait_between_attempts():
