@@ -356,6 +356,34 @@ async def test_a_step_that_waits_is_not_given_up_for_what_it_lost_before():
         assert output(await rig.ended(execution_id)) == 1
 
 
+@pytest.mark.parametrize("at_once", [1, 8])
+async def test_a_step_that_waits_does_not_pay_for_another_that_kills_the_server(at_once):
+    """A step that ends its process again and again is given up; the one that waits beside it, in a slot or without, is
+    charged with none of that, and goes on with its answer.
+    """
+    hold = asyncio.Event()
+
+    async def op(step) -> Any:
+        if step.id == "killer":
+            await hold.wait()
+        return await step.ask("What?")
+
+    app = app_of(op)
+    async with Rig(app, leaves_tasks=True, max_parallel_steps=at_once) as rig:
+        execution_id = await rig.start(request(step("a", "op"), step("killer", "op")))
+        for process in range(1, 5):
+            await asked(rig, execution_id, count=process)
+            await rig.durable(execution_id, "step_started", count=2 * process)
+            rig = Rig(app, journal=rig.journal, leaves_tasks=True, recover=True, max_parallel_steps=at_once)
+            await rig.__aenter__()
+        await asked(rig, execution_id, count=5)
+        assert failure_of(await rig.events(execution_id), "killer")[0] == "RECOVERY_LIMIT"
+        waiting, _ = (await rig.fold(execution_id)).steps
+        assert (waiting.state, waiting.recoveries, waiting.lost) == (StepState.STEP_STATE_WAITING, 4, 0)
+        await answer(rig, execution_id, 1)
+        assert output(await rig.ended(execution_id), "a") == 1
+
+
 async def test_the_end_of_the_time_is_no_progress():
     """A default that is taken after the time does not begin the count of lost processes anew: it could for ever."""
     hold = asyncio.Event()
