@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
-from stepwire import ProgressTracker, errors
+from stepwire import ProgressTracker, errors, to_dict
 from stepwire.terminal import questions
 from stepwire.terminal.answers import LineReader, choice_of, value_of
 from stepwire.terminal.commands import stepwire
+from stepwire.terminal.live import LiveView
 from stepwire.terminal.questions import QuestionWatch, question_lines
-from stepwire.terminal.views import line_of
+from stepwire.terminal.views import JsonView, PlainView, line_of
 from stepwire.v1 import Event, Execution, InputRequested, ProvideInputResponse
 from stepwire.values import to_python, to_struct, to_value
 
@@ -104,6 +108,7 @@ def test_a_question_as_lines() -> None:
     [
         ({"value": to_value(1)}, "answered (q)"),
         ({"value": to_value(1), "actor": "ada"}, "answered by ada (q)"),
+        ({"value": to_value(1), "actor": "ada\nlovelace"}, "answered by ada lovelace (q)"),
         ({"value": to_value(1), "expired": True}, "not answered in time, the default is taken (q)"),
         ({"expired": True}, "not asked any more (q)"),
     ],
@@ -118,6 +123,92 @@ def test_the_line_of_an_answer(received: dict[str, Any], line: str) -> None:
         else:
             setattr(made.input_received, name, value)
     assert line_of(made).strip() == line
+
+
+HARM = "harm\x1b]0;owned\x07\x1b[2J\x9b31m \u202eless\u2066\u200f\u061c\x7f"
+HARMFUL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmful_question() -> Event:
+    """Returns a question that has control characters and marks of direction wherever a text is."""
+    more = {"choices": [HARM], "schema": to_struct({HARM: HARM}), "default_value": to_value(HARM)}
+    made = question(prompt=f"{HARM}\r\n{HARM}\nStep b (done)", **more)
+    made.step_name = made.message = f"{HARM}\n{HARM}"
+    return made
+
+
+@pytest.mark.parametrize("shown", ["plain", "json", "live", "prompt", "answer", "answer --json"])
+def test_a_question_does_no_harm_to_a_terminal(
+    server: ScriptedServer, typed: Any, capsys: pytest.CaptureFixture[str], shown: str
+) -> None:
+    """Wherever a question is shown, its texts move no cursor, set no title and turn nothing round; its JSON means the
+    same.
+    """
+    made = harmful_question()
+    console = Console(file=io.StringIO(), width=100)
+    if shown.startswith("answer"):
+        asks(server, made)
+        out = said(server, *shown.split()[1:]).output
+    elif shown == "prompt":
+        reader, write, _ = typed
+        refused = errors.InputInvalid(HARM, violations=[errors.Violation(f"value.{HARM}", HARM)])
+        run = Followed(reader, refuses=[refused, errors.CallFailed(HARM, status_code=14)])
+        with run.watch:
+            run.comes(made)
+            run.shown.has("hold")
+            write(b"1\n1\n")
+            run.shown.has("release")
+        out = capsys.readouterr().out
+    elif shown == "live":
+        with LiveView(console) as live:
+            for event_ in (made, event(2, "input_received")):
+                event_.input_received.actor = HARM
+                live.show(event_)
+        out = console.file.getvalue()  # type: ignore[attr-defined]
+    else:
+        view = JsonView() if shown == "json" else PlainView()
+        with view:
+            view.show(made)
+        out = capsys.readouterr().out
+    assert "harm" in out
+    assert "less" in out
+    assert not HARMFUL.search(out), HARMFUL.search(out)
+    if "json" in shown:
+        assert json.loads(out) == to_dict(made)
+    else:
+        assert not [line for line in out.splitlines() if line.startswith("Step b")], "it looks like the client's line"
+
+
+@pytest.mark.parametrize("what", ["prompt", "lines", "choices", "schema", "default_value", "step_name"])
+def test_a_large_question_leaves_the_terminal_readable(server: ScriptedServer, what: str) -> None:
+    """Of a question of megabytes a bounded part is shown, and how many of its lines or choices are not."""
+    large: dict[str, Any] = {
+        "prompt": "x" * (1 << 20),
+        "lines": "x\n" * 300_000,
+        "choices": [f"{number} " + "x" * 1000 for number in range(1000)],
+        "schema": to_struct({"enum": ["x" * 1000] * 1000}),
+        "default_value": to_value("x" * (1 << 20)),
+        "step_name": "x" * (1 << 20),
+    }
+    made = question(prompt=large["lines"]) if what == "lines" else question()
+    if what == "step_name":
+        made.step_name = large[what]
+    elif what != "lines":
+        made = question(**{what: large[what]})
+    asks(server, made)
+    shown = said(server).output
+    assert len(shown) < 100_000
+    assert len(shown.splitlines()) < 250
+    assert ("  and 4,799 more lines\n" in shown) == (what == "lines")
+    assert ("  and 800 more choices\n" in shown) == (what == "choices")
+    assert len(questions._wanted(made.input_requested)) < 500
+    assert len(line_of(made)) < 3000
+
+
+@pytest.mark.parametrize("prompt", ["", " \n\x1c"])
+def test_a_question_without_words(prompt: str) -> None:
+    """A question in which nothing is asked, as another server's may be, is shown all the same."""
+    assert question_lines(question(prompt=prompt, choices=["yes"])) == ["Step a asks: ", "  1) yes"]
 
 
 # -- lines

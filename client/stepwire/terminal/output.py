@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 from stepwire.errors import CallFailed, LimitReached, PlanNotFound, StepwireError
 from stepwire.events import execution_to_dict, message_to_dict
 from stepwire.patience import can_pass
-from stepwire.terminal.screen import harmless, say
+from stepwire.terminal.screen import harmless, json_text, say
 from stepwire.terminal.steps import Account
 from stepwire.terminal.views import span_text
 from stepwire.v1.execution_pb2 import Execution
@@ -36,7 +36,7 @@ __all__ = [
 
 def print_json(value: object) -> None:
     """Prints one line of JSON."""
-    click.echo(json.dumps(value, ensure_ascii=False, separators=(",", ":")))
+    click.echo(json_text(value))
 
 
 def print_output(output: Any, *, console: Console) -> None:

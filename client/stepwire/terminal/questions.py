@@ -12,7 +12,7 @@ from typing import Any
 from stepwire.errors import ExecutionEnded, InputInvalid, InputNotRequested, StepwireError
 from stepwire.run import BaseRun
 from stepwire.terminal.answers import LineReader, choice_of, value_of
-from stepwire.terminal.screen import say
+from stepwire.terminal.screen import say, shortened
 from stepwire.terminal.views import View
 from stepwire.v1.event_pb2 import Event, InputRequested
 from stepwire.values import to_python
@@ -25,6 +25,12 @@ _INTERVAL = 0.1
 
 _MOST_HELD = 1000
 """Events that are kept until a person has answered. Beyond, reading waits."""
+
+_MOST_LINES = 200
+"""Lines of a question that are shown, and choices."""
+
+_PROMPT, _SCHEMA, _CHOICE, _NAME = 10_000, 2_000, 300, 100
+"""Characters of each that are shown, at most. No prompt of this release's server has more."""
 
 
 class QuestionWatch:
@@ -168,11 +174,13 @@ class QuestionWatch:
 def question_lines(question: Event) -> list[str]:
     """Returns a question for a terminal: who asks what, and the choices with their numbers."""
     requested = question.input_requested
-    first, *more = requested.prompt.strip().splitlines()
-    lines = [f"{question.step_name or question.step_id} asks: {first}", *(f"  {line}" for line in more)]
-    lines += [f"  {number}) {choice}" for number, choice in enumerate(requested.choices, 1)]
+    first, *more = shortened(requested.prompt.strip(), _PROMPT).splitlines() or [""]
+    lines = [f"{_short(question.step_name or question.step_id, _NAME)} asks: {first}"]
+    lines += _first_of([f"  {line}" for line in more], "lines")
+    choices = [f"  {number}) {_short(choice, _CHOICE)}" for number, choice in enumerate(requested.choices, 1)]
+    lines += _first_of(choices, "choices")
     if requested.HasField("schema"):
-        lines.append(f"  as JSON of this schema: {_json(to_python(requested.schema))}")
+        lines.append(f"  as JSON of this schema: {shortened(_json(to_python(requested.schema)), _SCHEMA)}")
     if requested.HasField("expire_time"):
         lines.append(f"  until {requested.expire_time.ToJsonString()}")
     return lines
@@ -183,7 +191,7 @@ def _wanted(requested: InputRequested) -> str:
     default = ""
     if requested.HasField("default_value"):
         value = to_python(requested.default_value)
-        default = f" (Enter: {value if requested.choices else _json(value)})"
+        default = f" (Enter: {_short(value if requested.choices else _json(value), _CHOICE)})"
     return f"1 to {len(requested.choices)}{default}: " if requested.choices else f"Answer{default}: "
 
 
@@ -199,6 +207,15 @@ def _value(line: str, requested: InputRequested) -> Any:
     if choice is None:
         raise ValueError(f"Type a number from 1 to {len(requested.choices)}, or one of the choices.")
     return choice
+
+
+def _first_of(lines: list[str], what: str) -> list[str]:
+    more = len(lines) - _MOST_LINES
+    return lines if more <= 0 else [*lines[:_MOST_LINES], f"  and {more:,} more {what}"]
+
+
+def _short(text: object, characters: int) -> str:
+    return shortened(" ".join(str(text).split()), characters)
 
 
 def _json(value: Any) -> str:

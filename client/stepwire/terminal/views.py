@@ -8,11 +8,14 @@ from typing import Protocol
 import click
 from google.protobuf.duration_pb2 import Duration
 
-from stepwire.events import event_type, to_json
-from stepwire.terminal.screen import say
-from stepwire.v1.event_pb2 import AgentUpdate, Event, StepProgress, StepSkipped, SupervisorUpdate
+from stepwire.events import event_type, to_dict
+from stepwire.terminal.screen import json_text, say, shortened
+from stepwire.v1.event_pb2 import AgentUpdate, Event, InputRequested, StepProgress, StepSkipped, SupervisorUpdate
 
 __all__ = ["JsonView", "PlainView", "View", "line_of", "skip_cause", "span_text"]
+
+_QUESTION = 2000
+"""Characters of a question's line. `stepwire answer` shows all of it."""
 
 
 class View(Protocol):
@@ -48,7 +51,7 @@ class JsonView:
 
     def show(self, event: Event) -> None:
         """Shows one event."""
-        click.echo(to_json(event))
+        click.echo(json_text(to_dict(event)))
 
     def notice(self, text: str) -> None:
         """Shows a line on standard error."""
@@ -157,8 +160,7 @@ def line_of(event: Event) -> str:
             kind = SupervisorUpdate.Kind.Name(event.supervisor.kind).removeprefix("KIND_").lower()
             return f"      supervisor ({kind}): {text or event.supervisor.reasoning}"
         case "input_requested":
-            choices = f" [{' | '.join(event.input_requested.choices)}]" if event.input_requested.choices else ""
-            return f"      asks ({event.input_requested.input_id}): {event.input_requested.prompt}{choices}"
+            return f"      asks ({event.input_requested.input_id}): {_question_line(event.input_requested)}"
         case "input_received":
             return f"      {_answer_line(event)} ({event.input_received.input_id})"
         case "stage":
@@ -183,10 +185,15 @@ def span_text(span: Duration) -> str:
     return f"{minutes}m {rest:02d}s" if minutes < 60 else f"{minutes // 60}h {minutes % 60:02d}m"
 
 
+def _question_line(requested: InputRequested) -> str:
+    choices = f" [{' | '.join(requested.choices)}]" if requested.choices else ""
+    return shortened(" ".join(f"{requested.prompt}{choices}".split()), _QUESTION)
+
+
 def _answer_line(event: Event) -> str:
     received = event.input_received
     if not received.expired:
-        return f"answered by {received.actor}" if received.actor else "answered"
+        return f"answered by {' '.join(received.actor.split())}" if received.actor else "answered"
     return "not answered in time, the default is taken" if received.HasField("value") else "not asked any more"
 
 
