@@ -29,6 +29,8 @@ if str(_ROOT) not in sys.path:
 _FILE = "it reads the journal's file, or starts a second process on it"
 _LEFT_OUT = {
     "TEST_JOURNAL=memory": {
+        "tests/e2e/test_asking.py::test_a_drain_does_not_wait_for_people": _FILE,
+        "tests/e2e/test_asking.py::test_a_question_outlives_kill_9": _FILE,
         "tests/e2e/test_restart.py": _FILE,
         "tests/e2e/test_fallback.py::test_the_server_dies": _FILE,
         "tests/faults/test_bad_operations.py::test_bad_operations": _FILE,
