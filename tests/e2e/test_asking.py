@@ -176,11 +176,8 @@ def test_lines_say_how_to_answer(people: ServerProcess, tmp_path: Path) -> None:
         assert process.stderr.readline().startswith("stepwire: execution ")
         hint = re.fullmatch(r"stepwire: answer it: stepwire (.* VALUE .*)\n", process.stderr.readline())
         assert hint
-        words = hint[1].replace("VALUE", "yes").split()
-        done = subprocess.run(
-            [command("stepwire"), *words], env=ENVIRONMENT, capture_output=True, timeout=PATIENCE, check=True
-        )
-        assert b"has the answer" in done.stdout
+        done = CliRunner().invoke(stepwire_command, hint[1].replace("VALUE", "yes").split())
+        assert "has the answer" in done.output
         printed, _ = process.communicate(timeout=PATIENCE)
     finally:
         process.kill()
@@ -202,16 +199,20 @@ def begun(terminal: Terminal) -> str:
     return named[1]
 
 
-def test_the_terminal_asks(people: ServerProcess, tmp_path: Path) -> None:
-    """On a terminal `run` asks, and again where there is no answer or it does not fit; Enter takes the default; bars go
-    on after.
+def test_the_terminal_asks(people: ServerProcess, tmp_path: Path, gate: Gate) -> None:
+    """On a terminal `run` asks, and again where there is no answer or it does not fit; Enter takes the default. A
+    prompt goes away when somebody else has answered. What happens meanwhile is shown afterwards, in order, and bars go
+    on.
     """
     plan = plan_of(details={"choices": ["yes", "no"], "default": "no"}, talks=3)
     plan["steps"] += [
         {"id": "b", "operation": "ask", "input": {"prompt": "How many?", "details": {"schema": {"type": "integer"}}}},
+        {"id": "c", "operation": "ask", "input": {"prompt": "And you?"}, "depends_on": ["b"]},
+        {"id": "d", "operation": "paced", "input": {"gate": gate.port, "bursts": [2]}},
+        {"id": "e", "operation": "say", "depends_on": ["d"]},
     ]
     plan["steps"][1]["depends_on"] = ["a"]
-    with asking(people, tmp_path, plan) as terminal:
+    with asking(people, tmp_path, plan) as terminal, Client(people.address) as client:
         terminal.read_until(
             r"Charge asks: The amount differs. Go on\?\r\n  1\) yes\r\n  2\) no\r\n1 to 2 \(Enter: no\): "
         )
@@ -225,40 +226,26 @@ def test_the_terminal_asks(people: ServerProcess, tmp_path: Path) -> None:
         terminal.type("fünf\n".encode())
         terminal.read_until(r"It 'fünf' is not of type 'integer'\r\nAnswer: ")
         terminal.type(b"5\n")
-        assert terminal.end() == 0
-    assert "Traceback" not in terminal.text
-    assert re.search(r"done\s+1/2 Charge", terminal.plain)
-    assert "Completed" in terminal.plain
-    assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
-    with Client(people.address) as client:
-        *events, _ = client.events(begun(terminal), kinds=["input_received"])
-    assert [to_python(event.input_received.value) for event in events] == ["no", 5]
-    assert {event.input_received.actor for event in events} == {os.environ.get("USER", "")}
-
-
-def test_the_terminal_takes_back_what_is_answered_elsewhere(people: ServerProcess, tmp_path: Path, gate: Gate) -> None:
-    """A prompt goes away when somebody else has answered, and what happened meanwhile is shown then, in order."""
-    plan = plan_of()
-    work = {"gate": gate.port, "bursts": [2]}
-    plan["steps"] += [
-        {"id": "b", "operation": "paced", "input": work},
-        {"id": "c", "operation": "fail", "input": {"text": "out of paper"}, "depends_on": ["b"]},
-    ]
-    with asking(people, tmp_path, plan) as terminal, Client(people.address) as client:
-        terminal.read_until("Answer: ")
-        gate.release("b")
+        terminal.read_until(r"c asks: And you\?\r\nAnswer: ")
         execution_id = begun(terminal)
+        gate.release("d")
+        until(lambda: client.get(execution_id).progress.completed_steps == 4, "only c is left")
+        assert not re.search(r"done +\d/5 e", terminal.plain)
         run = client.watch(execution_id)
-        question = asked(run)
-        until(lambda: client.get(execution_id).progress.failed_steps, "step c fails")
-        assert "out of paper" not in terminal.text
+        question = asked(run, count=3)
         run.answer(question.input_requested.input_id, "elsewhere")
-        terminal.read_until("It is not asked any more.")
-        assert terminal.end() == 1
-    order = [r"not asked any more", r"done\s+2/3 b", r"out of paper", r"answered \("]
-    found = [re.search(pattern, terminal.plain) for pattern in order]
+        assert terminal.end() == 0
+        *events, _ = client.events(execution_id, kinds=["input_received"])
+    assert "Traceback" not in terminal.text
+    assert re.search(r"done +1/5 Charge", terminal.plain)
+    order = [r"It is not asked any more\.", r"done +4/5 d", r"done +5/5 e", r"answered \(", r"done +3/5 c", "Completed"]
+    afterwards = terminal.plain[terminal.plain.index("And you?\r\nAnswer: ") :]
+    found = [re.search(pattern, afterwards) for pattern in order]
     places = [match.start() for match in found if match]
     assert (len(places), places) == (len(order), sorted(places)), terminal.plain
+    assert terminal.text.rindex("\x1b[?25h") > terminal.text.rindex("\x1b[?25l")
+    assert [to_python(event.input_received.value) for event in events] == ["no", 5, "elsewhere"]
+    assert [event.input_received.actor for event in events] == [*[os.environ.get("USER", "")] * 2, ""]
 
 
 def test_to_leave_at_a_prompt(people: ServerProcess, tmp_path: Path) -> None:
