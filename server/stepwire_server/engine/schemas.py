@@ -36,14 +36,25 @@ def check_schema(schema: Mapping[str, Any]) -> None:
     kind = _kind(schema)
     if kind is None:
         raise ValueError(f"the schema is of a kind that is not known: $schema is {schema['$schema']!r}")
-    try:
-        kind.check_schema(schema)
-    except SchemaError as error:
-        raise ValueError(f"the schema is no JSON schema: {_path('schema', error)}: {error.message[:_TEXT]}") from None
+    _check_form(kind, schema, "schema")
     specification = specification_with(schema["$schema"]) if "$schema" in schema else DRAFT202012
     resource: SchemaResource = specification.create_resource(schema)
     registry = _NOTHING_ELSE.with_resource(resource.id() or "", resource).crawl()
-    _check_references(resource, registry.resolver_with_root(resource))
+    left: list[tuple[SchemaResource, Any]] = [(resource, registry.resolver_with_root(resource))]
+    seen: set[int] = set()
+    while left:
+        part, resolver = left.pop()
+        left += [(inner, resolver.in_subresource(inner)) for inner in part.subresources()]
+        for target in _references(part):
+            try:
+                found = resolver.lookup(target)
+            except Unresolvable:
+                raise ValueError(f"the schema refers to {target!r}, which is not in it") from None
+            if id(found.contents) not in seen:
+                # A reference makes a schema of what stands where none was looked for.
+                seen.add(id(found.contents))
+                _check_form(kind, found.contents, target)
+                left.append((specification.create_resource(found.contents), found.resolver))
 
 
 def mismatches(schema: Mapping[str, Any], value: object, path: str) -> list[Violation]:
@@ -63,17 +74,17 @@ def _kind(schema: Mapping[str, Any]) -> Any:
     return validator_for(schema, default=_NO_KIND) if isinstance(schema["$schema"], str) else None
 
 
-def _check_references(resource: SchemaResource, resolver: Any) -> None:
-    if isinstance(resource.contents, Mapping):
-        for word in ("$ref", "$dynamicRef"):
-            target = resource.contents.get(word)
-            if target is not None:
-                try:
-                    resolver.lookup(target)
-                except Unresolvable:
-                    raise ValueError(f"the schema refers to {target!r}, which is not in it") from None
-    for part in resource.subresources():
-        _check_references(part, resolver.in_subresource(part))
+def _check_form(kind: Any, schema: Any, root: str) -> None:
+    try:
+        kind.check_schema(schema)
+    except SchemaError as error:
+        raise ValueError(f"the schema is no JSON schema: {_path(root, error)}: {error.message[:_TEXT]}") from None
+
+
+def _references(part: SchemaResource) -> list[str]:
+    if not isinstance(part.contents, Mapping):
+        return []
+    return [part.contents[word] for word in ("$ref", "$dynamicRef") if word in part.contents]
 
 
 def _path(root: str, error: ValidationError | SchemaError) -> str:

@@ -108,6 +108,10 @@ def test_the_drafts_of_json_schema(dialect):
         ({"$dynamicRef": "#gone"}, "refers to '#gone', which is not in it"),
         ({"$ref": DRAFT_2020}, "which is not in it"),
         ({"$ref": "file:///etc/hostname"}, "which is not in it"),
+        ({"$ref": "#/mine", "mine": {"$ref": "other.json"}}, "refers to 'other.json', which is not in it"),
+        ({"$ref": "#/mine", "mine": {"items": {"$ref": "#/gone"}}}, "refers to '#/gone', which is not in it"),
+        ({"$ref": "#/mine", "mine": {"type": "whole"}}, "#/mine.type: 'whole' is not valid"),
+        ({"items": {"$ref": "#/mine"}, "mine": 5}, "no JSON schema: #/mine: 5 is not of type"),
     ],
     ids=lambda case: None,
 )
@@ -115,6 +119,18 @@ def test_what_is_no_schema(schema, text):
     """What is no JSON schema, or refers to what is not in it, is refused with the place."""
     with pytest.raises(ValueError, match=text):
         check_schema(schema)
+
+
+def test_a_schema_may_refer_to_itself():
+    """References in a circle are followed once, and end where the value does; those that never end are an answer's
+    mismatch.
+    """
+    schema = {"items": {"$ref": "#/mine"}, "mine": {"type": "array", "items": {"$ref": "#"}}}
+    check_schema(schema)
+    assert mismatches(schema, [[[[]]]], "value") == []
+    assert mismatches(schema, [[[5]]], "value")[0].field == "value[0][0][0]"
+    check_schema({"$ref": "#"})
+    assert "without an end" in mismatches({"$ref": "#"}, 5, "value")[0].description
 
 
 def test_a_schema_may_name_itself_and_its_parts():
