@@ -200,9 +200,8 @@ def begun(terminal: Terminal) -> str:
 
 
 def test_the_terminal_asks(people: ServerProcess, tmp_path: Path, gate: Gate) -> None:
-    """On a terminal `run` asks, and again where there is no answer or it does not fit; Enter takes the default. A
-    prompt goes away when somebody else has answered. What happens meanwhile is shown afterwards, in order, and bars go
-    on.
+    """On a terminal `run` asks, and again where there is no answer or it does not fit; Enter takes the default; a prompt
+    goes away when somebody else has answered, and what happened meanwhile is shown then, in order; bars go on.
     """
     plan = plan_of(details={"choices": ["yes", "no"], "default": "no"}, talks=3)
     plan["steps"] += [
@@ -250,7 +249,7 @@ def test_the_terminal_asks(people: ServerProcess, tmp_path: Path, gate: Gate) ->
 
 def test_to_leave_at_a_prompt(people: ServerProcess, tmp_path: Path) -> None:
     """At a prompt Ctrl-C leaves as ever, and the question stays open: `run` that is repeated with its request id shows
-    the answered questions, and asks the open one alone. Ctrl-D there says how to answer later, and goes on; Ctrl-C
+    the answered questions, and asks the open one alone; Ctrl-D there says how to answer later, and goes on; Ctrl-C
     leaves then, too.
     """
     plan = plan_of(prompt="First?", details={"choices": ["yes", "no"]})

@@ -368,8 +368,8 @@ async def test_pause_and_resume(serve: Serve, call_with: Call, journal: Journal,
 
 
 async def test_provide_input(serve: Serve, call_with: Call, journal: Journal, gate: Gate) -> None:
-    """ProvideInput answers once the answer is recorded, and again the same; what does not fit, or comes too late, is
-    refused with every place, and leaves no trace.
+    """ProvideInput answers once the answer is recorded, and again the same, also after the end; what does not fit, or
+    comes too late, is refused with every place, and leaves no trace.
     """
     caller = call_with(await serve(journal))
     execution = await caller.start(plan(plan_step("a", "ask"), plan_step("b", "wait", depends_on=["a"])))
@@ -409,7 +409,9 @@ async def test_provide_input(serve: Serve, call_with: Call, journal: Journal, ga
     assert refused.error.reason == "INPUT_NOT_REQUESTED"
     gate.opened.set()
     assert (await caller.ended(execution.execution_id)).state == COMPLETED
-    refused = await caller.refused("ProvideInput", answer({"amount": 2.5}))
+    late = (await caller.call("ProvideInput", answer({"amount": 2.5}), ProvideInputResponse)).execution
+    assert late.state == COMPLETED
+    refused = await caller.refused("ProvideInput", answer({"amount": 2}))
     assert (refused.code, refused.error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "EXECUTION_ENDED")
     events = [event for event in await caller.events(execution.execution_id) if event.HasField("input_received")]
     assert [(event.input_received.actor, to_python(event.input_received.value)) for event in events] == [
