@@ -200,8 +200,8 @@ def begun(terminal: Terminal) -> str:
 
 
 def test_the_terminal_asks(people: ServerProcess, tmp_path: Path, gate: Gate) -> None:
-    """On a terminal `run` asks, and again where there is no answer or it does not fit; Enter takes the default; a prompt
-    goes away when somebody else has answered, and what happened meanwhile is shown then, in order; bars go on.
+    """On a terminal `run` asks, and again where there is no answer or it does not fit; Enter takes the default; where
+    somebody else has answered a prompt goes away, and what happened meanwhile is shown, in order; bars go on.
     """
     plan = plan_of(details={"choices": ["yes", "no"], "default": "no"}, talks=3)
     plan["steps"] += [
