@@ -190,6 +190,8 @@ class Executor:
         for runner in list(self._running.values()):
             runner.interrupt(Cause.PARK)
         await asyncio.wait({self._task}, timeout=_LAST_WORDS)
+        for runner in list(self._running.values()):
+            runner.leave()
         self._end_grace()
         _, left = await asyncio.wait({self._task}, timeout=_LAST_APPENDS)
         if left:
@@ -298,10 +300,12 @@ class Executor:
                 return None
             self._wake.clear()
             await self._wake.wait()
-        if self._stopping or self._leaving or task.cancelled():
+        if self._stopping or self._leaving:
             if not task.cancelled():
                 task.exception()
             return None
+        if task.cancelled():
+            raise PlanningFailed(failure("PLANNER_FAILED", "the planner cancelled its own task"))
         return task.result()
 
     async def _run_steps(self) -> None:
@@ -416,11 +420,12 @@ class Executor:
                 await self._skip(graph, index, "")
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
             record_cancelled(self.recorder)
+        elif graph is not None and self.fold.all_done:
+            # Also where the time was up before this could be said: nothing is left that could take longer.
+            record_completed(self.recorder)
         elif self._overdue:
             limit = self._request.options.time_limit.ToTimedelta()
             self._fail(failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}"))
-        elif self.fold.all_done:
-            record_completed(self.recorder)
         else:
             self._fail(failure("STEP_FAILED", self._what_failed()))
 

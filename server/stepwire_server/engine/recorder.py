@@ -156,9 +156,12 @@ class Recorder:
             await asyncio.wait({self._appending})
 
     def give_up(self) -> None:
-        """Drops what is not durable yet. Whoever owns the execution next goes on without it."""
-        if self._appending is not None:
-            self._appending.cancel()
+        """Drops what is not durable yet, and takes nothing more. Whoever owns the execution next goes on without it."""
+        # A task that is cancelled before its first line never comes to its last one, either.
+        appending, self._appending = self._appending, None
+        if appending is not None:
+            appending.cancel()
+        if self._lost is None:
             self._lose(JournalUnavailable("the journal did not take the last events in time"))
 
     async def _append(self) -> None:

@@ -16,7 +16,7 @@ import enum
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor as ThreadPool
-from contextlib import asynccontextmanager, contextmanager, nullcontext
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,6 +140,14 @@ class StepRunner:
         """Lets go of the step where it does nothing but wait for the engine."""
         if self._resting:
             self.interrupt(Cause.PARK)
+
+    def leave(self) -> None:
+        """Lets go of the operation because the process ends, and has waited for it: its attempt ends here, and the next
+        process does not take it for one that was lost.
+        """
+        with suppress(RecorderClosed):
+            self._record_parting()
+        self.abandon()
 
     def abandon(self) -> asyncio.Task[None]:
         """Lets go of the operation, whatever it does from now on; returns its task, to be kept until it ends."""

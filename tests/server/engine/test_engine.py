@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
 import weakref
@@ -25,6 +26,7 @@ from stepwire.errors import (
     QueryNotUnderstood,
     RequestIdReused,
     RequestMalformed,
+    reason_of,
 )
 from stepwire.v1 import EventFilter, ExecuteRequest, Execution, ExecutionFilter, ExecutionOptions, ExecutionState, Plan
 from stepwire_server import App, plan_step
@@ -33,7 +35,21 @@ from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.graph import violations
 from stepwire_server.journal import MemoryJournal
 
-from .rig import HeldJournal, Rig, kinds, of_kind, output, plan, request, state_of, step, turns, until, well_formed
+from .rig import (
+    HANGS,
+    HeldJournal,
+    Rig,
+    kinds,
+    of_kind,
+    output,
+    plan,
+    request,
+    state_of,
+    step,
+    turns,
+    until,
+    well_formed,
+)
 
 
 class Gated:
@@ -598,9 +614,38 @@ async def test_drain_ends_although_an_operation_does_not():
         await rig.engine.drain(0)
         assert rig.engine.running == 0
         assert rig.engine.abandoned == 1
+        # The attempt ends with the process, by its own word: else the next one would count it among those that died.
+        told = await rig.events(execution_id)
+        assert kinds(told) == ["plan_started", "step_started", "step_retrying"]
+        assert reason_of(told[-1].step_retrying.error) == "RECOVERED"
         free.set()
         await until(lambda: rig.engine.abandoned == 0)
-        assert await rig.events(execution_id)
+        assert await rig.events(execution_id) == told
+
+
+@pytest.mark.parametrize("turns_between", [0, 2])
+async def test_drain_ends_although_an_operation_reports_on(turns_between):
+    """An operation that swallows each cancel and goes on reporting does not hold the server's end up."""
+    app = App("stubborn")
+    over = asyncio.Event()
+
+    @app.operation()
+    async def stubborn(step) -> None:
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await step.progress(1)
+                await turns(turns_between)
+
+    async with Rig(app, leaves_tasks=True) as rig:
+        execution_id = await rig.start(request(step("a", "stubborn")))
+        await rig.durable(execution_id, "step_progress", count=3)
+        try:
+            async with asyncio.timeout(HANGS):
+                await rig.engine.drain(0)
+        finally:
+            over.set()
+        assert rig.engine.running == 0
+        assert kinds(await rig.events(execution_id))[-1] == "step_retrying"
 
 
 async def test_an_ended_execution_leaves_nothing_behind():

@@ -651,6 +651,32 @@ async def test_the_time_limit_counts_what_passed_before_a_restart():
     assert failure_of(events)[0] == "TIME_LIMIT"
 
 
+async def test_a_time_limit_that_passes_when_all_is_done_is_none():
+    """An execution whose steps had all completed completes, also where its time is up before anyone can say so."""
+    app = App("slow")
+    begun, gate = asyncio.Event(), asyncio.Event()
+
+    @app.operation()
+    async def wait():
+        begun.set()
+        await gate.wait()
+
+    clock = VirtualClock()
+    async with Rig(app, clock=clock, leaves_tasks=True) as first:
+        execution_id = await first.start(request(step("a", "wait"), options=options(time_limit=Duration(seconds=5))))
+        await begun.wait()
+        drain = asyncio.create_task(first.engine.drain(20))
+        await turns()
+        gate.set()
+        await drain
+        assert kinds(await first.events(execution_id))[-1] == "step_completed"
+        clock.advance(6)
+        async with Rig(app, journal=first.journal, clock=clock, recover=True) as second:
+            events = await second.ended(execution_id)
+    well_formed(events)
+    assert state_of(events) == "COMPLETED"
+
+
 # -- planning
 
 
@@ -711,6 +737,21 @@ async def test_a_planner_that_raises_fails_the_execution(plain, error, reason, t
     found = failure_of(events)
     assert found[0] == reason
     assert text in found[1]
+
+
+async def test_a_planner_that_cancels_itself_fails_the_execution():
+    """A planner whose own task is cancelled has failed: nobody asked for the execution's end."""
+
+    async def planner(query: str) -> Plan:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        await asyncio.sleep(0)
+        return plan(step("a", "noop"))
+
+    events = await planned(planner)
+    assert kinds(events) == ["plan_failed"]
+    assert failure_of(events) == ("PLANNER_FAILED", "the planner cancelled its own task")
 
 
 @pytest.mark.parametrize("nonsense", [None, 7, "plan", {"steps": []}], ids=repr)

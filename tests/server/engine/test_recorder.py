@@ -183,6 +183,30 @@ async def test_a_journal_that_refuses_closes_the_recorder(error):
     assert await writer.events() == []
 
 
+async def test_what_is_given_up_settles():
+    """What is given up in the very turn in which it was recorded settles, and nothing is taken after that."""
+    writer = await Writer().open()
+    writer.recorder.record(started())
+    writer.recorder.give_up()
+    async with asyncio.timeout(20):
+        await writer.recorder.settle()
+    with pytest.raises(RecorderClosed):
+        writer.recorder.record(said())
+    assert await writer.events() == []
+    assert len(writer.lost) == 1
+
+
+async def test_giving_up_where_nothing_is_pending():
+    """Who gives up takes nothing more, also where all that was recorded is durable."""
+    writer = await Writer().open()
+    await writer.recorder.durable(writer.recorder.record(started()))
+    await writer.recorder.settle()
+    writer.recorder.give_up()
+    with pytest.raises(RecorderClosed):
+        writer.recorder.record(said())
+    assert len(await writer.events()) == 1
+
+
 async def test_nothing_is_recorded_after_the_end():
     """After a terminal event everything is refused."""
     writer = await Writer().open()
