@@ -298,15 +298,19 @@ async def _serve(app: App, config: ServeConfig) -> None:
     except (ValueError, OSError) as error:
         raise ConfigError(f"app {app.name!r} can't start: {error}") from error
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    told = False
 
-    def on_signal() -> None:
-        if stop.is_set():
+    def on_signal(number: int, frame: object) -> None:
+        nonlocal told
+        if told:
             os._exit(1)
-        stop.set()
+        told = True
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_signal)
+        # The loop's handler wakes it, whichever thread gets the signal. It does not run while an operation holds the
+        # loop up; Python's, put in its place, does, and counts.
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        signal.signal(number, on_signal)
     options = Options(
         listen=config.listen,
         settings=Settings(max_parallel_steps=config.max_parallel_steps, cancel_grace=config.cancel_grace),

@@ -71,6 +71,14 @@ async def in_a_thread(path: str) -> str:
     return await asyncio.to_thread(work)
 
 
+@app.operation("block")
+async def block(path: str) -> None:
+    while not Path(path).exists():
+        await asyncio.sleep(0.01)
+    Path(path + ".begun").touch()
+    threading.Event().wait()
+
+
 @app.operation("wait_for")
 async def wait_for(path: str) -> str:
     Path(path + ".begun").touch()
@@ -458,6 +466,20 @@ def test_a_second_signal_ends_at_once(serve: Serve, place: Path) -> None:
         pass
     assert server.process.poll() is None
     server.signal(signal.SIGTERM)
+
+    assert server.ended()[0] == 1
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_second_signal_ends_a_blocked_server(loop: str, serve: Serve, place: Path) -> None:
+    """A second signal ends a server also while an operation blocks the event loop, which then hears of none."""
+    server = serve(*MEMORY, "--loop", loop)
+    server.start(Plan(steps=[plan_step("a", "block", input={"path": str(place / "go")})]))
+    (place / "go").touch()
+    wait_for(place / "go.begun")
+    # Two of one kind could be taken for one.
+    server.signal(signal.SIGTERM)
+    server.signal(signal.SIGINT)
 
     assert server.ended()[0] == 1
 
