@@ -29,7 +29,7 @@ from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
 from stepwire.v1.plan_pb2 import Plan
 from stepwire.waiting import Waiting
-from stepwire.wire import Call, Link, Wire
+from stepwire.wire import Call, Link, Wire, pause
 
 __all__ = ["Client", "Run"]
 
@@ -158,10 +158,10 @@ class Client:
             try:
                 response = self._wire.unary(METHODS["WaitExecution"], request, span + self._timeout)
             except StepwireError as error:
-                pause = waiting.failed(error, time.monotonic())
-                if pause is None:
+                delay = waiting.failed(error, time.monotonic())
+                if delay is None:
                     raise
-                time.sleep(pause)
+                pause(delay)
             else:
                 execution = cast(service_pb2.WaitExecutionResponse, response).execution
                 if waiting.answered(execution, time.monotonic()):
@@ -282,16 +282,16 @@ class Client:
             except StepwireError as failure:
                 error = failure
             failures += 1
-            pause = pause_before(
+            delay = pause_before(
                 error,
                 failures=failures,
                 left=deadline - time.monotonic(),
                 patience=self._patience,
                 random=random.random,
             )
-            if pause is None:
+            if delay is None:
                 raise error
-            time.sleep(pause)
+            pause(delay)
 
 
 class Run(BaseRun):
@@ -438,7 +438,7 @@ class Run(BaseRun):
                         resumption.silent(time.monotonic())
             case Open() | Ask() as opening:
                 self._drop_call()
-                if opening.wait > 0 and self._woken.wait(opening.wait):
+                if opening.wait > 0 and pause(opening.wait, self._woken):
                     return True
                 method, request = self._call_for(opening)
                 try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import queue
 import threading
 import time
@@ -17,12 +16,26 @@ from stepwire.errors import Draining, StepwireError
 from stepwire.requests import Method
 from stepwire.transport import CLOSED, ROOM, ChannelOption, End, error_from_call
 
-__all__ = ["Call", "Link", "Wire"]
+__all__ = ["Call", "Link", "Wire", "pause"]
 
 _LOOK_UP = 0.5
 """Seconds that the main thread waits at most at a time. Python's handler of Ctrl-C runs there alone, and a signal that
 comes just before the wait begins does not end it.
 """
+
+
+def pause(seconds: float, woken: threading.Event | None = None) -> bool:
+    """Waits so long, or until `woken` is set. Returns whether it is."""
+    woken = woken or threading.Event()
+    deadline = time.monotonic() + seconds
+    while not woken.is_set() and (left := deadline - time.monotonic()) > 0:
+        woken.wait(_slice(left))
+    return woken.is_set()
+
+
+def _slice(seconds: float) -> float:
+    """Returns how much of a wait to wait at a time."""
+    return min(seconds, _LOOK_UP) if threading.current_thread() is threading.main_thread() else seconds
 
 
 class Call:
@@ -42,10 +55,9 @@ class Call:
     def get(self, seconds: float) -> Message | End | None:
         """Returns what is next, or None after so many seconds, or when closed."""
         deadline = time.monotonic() + seconds
-        most = _LOOK_UP if threading.current_thread() is threading.main_thread() else math.inf
         with self._changed:
             while not self._box and not self._closed and (left := deadline - time.monotonic()) > 0:
-                self._changed.wait(min(left, most))
+                self._changed.wait(_slice(left))
             if not self._box or self._closed:
                 return None
             item = self._box.popleft()

@@ -9,14 +9,16 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from google.rpc import code_pb2
 
 import stepwire
 from stepwire import aio
 from stepwire.patience import Patience
+from stepwire.v1 import Execution, ExecutionState, GetExecutionResponse, WaitExecutionResponse
 from stepwire.wire import Call as ThreadedCall
-from stepwire.wire import Link
+from stepwire.wire import Link, pause
 
-from .scripted import HANG, Call, ScriptedServer, batch, completed, draining, numbers, welcome
+from .scripted import HANG, Call, ScriptedServer, Status, batch, completed, draining, numbers, welcome
 
 
 @pytest.fixture
@@ -253,3 +255,46 @@ def test_the_main_thread_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:
     rpc.cancel()
     call._thread.join(20)
     assert waits == [0.5, pytest.approx(30, abs=5)]
+
+
+def test_the_main_thread_looks_up_between_two_tries() -> None:
+    """The wait between two tries is in slices of half a second in the main thread, and ends where it is woken."""
+    waits: list[float] = []
+
+    class Woken(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            assert timeout is not None
+            waits.append(timeout)
+            if len(waits) % 2 == 0:
+                self.set()
+            return False
+
+    assert pause(30, Woken())
+    other = threading.Thread(target=pause, args=(30, Woken()))
+    other.start()
+    other.join(20)
+    assert waits == [0.5, 0.5, pytest.approx(30, abs=5), pytest.approx(30, abs=5)]
+
+
+@pytest.mark.parametrize("kind", ["run", "call", "wait"])
+def test_all_tries_wait_so(kind: str, server: ScriptedServer, hasty: Patience, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run, a call and a client's wait all use the wait that hears Ctrl-C."""
+    waits: list[float] = []
+
+    def noted(seconds: float, woken: threading.Event | None = None) -> bool:
+        waits.append(seconds)
+        return False
+
+    monkeypatch.setattr("stepwire.client.pause", noted)
+    monkeypatch.setattr("stepwire.client.random.random", lambda: 1.0)
+    away = Status(code_pb2.UNAVAILABLE)
+    ended = Execution(execution_id="e-1", state=ExecutionState.EXECUTION_STATE_COMPLETED)
+    server.replies("GetExecution", away, GetExecutionResponse(execution=ended))
+    server.replies("WaitExecution", away, WaitExecutionResponse(execution=ended))
+    server.plays([welcome(), away], [batch(completed(1))])
+    with stepwire.Client(server.target, patience=hasty) as client:
+        if kind == "run":
+            assert [event.sequence for event in client.watch("e-1")] == [1]
+        else:
+            assert {"call": client.get, "wait": client.wait}[kind]("e-1") == ended
+    assert waits == [pytest.approx(0.001, rel=0.9)]
