@@ -35,7 +35,8 @@ _BITE_SECONDS, _BITE_ROWS = 0.5, 20_000
 _MOST_SHOWN = 50
 """Findings that a report shows."""
 
-_PATH = click.argument("path", type=click.Path(dir_okay=False, path_type=Path))
+# Without symbolic links: what lies beside the file lies beside the file itself.
+_PATH = click.argument("path", type=click.Path(dir_okay=False, resolve_path=True, path_type=Path))
 
 
 @click.group()

@@ -546,6 +546,28 @@ def test_a_newer_format_is_refused(tmp_path):
         verify(newer)
 
 
+def test_a_symbolic_link_is_the_same_journal(path, tmp_path):
+    """A journal that a server has open is refused also by a link, and what is missing at its end is found by it too."""
+    asyncio.run(fill(path))
+    (tmp_path / "elsewhere").mkdir()
+    link = tmp_path / "elsewhere" / "link.db"
+    link.symlink_to(path)
+
+    async def purge_open() -> Result:
+        journal = SqliteJournal(path)
+        await journal.open()
+        try:
+            return await asyncio.to_thread(invoke, "purge", link, "--keep", 1, code=1)
+        finally:
+            await journal.close()
+
+    assert "is open in another server" in asyncio.run(purge_open()).output
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE sqlite_sequence SET seq = 0 WHERE name = 'chunks'")
+    assert "its end is missing" in invoke("check", link, code=1).output
+    assert [file.name for file in link.parent.iterdir()] == ["link.db"]
+
+
 def test_an_export_holds_little(path):
     """An export reads a long execution in pieces, and holds no transaction while it writes."""
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal.base import JournalRefused
-from stepwire_server.journal.place import refuse_lone_log
+from stepwire_server.journal.place import refuse_lone_log, resolved
 from stepwire_server.journal.schema import VERSION, refuse_foreign
 
 __all__ = ["Statistics", "opened_to_read", "statistics"]
@@ -47,6 +47,7 @@ def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
     """Opens a journal's file so that nothing of it can be changed, whether a server has it open or not. Raises
     JournalRefused.
     """
+    path = resolved(path)
     if not path.is_file():
         raise JournalRefused(f"there is no journal at {path}")
     refuse_lone_log(path)

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from stepwire_server.journal.base import JournalLocked, JournalRefused
 
-__all__ = ["Lock", "make_place", "refuse_lone_log", "sync"]
+__all__ = ["Lock", "make_place", "refuse_lone_log", "resolved", "sync"]
+
+
+def resolved(path: Path) -> Path:
+    """Returns where a journal's file really lies, without symbolic links. SQLite follows them, so the lock and all else
+    that lies beside the file must.
+    """
+    # Path.resolve raises RuntimeError where links go in a circle; here whoever opens the file says so.
+    return Path(os.path.realpath(path))
 
 
 def make_place(path: Path) -> bool:

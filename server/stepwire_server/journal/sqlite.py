@@ -27,7 +27,7 @@ from stepwire_server.journal.compaction import START, CompactBite, Reached, comp
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, Ledger, labels_of, record_of, stored_record, tombstone_of
 from stepwire_server.journal.mark import Mark
-from stepwire_server.journal.place import Lock, make_place
+from stepwire_server.journal.place import Lock, make_place, resolved
 from stepwire_server.journal.purging import BITE_SECONDS, Cutoff, PurgeBite, cutoff, purge_bite
 from stepwire_server.journal.reader import Readers, is_damage
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
@@ -82,7 +82,7 @@ class SqliteJournal(Journal):
         """
         super().__init__(tail_bytes=tail_bytes, tails_bytes=tails_bytes, now_ns=now_ns)
         self._bite_seconds = bite_seconds
-        self._path = path
+        self._path = resolved(path)
         self._synchronous = _SYNCHRONOUS[durability]
         self._on_fatal = on_fatal
         self._reader_threads = readers

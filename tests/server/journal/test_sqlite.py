@@ -132,6 +132,30 @@ async def test_a_second_opener_is_refused(open_journal, path):
     await open_journal()
 
 
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_symbolic_link_is_the_same_journal(open_journal, path, tmp_path, there, new_record):
+    """Who names an open journal by a symbolic link is refused, and the files beside it lie beside the file itself."""
+    link = tmp_path / "link.db"
+    link.symlink_to(path)
+    first, second = (path, link) if there else (link, path)
+    journal = SqliteJournal(first)
+    await journal.open()
+    await journal.create(new_record())
+    with pytest.raises(JournalLocked, match=rf"process {os.getpid()}\b"):
+        await SqliteJournal(second).open()
+    await journal.close()
+    assert [name.name for name in tmp_path.iterdir() if name.name.startswith("link")] == ["link.db"]
+    assert path.with_name("journal.db.mark").exists()
+
+
+async def test_links_in_a_circle(tmp_path):
+    """A journal whose link leads to itself can't be opened, and the error is one that a server puts into a line."""
+    link = tmp_path / "link.db"
+    link.symlink_to(link)
+    with pytest.raises((OSError, JournalUnavailable)):
+        await SqliteJournal(link).open()
+
+
 async def test_another_process_is_refused(open_journal, path):
     """A second process on the same file is refused and names the first."""
     await open_journal()
