@@ -20,8 +20,8 @@ from stepwire_server.journal.checking import Finding, check
 from stepwire_server.journal.exporting import export
 from stepwire_server.journal.importing import ExportDamaged, import_executions, verify
 from stepwire_server.journal.inspection import Statistics, opened_to_read, statistics
-from stepwire_server.journal.mark import Mark, missing, refuse_lacking
-from stepwire_server.journal.place import Lock, make_place, refuse_lone_log
+from stepwire_server.journal.mark import missing, refuse_lacking
+from stepwire_server.journal.place import Lock, refuse_lone_log, take_place
 from stepwire_server.journal.purging import cutoff, due, purge_bite
 from stepwire_server.journal.reader import is_damage
 from stepwire_server.journal.retention import Purged, Retention
@@ -251,13 +251,10 @@ def _opened_alone(path: Path, *, make: bool = False) -> Iterator[sqlite3.Connect
     """Opens a journal to write to it, while no server may; with `make`, a new one where there is none. Raises
     JournalLocked where a server has it open, and JournalRefused also where its end is missing.
     """
-    made = make and make_place(path)
-    if not path.is_file():
+    if not path.is_file() and (path.exists() or not make):
         raise JournalRefused(f"there is no journal at {path}")
-    lock = Lock(path)
+    lock = take_place(path) if make else Lock(path)
     try:
-        if made:
-            Mark.remove(path)  # Of another journal that was there.
         refuse_lone_log(path)
         refuse_lacking(path)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:

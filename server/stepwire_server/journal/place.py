@@ -8,8 +8,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from stepwire_server.journal.base import JournalLocked, JournalRefused
+from stepwire_server.journal.mark import Mark
 
-__all__ = ["Lock", "make_place", "refuse_lone_log", "resolved", "sync"]
+__all__ = ["Lock", "refuse_lone_log", "resolved", "sync", "take_place"]
 
 
 def resolved(path: Path) -> Path:
@@ -20,18 +21,24 @@ def resolved(path: Path) -> Path:
     return Path(os.path.realpath(path))
 
 
-def make_place(path: Path) -> bool:
-    """Makes an empty file (0600) and the folders above it (0700), each where it does not exist, so that they last.
-    Returns whether it made the file. Raises JournalRefused as `refuse_lone_log` does.
+def take_place(path: Path) -> Lock:
+    """Takes a journal's lock, and returns it. Where there is no file, makes an empty one (0600) and the folders above
+    it (0700), so that they last. Raises JournalLocked, and JournalRefused as `refuse_lone_log` does.
     """
     refuse_lone_log(path)
     _make_folder(path.parent)
+    lock = Lock(path)
     try:
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return False
-    sync(path.parent)
-    return True
+        if not path.exists():
+            # Of another journal that was there. The new one would be held to it: it goes first, and for good.
+            Mark.remove(path)
+            sync(path.parent)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
+            sync(path.parent)
+    except BaseException:
+        lock.release()
+        raise
+    return lock
 
 
 def refuse_lone_log(path: Path) -> None:

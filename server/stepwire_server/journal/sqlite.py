@@ -26,8 +26,7 @@ from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.compaction import START, CompactBite, Reached, compact_bite
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, Ledger, labels_of, record_of, stored_record, tombstone_of
-from stepwire_server.journal.mark import Mark
-from stepwire_server.journal.place import Lock, make_place, resolved
+from stepwire_server.journal.place import Lock, resolved, take_place
 from stepwire_server.journal.purging import BITE_SECONDS, Cutoff, PurgeBite, cutoff, purge_bite
 from stepwire_server.journal.reader import Readers, is_damage
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
@@ -95,11 +94,8 @@ class SqliteJournal(Journal):
         """The ordinals of damaged records that the log has."""
 
     async def open(self) -> None:
-        made = make_place(self._path)
-        self._lock = Lock(self._path)
+        self._lock = take_place(self._path)
         try:
-            if made:
-                Mark.remove(self._path)  # Of another journal that was there.
             writer = Writer(self._path, synchronous=self._synchronous, on_broken=self._break, now_ns=self._now_ns)
             try:
                 await writer.open()

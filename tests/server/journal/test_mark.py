@@ -10,7 +10,8 @@ from contextlib import closing
 import pytest
 from click.testing import CliRunner
 
-from stepwire_server.journal import JournalRefused, SqliteJournal
+from stepwire_server.journal import JournalLocked, JournalRefused, SqliteJournal, place
+from stepwire_server.journal.exporting import seal
 from stepwire_server.journal.inspection import opened_to_read
 from stepwire_server.journal.mark import missing
 from stepwire_server.journal_commands import journal as journal_command
@@ -137,6 +138,50 @@ async def test_a_new_journal_in_an_old_ones_place(killed):
     assert await journal.get("e1") is None
     await journal.close()
     await (await opened(path)).close()
+
+
+@pytest.mark.parametrize("made", [False, True])
+@pytest.mark.parametrize("opener", ["server", "import"])
+async def test_a_kill_while_a_new_journal_takes_an_old_ones_place(killed, monkeypatch, made, opener):
+    """A start that ends just before or after it makes the new journal's file keeps no later one from coming up."""
+    path = await killed()
+    path.unlink()
+    log_of(path).unlink()
+    sync = place.sync
+
+    def end(folder):
+        sync(folder)
+        if path.exists() is made:
+            raise OSError("ends here")
+
+    monkeypatch.setattr(place, "sync", end)
+    if opener == "server":
+        with pytest.raises(OSError, match="ends here"):
+            await opened(path)
+    else:
+        export = path.with_name("empty.jsonl")
+        export.write_text(seal({"stepwire_journal": 1}) + seal({"end": {"executions": 0, "events": 0}}))
+        done = CliRunner().invoke(journal_command, ["import", str(path), str(export)])
+        assert "ends here" in done.output
+    assert path.exists() is made
+    monkeypatch.undo()
+    journal = await opened(path)
+    assert await journal.get("e1") is None
+    await journal.close()
+
+
+async def test_who_is_refused_removes_no_note(killed):
+    """A second server leaves the note alone and makes no file, also where the first has yet to make its own."""
+    path = await killed()
+    path.unlink()
+    log_of(path).unlink()
+    note = mark_of(path).read_bytes()
+    lock = place.Lock(path)
+    with pytest.raises(JournalLocked):
+        await opened(path)
+    lock.release()
+    assert mark_of(path).read_bytes() == note
+    assert not path.exists()
 
 
 async def test_an_older_note_is_no_reproach(killed, new_chunk, append):
