@@ -77,6 +77,7 @@ class Engine:
         self._watchers: dict[str, int] = {}
         self._unwatched: dict[str, Timer] = {}
         self._draining = False
+        self._left_out: set[str] = set()
         self._accepting: set[asyncio.Task[tuple[ExecutionRecord, bool]]] = set()
         self._abandoned: set[asyncio.Task[Any]] = set()
 
@@ -279,6 +280,11 @@ class Engine:
         """Returns the error for an execution that has not ended and that this process does not run."""
         if self._draining:
             return Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
+        if execution_id in self._left_out:
+            return JournalDamaged(
+                f"execution {execution_id} could not be taken over when this server started, and does not go on; the "
+                "server's log says why. Only a later start can take it over"
+            )
         return JournalUnavailable(
             f"execution {execution_id} is not run by this server now; try again", retry_after=timedelta(seconds=1)
         )
@@ -300,9 +306,11 @@ class Engine:
                 raise
             except (StepwireError, Conflict) as error:
                 _log.error("execution %s can't be recovered: %s", record.execution_id, error)
+                self._left_out.add(record.execution_id)
                 continue
             except Exception:
                 _log.exception("execution %s can't be recovered: its events do not fit", record.execution_id)
+                self._left_out.add(record.execution_id)
                 continue
             taken.append((claimed, fold))
         for claimed, fold in taken:

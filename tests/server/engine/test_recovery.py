@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from stepwire.errors import StorageFull, reason_of
+from stepwire.errors import JournalDamaged, StorageFull, reason_of
 from stepwire.v1 import ExecuteRequest, ExecutionState, Plan, Retry
 from stepwire_server import App
 from stepwire_server.journal import Chunk, ExecutionRecord, Journal
@@ -376,6 +376,25 @@ async def test_one_execution_that_can_t_be_read_does_not_stop_the_others(how, ca
         assert state_of(await second.ended(good)) == "COMPLETED"
         assert second.engine.running == 0
     assert any(bad in entry.getMessage() for entry in caplog.records)
+
+
+@pytest.mark.parametrize("how", [list, _unknown, _garbage], ids=["missing", "unknown", "garbage"])
+@pytest.mark.parametrize("method", ["cancel", "pause", "resume"])
+async def test_control_of_what_was_left_out_asks_nobody_to_try_again(how, method):
+    """Who controls an execution that the start could not take over is told so, and not to try again in a second."""
+    crashing = Crashing()
+    crashing.journal = journal = Damaged()
+    await journal.open()
+    async with crashing.engine() as first:
+        bad = await first.start(request(step("a", "wait")))
+        await until(lambda: len(crashing.calls) == 1)
+        await turns()
+    journal.of, journal.how = bad, how
+    async with Rig(crashing.app, journal=journal) as second:
+        assert await second.engine.recover() == 0
+        with pytest.raises(JournalDamaged, match="could not be taken over") as refused:
+            await getattr(second.engine, method)(bad, actor="", reason="")
+        assert refused.value.retry_after is None
 
 
 class Filling(HeldJournal):
