@@ -406,9 +406,9 @@ class Run(BaseRun):
     async def _advance(self) -> bool:
         """Does what the state machine asks for next. Returns False where the stream is over."""
         resumption = self._resumption
-        if self._left:
-            self._left = False
-            resumption.suspend()
+        left_at, self._left_at = self._left_at, None
+        if left_at is not None:
+            resumption.suspend(left_at)
         if self._closed:
             # Closed while it was opening: this call nobody else knows.
             await self._drop_call()
@@ -423,7 +423,7 @@ class Run(BaseRun):
                         resumption.received(message, time.monotonic())
                     case End(error=error):
                         resumption.ended(error, time.monotonic())
-                    case None if not (self._closed or self._left):
+                    case None if not (self._closed or self._left_at is not None):
                         resumption.silent(time.monotonic())
             case Open() | Ask() as opening:
                 await self._drop_call()
@@ -458,8 +458,9 @@ class Run(BaseRun):
     def _leave_call(self) -> None:
         """Has the call ended soon. May run in a finaliser: the state machine learns of it when it is asked again."""
         call, self._call = self._call, None
+        if self._left_at is None:
+            self._left_at = time.monotonic()
         if call is not None:
-            self._left = True
             call.drop()
 
     async def _drop_call(self) -> None:

@@ -9,7 +9,7 @@ from google.rpc import code_pb2
 
 from stepwire.errors import CallFailed, LimitReached, StepwireError, Unavailable
 
-__all__ = ["Patience", "backoff", "can_pass", "pause_before"]
+__all__ = ["Budget", "Patience", "backoff", "can_pass", "pause_before"]
 
 _PASSING = frozenset(
     {code_pb2.UNAVAILABLE, code_pb2.CANCELLED, code_pb2.UNKNOWN, code_pb2.INTERNAL, code_pb2.DEADLINE_EXCEEDED}
@@ -45,6 +45,66 @@ class Patience:
     a stream is tried meanwhile. The end is seen at once."""
     stream_delay: float = 60.0
     """Seconds until a run that polls tries a stream again. It doubles with each that fails, up to ten times that."""
+
+
+class Budget:
+    """What is left of a run's patience: it knows when calls were made, answered and lost, and when nobody asked."""
+
+    def __init__(self, patience: Patience) -> None:
+        self.failures = 0
+        """In a row."""
+        self.error: StepwireError | None = None
+        """The last failure's, where nothing was heard since."""
+        self._patience = patience
+        self._failing_since = 0.0
+        self._unanswered_since: float | None = None
+        self._left_at: float | None = None
+
+    def refill(self) -> None:
+        """Takes note of news, or of a call that has been healthy for long."""
+        self.failures = 0
+
+    def asked(self, now: float) -> None:
+        """Takes note that a call was made."""
+        if self._unanswered_since is None:
+            self._unanswered_since = now
+
+    def answered(self) -> None:
+        """Takes note of any message. It forgives no failure: a server may say something and go, again and again."""
+        self._unanswered_since = self.error = None
+
+    def failed(self, error: StepwireError, now: float) -> None:
+        """Takes note that a call failed."""
+        if not self.failures:
+            self._failing_since = now
+        self.failures += 1
+        self.error = error
+
+    def is_spent(self, at: float, *, resuming: bool) -> bool:
+        """Tells whether a try at that time would be too late, or one too many."""
+        patience = self._patience
+        failures = patience.resume_failures if resuming else patience.start_failures
+        return self.failures >= failures or at - self._failing_since > self._seconds(resuming)
+
+    def leave(self, since: float) -> None:
+        """Takes note that nobody asks any more. That time is not held against the server."""
+        self._left_at = since
+
+    def come_back(self, now: float, *, resuming: bool) -> bool:
+        """Takes note that somebody asks, again or still. Tells whether a reader that was interrupted has asked for long
+        enough without an answer: its calls are never silent for long enough to be failures.
+        """
+        if self._left_at is None:
+            return False
+        away, self._left_at = now - self._left_at, None
+        self._failing_since += away
+        if self._unanswered_since is None:
+            return False
+        self._unanswered_since += away
+        return now - self._unanswered_since > self._seconds(resuming)
+
+    def _seconds(self, resuming: bool) -> float:
+        return self._patience.resume_seconds if resuming else self._patience.start_seconds
 
 
 def backoff(failures: int, *, patience: Patience, random: Callable[[], float]) -> float:

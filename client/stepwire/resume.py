@@ -29,7 +29,8 @@ The rules:
 8.  Before the first message Execute is opened, with a request id that makes it safe to send again; after it
     WatchExecution.
 9.  Two budgets, one for the start and one for resuming. A new event or a heartbeat fills them again: a heartbeat comes
-    only over a call that has been healthy for a whole interval, and a quiet execution may be quiet for days.
+    only over a call that has been healthy for a whole interval, and a quiet execution may be quiet for days. The time
+    in which nobody asks is not counted; a reader that is interrupted again and again before anything comes gives up.
 10. A call that says nothing for two heartbeat intervals and a second is dead, if it was listened to (`listening`).
 11. An event of an unknown kind is an event.
 12. At the start a call fails at once where there is no connection, and says why. Later it waits for the connection, so
@@ -61,7 +62,7 @@ from stepwire.errors import CallFailed, Draining, StepwireError, StreamBroken
 from stepwire.events import has_ended, is_terminal
 from stepwire.fallback import Delivery, Fallback
 from stepwire.listening import Listening
-from stepwire.patience import Patience, backoff, can_pass
+from stepwire.patience import Budget, Patience, backoff, can_pass
 from stepwire.steps import Ask, Finish, Open, Outage, Read, Refuse, Step
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution
@@ -129,10 +130,8 @@ class Resumption:
         self._listening = Listening()  # while READING, ASKING or ENDING
         self._open_at = 0.0
         self._fresh = False
-        self._failures = 0
+        self._budget = Budget(patience)
         self._drains = 0
-        self._failing_since = 0.0
-        self._suspended = False
         self._error: StepwireError | None = None
 
         self._wait = 0.0  # the seconds of the WaitExecution to ask for; 0: a page is asked for
@@ -168,6 +167,9 @@ class Resumption:
 
     def step(self, now: float) -> Step:
         """Returns what to do next. `now` is in seconds of any clock that never goes back."""
+        spent = self._budget.come_back(now, resuming=self._welcomed)
+        if spent and self._state is _State.TO_OPEN:
+            self._give_up(self._budget.error or _silence())
         match self._state:
             case _State.TO_OPEN if self._fallback.asks:
                 return self._question(now)
@@ -191,6 +193,7 @@ class Resumption:
         """Takes note that the call that `step` asked for is under way."""
         assert self._state is _State.TO_OPEN, self._state
         self._fresh = False
+        self._budget.asked(now)
         if self._fallback.asks:
             self._state = _State.ASKING
             self._asked_at, self._answer = now, None
@@ -201,13 +204,15 @@ class Resumption:
             self._listening.expect(now, within=self._fallback.opening(self._opening))
             self._fallback.opened(now)
 
-    def suspend(self) -> None:
-        """Takes note that the call was ended from our side. Asked again, the stream goes on where it was.
+    def suspend(self, since: float) -> None:
+        """Takes note that the call was ended from our side, at `since`. Asked again, the stream goes on where it was.
 
         Failures before still count; the time in which nobody asked does not.
         """
-        self._suspended = True
+        self._budget.leave(since)
         if self._state in (_State.READING, _State.ASKING):
+            if self._wait:
+                self._wait = max(0.0, self._asked_at + self._wait - since)
             self._state = _State.TO_OPEN
             self._open_at = 0.0
         elif self._state is _State.ENDING:
@@ -216,6 +221,7 @@ class Resumption:
     def received(self, message: Message, now: float) -> None:
         """Takes a message."""
         assert self._state in (_State.READING, _State.ASKING, _State.ENDING), self._state
+        self._budget.answered()
         if self._state is _State.ASKING:
             self._answer = message
             return
@@ -271,7 +277,7 @@ class Resumption:
 
     def silent(self, now: float) -> None:
         """Takes note that nothing came in the time that `step` gave."""
-        error = CallFailed("The server was silent for too long", status_code=code_pb2.DEADLINE_EXCEEDED)
+        error = _silence()
         if self._state is _State.ENDING:
             self._state = _State.FINISHED
         elif not self._listening.is_over(now):
@@ -429,7 +435,7 @@ class Resumption:
         return snapshot is not None and has_ended(snapshot) and snapshot.as_of_sequence <= self._accepted
 
     def _refill(self) -> None:
-        self._failures = 0
+        self._budget.refill()
         self._drains = 0
 
     def _lose(self, error: StepwireError, now: float, *, silent: bool = False) -> None:
@@ -445,22 +451,13 @@ class Resumption:
             self._drains += 1
             delay = 0.0
         else:
-            if not self._failures or self._suspended:
-                self._failing_since = now
-                self._suspended = False
-            self._failures += 1
+            self._budget.failed(error, now)
             delay = error.retry_after.total_seconds() if error.retry_after is not None else 0.0
         if error is not None or self._drains > 1:
-            delay += backoff(self._failures + self._drains, patience=patience, random=self._random)
-        if error is not None:
-            failures, seconds = (
-                (patience.resume_failures, patience.resume_seconds)
-                if self._welcomed
-                else (patience.start_failures, patience.start_seconds)
-            )
-            if self._failures >= failures or now + delay - self._failing_since > seconds:
-                self._give_up(error)
-                return
+            delay += backoff(self._budget.failures + self._drains, patience=patience, random=self._random)
+        if error is not None and self._budget.is_spent(now + delay, resuming=self._welcomed):
+            self._give_up(error)
+            return
         # Set at once to what it is now: others read it meanwhile, and None would tell them that all is well.
         if self._welcomed and (self.outage is None or (unanswered and self.outage.polling)):
             self.outage = Outage(since=now, draining=error is None or isinstance(error, Draining))
@@ -472,7 +469,9 @@ class Resumption:
         if not self._welcomed:
             self._break(error)
             return
-        spent = self._broken(f"Gave up after {self._failures} failures in a row: {error.message}")
+        failures = self._budget.failures
+        after = f" after {failures} failures in a row" if failures else ""
+        spent = self._broken(f"Gave up{after}: {error.message}")
         spent.__cause__ = error
         self._break(spent)
 
@@ -482,3 +481,7 @@ class Resumption:
     def _break(self, error: StepwireError) -> None:
         self._error = error
         self._state = _State.BROKEN
+
+
+def _silence() -> CallFailed:
+    return CallFailed("The server was silent for too long", status_code=code_pb2.DEADLINE_EXCEEDED)

@@ -77,7 +77,7 @@ class BaseRun:
         self._source = source
         self._closed = False
         self._reader: object | None = None  # the loop that read last: only that one ends the call when it is left
-        self._left = False  # the call was ended from our side, and the state machine has yet to be told
+        self._left_at: float | None = None  # when reading was left, until the state machine is told
         self._callback: ProgressCallback | None = None
         if on_event is not None:
             self._callback = on_event if isinstance(on_event, ProgressCallback) else ProgressCallback(on_event)

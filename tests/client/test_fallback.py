@@ -459,8 +459,25 @@ class TestPolling:
         driven = polling()
         step = driven.machine.step(driven.now)
         driven.machine.opened(driven.now)
-        driven.machine.suspend()
+        driven.machine.suspend(driven.now)
         assert driven.machine.step(driven.now) == step
+
+    def test_left_in_each_wait(self) -> None:
+        """A reader that is interrupted in each wait gets its events: what it has waited counts, then a page is due."""
+        driven = polling()
+        step = driven.machine.step(driven.now)
+        assert isinstance(step, Ask)
+        assert step.timeout == 0.25
+        driven.machine.opened(driven.now)
+        driven.machine.suspend(driven.now + 0.2)
+        step = driven.machine.step(driven.now + 0.2)
+        assert isinstance(step, Ask)
+        assert step.timeout == pytest.approx(0.05)
+        driven.machine.opened(driven.now + 0.2)
+        driven.machine.suspend(driven.now + 0.4)
+        step = driven.machine.step(driven.now + 0.4)
+        assert isinstance(step, Ask)
+        assert (step.method, step.wait) == ("ListEvents", 0)
 
 
 class TestTrials:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import threading
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -163,6 +165,21 @@ class TestLoops:
         assert (await anext(second)).sequence == 3
         assert server.names() == ["WatchExecution"]
 
+    async def test_a_reader_that_is_interrupted_gives_up(self, server: ScriptedServer) -> None:
+        """A reader that is interrupted again and again learns that the server does not answer any more."""
+        server.plays([welcome(), HANG], *[[HANG]] * 100)
+
+        async def read_on(run: aio.Run) -> None:
+            while True:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(0.02):
+                        await read(run)
+
+        async with aio.Client(server.target, patience=Patience(resume_seconds=0.1), delivery="stream") as client:
+            run = await client.watch("e-1")
+            with pytest.raises(stepwire.StreamBroken, match="Gave up"):
+                await asyncio.wait_for(read_on(run), 20)
+
     async def test_a_run_is_collected_in_another_thread(self, server: ScriptedServer, client: aio.Client) -> None:
         """A run that is collected in another thread than its loop's ends its call all the same."""
 
@@ -234,6 +251,23 @@ class _Silent:
 
     def cancel(self) -> None:
         self._left.set()
+
+
+def test_the_time_away_begins_when_a_loop_is_left(
+    server: ScriptedServer, hasty: Patience, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The state machine is told when the loop was left, not when somebody came back."""
+    server.plays([welcome(), numbers(1), HANG], [welcome(), numbers(2), batch(completed(3))])
+    with stepwire.Client(server.target, patience=hasty) as client:
+        run = client.watch("e-1")
+        for _ in run:
+            break
+        left = time.monotonic()
+        told: list[float] = []
+        suspend = run._resumption.suspend
+        monkeypatch.setattr(run._resumption, "suspend", lambda since: [told.append(since), suspend(since)])
+        assert [event.sequence for event in run] == [2, 3]
+    assert told[0] <= left
 
 
 def test_the_main_thread_looks_up(monkeypatch: pytest.MonkeyPatch) -> None:

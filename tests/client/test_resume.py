@@ -19,6 +19,7 @@ from stepwire.v1 import Event, EventBatch
 from .scripted import EXECUTION, batch, completed, draining, event, heartbeat, numbers, welcome
 
 PATIENCE = Patience(start_failures=3, start_seconds=100, resume_failures=4, resume_seconds=100)
+SILENT = "The server was silent for too long"
 AWAY = errors.CallFailed("away", status_code=code_pb2.UNAVAILABLE)
 
 
@@ -303,7 +304,7 @@ class TestOutage:
     def test_none_when_left(self) -> None:
         """A call that the caller ended is not lost, and neither is one whose execution has ended."""
         made = opened(welcome(5, state=7, last=5), execution_id=EXECUTION, after_sequence=5)
-        made.suspend()
+        made.suspend(0)
         assert made.outage is None
         made.opened(0)
         made.ended(AWAY, 0)
@@ -428,7 +429,7 @@ class TestFailures:
         """The time in which nobody asked is not held against the server; its failures before are."""
         made = opened(welcome())
         made.ended(AWAY, 0)
-        made.suspend()
+        made.suspend(0)
         made.step(1000)
         made.opened(1000)
         made.ended(AWAY, 1000)
@@ -438,6 +439,40 @@ class TestFailures:
         made.opened(1000)
         made.ended(AWAY, 1000)
         assert isinstance(refused(made.step(1000)), errors.StreamBroken)
+
+    @pytest.mark.parametrize("lost", [True, False])
+    def test_interrupted_again_and_again(self, lost: bool) -> None:
+        """A reader that is interrupted before any call is answered gives up after the budget's seconds of asking, be
+        the connection lost or the server silent; the time between does not count.
+        """
+        made = opened(welcome())
+        now = 0.0
+        if lost:
+            made.ended(AWAY, now)
+        else:
+            made.suspend(now)
+        for _ in range(100):
+            assert isinstance(made.step(now), Open)
+            made.opened(now)
+            made.suspend(now + 1)
+            now += 1000
+        assert isinstance(made.step(now), Open)
+        made.opened(now)
+        made.suspend(now + 1)
+        error = refused(made.step(now + 1))
+        assert isinstance(error, errors.StreamBroken)
+        assert str(error) == ("Gave up after 1 failures in a row: away" if lost else "Gave up: " + SILENT)
+
+    def test_interrupted_and_answered(self) -> None:
+        """A reader that is interrupted again and again, and whose calls are answered, goes on, after a failure too."""
+        made = opened(welcome())
+        made.ended(AWAY, 0)
+        for now in range(0, 1000, 30):
+            assert isinstance(made.step(now), Open)
+            made.opened(now)
+            made.received(welcome(), now)
+            made.suspend(now + 30)
+        assert isinstance(made.step(1000), Open)
 
     def test_the_server_says_when(self) -> None:
         """A wait is at least what RetryInfo says."""
@@ -469,7 +504,7 @@ class TestFailures:
         """A stream whose call the caller ended goes on where it was, at once."""
         made = opened(welcome(), numbers(1, 2))
         made.take()
-        made.suspend()
+        made.suspend(0)
         assert taken(made) == [2]
         assert made.step(0) == watch_again(2, wait=0)
 
