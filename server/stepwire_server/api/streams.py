@@ -110,6 +110,7 @@ class Streams:
                     live = True
                     await stream.say(follower.sequence, EventBatch.NOTICE_CAUGHT_UP)
                     silent_since = loop.time()
+                self._engine.check_goes_on(record.execution_id)
                 try:
                     async with asyncio.timeout_at(silent_since + heartbeat):
                         await follower.wait()
@@ -127,6 +128,7 @@ class Streams:
                     while not follower.ended:
                         self.check_open()
                         if not await follower.read(max_events=BATCH_EVENTS, max_bytes=BATCH_BYTES):
+                            self._engine.check_goes_on(record.execution_id)
                             await follower.wait()
             except TimeoutError:
                 return

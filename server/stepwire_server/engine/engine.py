@@ -18,6 +18,7 @@ from stepwire.errors import (
     Draining,
     ExecutionEnded,
     ExecutionNotFound,
+    InternalError,
     JournalDamaged,
     JournalUnavailable,
     LimitExecutions,
@@ -77,7 +78,8 @@ class Engine:
         self._watchers: dict[str, int] = {}
         self._unwatched: dict[str, Timer] = {}
         self._draining = False
-        self._left_out: set[str] = set()
+        self._stuck: dict[str, StepwireError] = {}
+        """Executions that have not ended and that nobody goes on with before a later start, and what to say of them."""
         self._accepting: set[asyncio.Task[tuple[ExecutionRecord, bool]]] = set()
         self._abandoned: set[asyncio.Task[Any]] = set()
 
@@ -202,6 +204,13 @@ class Engine:
                 del self._watchers[execution_id]
                 self._mind_unwatched(execution_id)
 
+    def check_goes_on(self, execution_id: str) -> None:
+        """Raises what is to be said of an execution that has not ended, and to which nothing more will be added here:
+        who waits for more would wait for ever.
+        """
+        if execution_id in self._stuck:
+            raise self._stuck[execution_id]
+
     # -- control
 
     async def cancel(self, execution_id: str, *, actor: str, reason: str) -> ExecutionRecord:
@@ -280,11 +289,8 @@ class Engine:
         """Returns the error for an execution that has not ended and that this process does not run."""
         if self._draining:
             return Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
-        if execution_id in self._left_out:
-            return JournalDamaged(
-                f"execution {execution_id} could not be taken over when this server started, and does not go on; the "
-                "server's log says why. Only a later start can take it over"
-            )
+        if execution_id in self._stuck:
+            return self._stuck[execution_id]
         return JournalUnavailable(
             f"execution {execution_id} is not run by this server now; try again", retry_after=timedelta(seconds=1)
         )
@@ -306,11 +312,11 @@ class Engine:
                 raise
             except (StepwireError, Conflict) as error:
                 _log.error("execution %s can't be recovered: %s", record.execution_id, error)
-                self._left_out.add(record.execution_id)
+                self._stuck[record.execution_id] = _left_out(record.execution_id)
                 continue
             except Exception:
                 _log.exception("execution %s can't be recovered: its events do not fit", record.execution_id)
-                self._left_out.add(record.execution_id)
+                self._stuck[record.execution_id] = _left_out(record.execution_id)
                 continue
             taken.append((claimed, fold))
         for claimed, fold in taken:
@@ -374,6 +380,12 @@ class Engine:
 
     def _ended(self, executor: Executor) -> None:
         self._live.pop(executor.execution_id, None)
+        lost = executor.recorder.lost
+        # Where another process owns it, that one goes on; where this one stops, the next.
+        gone = self._draining or isinstance(lost, Conflict)
+        if not gone and (lost is not None or not executor.fold.ended):
+            self._stuck[executor.execution_id] = _broken_off(executor.execution_id, lost)
+            self.journal.wake(executor.execution_id)
         timer = self._unwatched.pop(executor.execution_id, None)
         if timer is not None:
             timer.cancel()
@@ -420,3 +432,17 @@ def _attached(record: ExecutionRecord, same: ExecuteRequest) -> ExecutionRecord:
             metadata={"execution_id": record.execution_id},
         )
     return record
+
+
+def _left_out(execution_id: str) -> StepwireError:
+    return JournalDamaged(
+        f"execution {execution_id} could not be taken over when this server started, and does not go on; the server's "
+        "log says why. Only a later start can take it over"
+    )
+
+
+def _broken_off(execution_id: str, lost: BaseException | None) -> StepwireError:
+    if isinstance(lost, StepwireError):
+        # The same class, so that it has the same code and reason.
+        return type(lost)(f"execution {execution_id} does not go on, its events can't be stored: {lost.message}")
+    return InternalError(f"execution {execution_id} does not go on: the engine failed; the server's log says where")

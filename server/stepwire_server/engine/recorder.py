@@ -94,6 +94,11 @@ class Recorder:
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._lost: BaseException | None = None
 
+    @property
+    def lost(self) -> BaseException | None:
+        """Why nothing can be recorded any more, where that is so."""
+        return self._lost
+
     async def room(self) -> None:
         """Returns when there is room for another event. This is where a fast operation waits for the journal, and where
         one that never waits for anything else lets its events go out.

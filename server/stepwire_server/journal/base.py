@@ -305,17 +305,20 @@ class Journal(ABC):
             if not followers:
                 del self._followers[execution_id]
 
+    def wake(self, execution_id: str) -> None:
+        """Makes whoever follows an execution look again, where what they look for is not in the journal."""
+        for follower in self._followers.get(execution_id, ()):
+            follower.wake()
+
     def _committed(self, execution_id: str, chunk: Chunk) -> None:
         """Called by implementations, in the event loop, when a chunk is durable: keeps the tail, wakes followers."""
         self._tails.add(execution_id, chunk)
-        for follower in self._followers.get(execution_id, ()):
-            follower.wake()
+        self.wake(execution_id)
 
     def _purged(self, execution_id: str) -> None:
         """Called by implementations, in the event loop, when an execution is gone: nothing of it comes from memory."""
         self._tails.drop(execution_id)
-        for follower in self._followers.get(execution_id, ()):
-            follower.wake()
+        self.wake(execution_id)
 
     def _stopped(self) -> None:
         """Called by implementations, in the event loop, when nothing can be read any more.

@@ -12,12 +12,16 @@ import pytest
 from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
 from stepwire.v1 import (
     BuildPlanRequest,
+    CancelExecutionRequest,
+    CancelExecutionResponse,
     EventBatch,
     ExecuteRequest,
+    ExecutionState,
     GetExecutionRequest,
     GetServerInfoRequest,
     GetServerInfoResponse,
     WaitExecutionRequest,
+    WaitExecutionResponse,
     WatchExecutionRequest,
 )
 from stepwire_server.api.server import Server
@@ -312,6 +316,10 @@ class FaultyJournal(MemoryJournal):
         self._fault("get")
         return await super().get(execution_id)
 
+    async def append(self, execution_id: str, **more: Any) -> int:
+        self._fault("append")
+        return await super().append(execution_id, **more)
+
     async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Any:
         self._fault("load")
         found: list[Chunk] = list(
@@ -337,6 +345,45 @@ async def test_the_journals_faults_have_their_statuses(serve: Serve, call_with: 
         assert (caught.value.code, caught.value.error.reason) == (code, fault.reason)
     journal.faults = {}
     assert (await caller.stream("WatchExecution", watch))[-1].events
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "reason"),
+    [
+        (JournalDamaged("a page is damaged"), grpc.StatusCode.DATA_LOSS, "JOURNAL_DAMAGED"),
+        (ValueError("a bug"), grpc.StatusCode.INTERNAL, "INTERNAL_ERROR"),
+    ],
+)
+async def test_nobody_waits_for_what_can_not_be_stored(
+    serve: Serve, call_with: Call, gate: Gate, fault: Exception, code: grpc.StatusCode, reason: str
+) -> None:
+    """Who watches, awaits or controls an execution whose events can't be stored any more is told so, and does not wait
+    for ever.
+    """
+    journal = FaultyJournal()
+    server = await serve(journal)
+    caller = call_with(server)
+    name = (await caller.start(BLOCKED)).execution_id
+    watch, wait = WatchExecutionRequest(execution_id=name), WaitExecutionRequest(execution_id=name)
+    waiting = asyncio.gather(
+        caller.stream("WatchExecution", watch),
+        caller.call("WaitExecution", wait, WaitExecutionResponse),
+        return_exceptions=True,
+    )
+    await eventually(lambda: len(server.streams._followers) == 2)
+    journal.faults = {"append": fault}
+    gate.opened.set()
+    told: list[Any] = list(await waiting)
+    told += await asyncio.gather(
+        caller.stream("WatchExecution", watch),
+        caller.call("WaitExecution", wait, WaitExecutionResponse),
+        caller.call("CancelExecution", CancelExecutionRequest(execution_id=name), CancelExecutionResponse),
+        caller.stream("Execute", ExecuteRequest(plan=QUICK)),
+        return_exceptions=True,
+    )
+    assert [(type(one), one.code, one.error.reason) for one in told] == [(Refused, code, reason)] * 6
+    journal.faults = {}
+    assert (await caller.run(QUICK)).state == ExecutionState.EXECUTION_STATE_COMPLETED
 
 
 async def test_compressed_answers_and_requests(caller: Caller) -> None:
