@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -40,6 +39,7 @@ from stepwire_server.engine.operation import Catalog, Planner
 from stepwire_server.engine.planning import ask_planner
 from stepwire_server.engine.recorder import RecorderClosed
 from stepwire_server.engine.snapshot import answer_of, first_snapshot
+from stepwire_server.engine.threads import Threads
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord, Journal
 
 __all__ = ["Engine"]
@@ -73,7 +73,7 @@ class Engine:
         self.max_executions = max_executions
         self._clock = clock or SystemClock()
         self._new_id = new_id
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="stepwire-operation")
+        self._threads = Threads(threads, name="stepwire-operation", now=self._clock.monotonic)
         self._live: dict[str, Executor] = {}
         self._watchers: dict[str, int] = {}
         self._unwatched: dict[str, Timer] = {}
@@ -391,7 +391,10 @@ class Engine:
             timer.cancel()
 
     def _keep(self, task: asyncio.Task[Any]) -> None:
-        """Keeps a task that nobody waits for until it ends: the event loop alone would let go of it."""
+        """Keeps a task that nobody waits for until it ends: the event loop alone would let go of it. A thread that it
+        has does not count any more.
+        """
+        self._threads.let_go(task)
         self._abandoned.add(task)
         task.add_done_callback(self._abandoned.discard)
         task.add_done_callback(_take_exception)

@@ -615,6 +615,33 @@ async def test_the_wait_for_a_free_thread_takes_no_time_of_the_attempt():
     assert failure_of(events, "b")[0] == "TIMEOUT"
 
 
+async def test_abandoned_functions_keep_no_thread_from_others():
+    """A plain function is called, and its time limit counts, although abandoned ones hang in as many threads as there
+    are.
+    """
+    app = App("threads")
+    begun, free = threading.Semaphore(0), threading.Event()
+
+    @app.operation(timeout=5)
+    def hang():
+        begun.release()
+        free.wait(20)
+
+    async with Rig(app, threads=2, cancel_grace=3) as rig:
+        for count in range(1, 6):
+            execution_id = await rig.start(request(step("a", "hang")))
+            await until(lambda: begun.acquire(blocking=False), "it is called")
+            await until(lambda: rig.clock.pending == [5], "its time counts")
+            rig.clock.advance(5)
+            await turns()
+            rig.clock.advance(3)
+            events = await rig.ended(execution_id)
+            assert failure_of(events, "a")[0] == "TIMEOUT"
+            assert rig.engine.abandoned == count
+        free.set()
+        await until(lambda: rig.engine.abandoned == 0)
+
+
 async def test_a_task_that_an_operation_left_behind_says_nothing():
     """What is said in the name of an attempt that has ended is refused, and is not recorded."""
     app = App("left")
