@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from stepwire.v1 import OutputRef, Plan, Retry, Step
+from stepwire.v1 import OutputRef, Retry, Step
 from stepwire.values import to_struct
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, retry_violations
 from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style, for_thread
@@ -124,7 +124,7 @@ class App:
         """
         if self._planner is not None:
             raise ValueError(f"app {self.name!r} has a planner already")
-        self._planner = function if inspect.iscoroutinefunction(function) else _in_thread(function)
+        self._planner = function
         self._planner_description = inspect.getdoc(function) or ""
         return function
 
@@ -223,10 +223,3 @@ def _style(called: str, function: Callable[..., Any]) -> str:
         return Style.of(function)
     except TypeError as error:
         raise TypeError(f"{called}: {error}") from None
-
-
-def _in_thread(function: Callable[[str], Plan]) -> Callable[[str], Awaitable[Plan]]:
-    async def plan(query: str) -> Plan:
-        return await asyncio.to_thread(for_thread(function), query)
-
-    return plan

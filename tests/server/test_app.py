@@ -13,6 +13,8 @@ from stepwire.errors import InputInvalid
 from stepwire.v1 import OutputRef, Plan, Retry, Step
 from stepwire.values import to_python
 from stepwire_server import App, output_of, plan_step
+from stepwire_server.engine.planning import served
+from stepwire_server.engine.threads import Threads
 
 
 def op(step, x: int) -> int:
@@ -184,6 +186,8 @@ async def test_a_plain_planner_runs_in_a_thread():
         """Ask for anything."""
         return Plan(name=f"{query} {threading.current_thread() is threading.main_thread()}")
 
-    catalog = app.catalog()
+    threads = Threads(1, name="planner", now=lambda: 0.0)
+    catalog = served(app.catalog(), threads)
     assert (await catalog.planner("q")).name == "q False"
+    threads.shutdown()
     assert catalog.planner_description == "Ask for anything."

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from stepwire.errors import (
@@ -46,6 +47,9 @@ _MAX_LABEL = 256
 
 _LARGE_PLAN = 200
 """Steps above which a plan is checked in a thread."""
+
+_checking = ThreadPoolExecutor(2, thread_name_prefix="stepwire-check")
+"""For checks alone, of all engines: each ends by itself, so that none can keep the others waiting, nor a process."""
 
 Found = TypeVar("Found")
 
@@ -87,9 +91,11 @@ def check_work(request: ExecuteRequest, catalog: Catalog) -> None:
 
 async def aside(plan: Plan, check: Callable[[], Found]) -> Found:
     """Returns what the check of a plan returns. One of 10,000 steps takes a while: not in the event loop, where all
-    streams would wait.
+    streams would wait; nor where operations wait, in asyncio's own threads or the engine's.
     """
-    return await asyncio.to_thread(check) if len(plan.steps) > _LARGE_PLAN else check()
+    if len(plan.steps) <= _LARGE_PLAN:
+        return check()
+    return await asyncio.get_running_loop().run_in_executor(_checking, check)
 
 
 def plan_problem(plan: Plan, catalog: Catalog) -> StepwireError | None:

@@ -36,7 +36,7 @@ from stepwire_server.engine.ending import ended
 from stepwire_server.engine.executor import Executor, Settings
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Catalog, Planner
-from stepwire_server.engine.planning import ask_planner
+from stepwire_server.engine.planning import ask_planner, served
 from stepwire_server.engine.recorder import RecorderClosed
 from stepwire_server.engine.snapshot import answer_of, first_snapshot
 from stepwire_server.engine.threads import Threads
@@ -48,6 +48,8 @@ _log = logging.getLogger(__name__)
 
 _LARGE_ANSWER = 4096
 """Bytes from which an answer is checked in a thread."""
+_PLANNERS = 16
+"""Plain planners and plans that are called at once, each in a thread."""
 
 _RECOVERY_EVENTS = 4096
 _RECOVERY_BYTES = 4 << 20
@@ -67,13 +69,14 @@ class Engine:
         clock: Clock | None = None,
         new_id: Callable[[], str] = new_execution_id,
     ) -> None:
-        self.catalog = catalog
+        self._clock = clock or SystemClock()
+        self._threads = Threads(threads, name="stepwire-operation", now=self._clock.monotonic)
+        self._planners = Threads(_PLANNERS, name="stepwire-operation planner", now=self._clock.monotonic)
+        self.catalog = served(catalog, self._planners)
         self.journal = journal
         self.settings = settings or Settings()
         self.max_executions = max_executions
-        self._clock = clock or SystemClock()
         self._new_id = new_id
-        self._threads = Threads(threads, name="stepwire-operation", now=self._clock.monotonic)
         self._live: dict[str, Executor] = {}
         self._watchers: dict[str, int] = {}
         self._unwatched: dict[str, Timer] = {}
@@ -97,8 +100,7 @@ class Engine:
             if known is not None:
                 return _attached(known, same)
         await aside(request.plan, lambda: check_work(request, self.catalog))
-        if self._draining:
-            raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
+        self._check_draining()
         if len(self._live) + len(self._accepting) >= self.max_executions:
             raise LimitExecutions(
                 f"{self.max_executions:,} executions run already; try again later (the server's --max-executions sets "
@@ -112,6 +114,10 @@ class Engine:
         task.add_done_callback(_take_exception)
         record, created = await asyncio.shield(task)
         return record if created else _attached(record, same)
+
+    def _check_draining(self) -> None:
+        if self._draining:
+            raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
 
     async def _create(self, request: ExecuteRequest, same: ExecuteRequest, tenant: str) -> tuple[ExecutionRecord, bool]:
         """Stores an execution and begins it, unless the request id is known by now."""
@@ -132,12 +138,15 @@ class Engine:
         return record, created
 
     async def build_plan(self, query: str) -> Plan:
-        """Returns the plan for a query and runs nothing. Raises QueryNotUnderstood, NoPlanner, RequestMalformed."""
+        """Returns the plan for a query and runs nothing. Raises QueryNotUnderstood, NoPlanner, RequestMalformed,
+        Draining.
+        """
         found = query_violations(query)
         if found:
             raise RequestMalformed(f"query {found[0].description}", violations=found)
         if self.catalog.planner is None:
             raise NoPlanner(f"the app {self.catalog.app!r} has no planner; send a plan or a call")
+        self._check_draining()
         plan = await self._ask(self.catalog.planner, query)
         problem = await aside(plan, lambda: plan_problem(plan, self.catalog))
         if problem is not None:
@@ -335,6 +344,8 @@ class Engine:
         if self._live:
             await asyncio.gather(*(executor.park(grace) for executor in list(self._live.values())))
         self._threads.shutdown(wait=False, cancel_futures=True)
+        # What waits for a plan still gets it, or is cancelled with its call.
+        self._planners.shutdown(wait=False)
 
     @property
     def running(self) -> int:
@@ -343,8 +354,8 @@ class Engine:
 
     @property
     def abandoned(self) -> int:
-        """How many tasks of operations and planners run on after their step or execution has ended."""
-        return len(self._abandoned)
+        """How many operations and planners run on after their step or execution has ended, or their caller has left."""
+        return len(self._abandoned) + self._planners.left
 
     async def _fold(self, record: ExecutionRecord) -> Fold:
         request = ExecuteRequest.FromString(record.request)

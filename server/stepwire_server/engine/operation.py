@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -13,15 +13,15 @@ from typing import Any
 from pydantic import ConfigDict, PydanticUserError, ValidationError, create_model
 
 from stepwire.errors import InputInvalid, Violation
-from stepwire.v1 import Plan, Retry
+from stepwire.v1 import Retry
 from stepwire.values import to_struct
 
 __all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "Signature", "Style", "for_thread"]
 
 _PREFIX = "input_"
 
-Planner = Callable[[str], Awaitable[Plan]]
-"""Makes a plan from a query. Raises `stepwire.errors.QueryNotUnderstood` where it can't."""
+Planner = Callable[[str], Any]
+"""Makes a Plan from a query. Plain or async. Raises `stepwire.errors.QueryNotUnderstood` where it can't."""
 
 
 class Style:

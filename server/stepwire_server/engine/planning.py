@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import functools
+import inspect
 import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any
 
 from google.rpc import status_pb2
 
@@ -13,8 +19,9 @@ from stepwire.values import to_python
 from stepwire_server.engine.acceptance import aside, plan_problem
 from stepwire_server.engine.calling import describe
 from stepwire_server.engine.operation import Catalog, Planner, Style, for_thread
+from stepwire_server.engine.threads import Threads
 
-__all__ = ["PlanningFailed", "ask_planner", "make_plan"]
+__all__ = ["PlanningFailed", "ask_planner", "make_plan", "served"]
 
 _log = logging.getLogger(__name__)
 
@@ -27,8 +34,28 @@ class PlanningFailed(Exception):
         self.status = status
 
 
+def served(catalog: Catalog, threads: Threads) -> Catalog:
+    """Returns the catalog with its planner and plans all async: plain ones are called in the threads, which are theirs
+    alone, so that no operation keeps them waiting.
+
+    Whoever leaves, or is cancelled, does not wait for a plain planner. One that runs on then is let go of: another
+    thread takes its place, and it counts as abandoned until it ends. One that hangs while its caller stays keeps its
+    thread; the log says when all are taken, and when planners are refused because too many that were left hang.
+    """
+    planner = catalog.planner
+    if planner is not None and not inspect.iscoroutinefunction(planner):
+        planner = _in_thread(planner, threads)
+    plans = {
+        name: named
+        if Style.of(named.function) == Style.COROUTINE
+        else replace(named, function=_in_thread(named.function, threads))
+        for name, named in catalog.plans.items()
+    }
+    return replace(catalog, planner=planner, plans=plans)
+
+
 async def make_plan(request: ExecuteRequest, catalog: Catalog) -> Plan:
-    """Returns a plan that can run. Raises PlanningFailed."""
+    """Returns a plan that can run. Raises PlanningFailed. The catalog is a `served` one."""
     try:
         plan = await _ask(request, catalog)
     except QueryNotUnderstood as error:
@@ -77,11 +104,23 @@ async def _ask(request: ExecuteRequest, catalog: Catalog) -> Plan:
         if named is None:
             raise PlanningFailed(failure("PLAN_NOT_FOUND", f"there is no plan {request.call.plan!r} any more"))
         arguments = named.signature.bind(to_python(request.call.input))
-        if Style.of(named.function) == Style.COROUTINE:
-            plan: Plan = await named.function(**arguments)
-        else:
-            plan = await asyncio.to_thread(for_thread(named.function), **arguments)
+        plan: Plan = await named.function(**arguments)
         return plan
     if catalog.planner is None:
         raise PlanningFailed(failure("NO_PLANNER", "this server has no planner any more"))
     return await ask_planner(catalog.planner, request.query)
+
+
+def _in_thread(function: Callable[..., Any], threads: Threads) -> Callable[..., Awaitable[Any]]:
+    async def call(*positional: Any, **named: Any) -> Any:
+        bound = functools.partial(for_thread(function), *positional, **named)
+        job = threads.submit(contextvars.copy_context().run, bound)
+        try:
+            return await asyncio.wrap_future(job)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            assert task is not None
+            threads.let_go(task)
+            raise
+
+    return call

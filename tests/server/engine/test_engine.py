@@ -7,6 +7,7 @@ import contextlib
 import gc
 import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -28,7 +29,16 @@ from stepwire.errors import (
     RequestMalformed,
     reason_of,
 )
-from stepwire.v1 import EventFilter, ExecuteRequest, Execution, ExecutionFilter, ExecutionOptions, ExecutionState, Plan
+from stepwire.v1 import (
+    EventFilter,
+    ExecuteRequest,
+    Execution,
+    ExecutionFilter,
+    ExecutionOptions,
+    ExecutionState,
+    Plan,
+    PlanCall,
+)
 from stepwire_server import App, plan_step
 from stepwire_server.engine import acceptance
 from stepwire_server.engine.engine import Engine
@@ -371,6 +381,102 @@ async def test_build_plan_ends_although_its_planner_does_not(caplog):
             go.set()
         await until(lambda: rig.engine.abandoned == 0)
     assert any("planner does not end" in entry.getMessage() for entry in caplog.records)
+
+
+class Planning:
+    """An app whose plain planner and plan say what they are called with, and hang where they are asked to."""
+
+    def __init__(self) -> None:
+        self.app = App("planning")
+        self.begun, self.free = threading.Semaphore(0), threading.Event()
+
+        @self.app.operation()
+        async def report() -> None:
+            await asyncio.to_thread(self.hang)
+
+        @self.app.operation("hang")
+        def _hang() -> None:
+            self.hang()
+
+        @self.app.operation()
+        async def noop() -> None: ...
+
+        @self.app.plan()
+        def named() -> Plan:
+            return self.large
+
+        @self.app.planner
+        def planner(query: str) -> Plan:
+            if query == "hang":
+                self.hang()
+            return self.large
+
+    @property
+    def large(self) -> Plan:
+        return Plan(steps=[plan_step(f"s{i}", "noop") for i in range(acceptance._LARGE_PLAN + 1)])
+
+    def hang(self) -> None:
+        self.begun.release()
+        self.free.wait(HANGS)
+
+    async def hangs(self) -> None:
+        await until(lambda: self.begun.acquire(blocking=False), "it hangs")
+
+
+async def test_operations_in_threads_shut_out_no_plan_and_no_planner():
+    """Where operations have all threads, asyncio's and the engine's, large plans are checked and planners called."""
+    app = Planning()
+    with ThreadPoolExecutor(1) as asyncio_s:
+        asyncio.get_running_loop().set_default_executor(asyncio_s)
+        async with Rig(app.app, threads=1) as rig:
+            try:
+                hanging = await rig.start(Plan(steps=[plan_step("a", "report"), plan_step("b", "hang")]))
+                await app.hangs()
+                await app.hangs()
+                async with asyncio.timeout(HANGS / 2):
+                    assert state_of(await rig.run(app.large)) == "COMPLETED"
+                    assert await rig.engine.build_plan("it") == app.large
+                    assert state_of(await rig.run(ExecuteRequest(query="it"))) == "COMPLETED"
+                    assert state_of(await rig.run(ExecuteRequest(call=PlanCall(plan="named")))) == "COMPLETED"
+            finally:
+                app.free.set()
+            await rig.ended(hanging)
+
+
+async def test_a_plain_planner_that_hangs_keeps_no_thread_when_its_caller_leaves(monkeypatch, caplog):
+    """The thread of a planner that hangs is replaced when its caller has left or its execution is cancelled, and counts
+    as abandoned; while its caller stays, the log says that the planners' threads are taken.
+    """
+    monkeypatch.setattr("stepwire_server.engine.engine._PLANNERS", 1)
+    app = Planning()
+    async with Rig(app.app) as rig:
+        try:
+            call = asyncio.create_task(rig.engine.build_plan("hang"))
+            await app.hangs()
+            call.cancel()
+            await until(call.done)
+            execution_id = await rig.start(ExecuteRequest(query="hang"))
+            await app.hangs()
+            waits = asyncio.create_task(rig.engine.build_plan("it"))
+            await turns()
+            assert "planner: all 1 threads are taken" in caplog.text
+            await rig.engine.cancel(execution_id, actor="", reason="")
+            assert state_of(await rig.ended(execution_id)) == "CANCELLED"
+            async with asyncio.timeout(HANGS / 2):
+                assert await waits == app.large
+            assert rig.engine.abandoned == 2
+        finally:
+            app.free.set()
+        await until(lambda: rig.engine.abandoned == 0)
+
+
+async def test_a_draining_engine_asks_no_planner():
+    """BuildPlan is refused with DRAINING where the server is going."""
+    app = Planning()
+    async with Rig(app.app) as rig:
+        await rig.engine.drain(0)
+        with pytest.raises(Draining):
+            await rig.engine.build_plan("it")
 
 
 # -- control

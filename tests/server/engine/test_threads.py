@@ -154,6 +154,7 @@ async def test_a_shutdown_calls_nothing_more() -> None:
     with threads_of(1) as hanging:
         first = await hanging.begin()
         waits = hanging.threads.submit(lambda: "called")
+        assert all(thread.daemon for thread in hanging.threads._threads), "they keep no process alive"
         hanging.threads.shutdown(wait=False, cancel_futures=True)
         with pytest.raises(CancelledError):
             waits.result(HANGS)
