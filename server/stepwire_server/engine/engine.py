@@ -49,7 +49,7 @@ _log = logging.getLogger(__name__)
 _LARGE_ANSWER = 4096
 """Bytes from which an answer is checked in a thread."""
 _PLANNERS = 16
-"""Plain planners and plans that are called at once, each in a thread."""
+"""Plain planners and plans that are called at once, each in a thread; large answers are checked there too."""
 
 _RECOVERY_EVENTS = 4096
 _RECOVERY_BYTES = 4 << 20
@@ -249,8 +249,9 @@ class Engine:
         executor = self._live.get(execution_id)
         if executor is not None and value.ByteSize() > _LARGE_ANSWER:
             question = executor.fold.questions.open.get(input_id)
-            if question is not None:
-                verdict = await asyncio.to_thread(judge, question, value)
+            if question is not None and not self._draining:
+                # Not where operations wait: they may take all of asyncio's own threads.
+                verdict = await asyncio.get_running_loop().run_in_executor(self._planners, judge, question, value)
         try:
             return await self._control(
                 execution_id, lambda executor: executor.provide(input_id, value, actor=actor, verdict=verdict)
