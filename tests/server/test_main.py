@@ -76,7 +76,8 @@ async def block(path: str) -> None:
     while not Path(path).exists():
         await asyncio.sleep(0.01)
     Path(path + ".begun").touch()
-    threading.Event().wait()
+    while True:  # In pieces: of two signals at once one may reach another thread, and does not end a wait in this one.
+        threading.Event().wait(0.01)
 
 
 @app.operation("wait_for")
