@@ -27,6 +27,7 @@ def hasty() -> Patience:
 
 @pytest.fixture(autouse=True)
 def _no_thread_is_left() -> Iterator[None]:
+    before = set(threading.enumerate())
     yield
-    left = [thread for thread in threading.enumerate() if thread.name.startswith("stepwire")]
+    left = [thread for thread in threading.enumerate() if thread.name.startswith("stepwire") and thread not in before]
     assert not left, left
