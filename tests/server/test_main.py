@@ -275,7 +275,7 @@ def test_check_config_takes_the_same(place: Path) -> None:
         "listen = 127.0.0.1:0",
         "max-watchers = 7",
         "max-executions = 6",
-        "operations: greet, in_a_thread, wait_for",
+        "operations: block, greet, in_a_thread, wait_for",
     ):
         assert line in done.stdout.splitlines()
     assert not (place / "state").exists()
