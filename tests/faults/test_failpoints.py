@@ -18,6 +18,7 @@ from stepwire.errors import CursorExpired
 from stepwire.v1 import ExecuteRequest, Plan, Retry
 from stepwire_server import failpoints, plan_step
 from stepwire_server.journal import SqliteJournal
+from stepwire_server.journal.inspection import opened_to_read
 
 from .checkers import TERMINAL, check, events_of
 from .history import History, Kept, dump
@@ -176,6 +177,14 @@ async def test_a_crash_while_it_recovers(tmp_path: Path, point: str, long: bool)
     assert history.journal[execution_id].epoch == (3 if point in ("after-commit", "after-wake") else 2)
 
 
+def scattered_left(journal: Path) -> int:
+    """Returns how many executions have chunks that are still to be joined."""
+    with opened_to_read(journal) as connection:
+        found: int = connection.execute("SELECT count(*) FROM executions WHERE scattered = 1").fetchone()[0]
+    assert found
+    return found
+
+
 @pytest.mark.parametrize(("point", "times"), UPKEEP)
 @pytest.mark.fault("a crash in the middle of a purge or a compaction", how="a fail point, os._exit")
 async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, long: bool) -> None:
@@ -194,7 +203,8 @@ async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, lon
         server.kill()
         before = await dump(server.journal)
         server.keep(1 if purges else 0)
-        server.doom(point, times)
+        # On a busy machine the first server's only pass may come so late that it joins the chunks of one already.
+        server.doom(point, times if purges else min(times, scattered_left(server.journal)))
         assert server.start_and_wait_for_its_end() == failpoints.EXIT_CODE
         assert findings(server.journal) == []
         between, gone = await held(server.journal, names)
