@@ -22,7 +22,7 @@ except ModuleNotFoundError:
 
 import stepwire_server.demo
 from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
-from stepwire_server.api.server import ListenError, Options, Server
+from stepwire_server.api.server import ListenError, Options, Server, check_address
 from stepwire_server.app import App
 from stepwire_server.config import (
     DEFAULT_APP,
@@ -30,6 +30,7 @@ from stepwire_server.config import (
     ServeConfig,
     check_settings,
     default_journal,
+    journal_path,
     load_app,
     misspelt,
     read_file,
@@ -253,14 +254,17 @@ def check_config(**values: Any) -> None:
         config = _config(values)
         app = load_app(config.app)
         check_settings(app, config.settings)
-    except ConfigError as error:
+        check_address(config.listen)
+        _new_loop(config.loop)
+        path = journal_path(config.journal, app.name)
+    except (ConfigError, ListenError) as error:
         raise click.ClickException(str(error)) from error
     for line in _misspelt():
         click.echo(f"Warning: {line}", err=True)
     shown = {key: getattr(config, key) for key in config.__slots__}
-    shown |= asdict(shown.pop("limits"))
+    shown |= asdict(shown.pop("limits")) | {"journal": path or "memory"}
     for key, value in shown.items():
-        click.echo(f"{key.replace('_', '-')} = {value if value != '' else default_journal(app.name)}")
+        click.echo(f"{key.replace('_', '-')} = {value}")
     catalog = app.catalog()
     click.echo(f"operations: {', '.join(sorted(catalog.operations)) or 'none'}")
     for name, text in sorted(app.settings.items()):
@@ -321,7 +325,8 @@ async def _serve(app: App, config: ServeConfig) -> None:
         version=installed_version("stepwire"),
     )
     catalog = app.catalog()
-    server = Server(catalog, _journal(app, config), options)
+    path = journal_path(config.journal, app.name)
+    server = Server(catalog, _journal(path, config), options)
     try:
         await server.start()
     except OSError as error:
@@ -334,7 +339,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
             len(catalog.operations),
             len(catalog.plans),
             "yes" if catalog.planner else "no",
-            config.journal or default_journal(app.name),
+            path or "in memory",
         )
         await stop.wait()
         _log.info(
@@ -369,12 +374,9 @@ def _leave() -> None:
                 os._exit(0)
 
 
-def _journal(app: App, config: ServeConfig) -> Journal:
-    if config.journal == "memory":
+def _journal(path: Path | None, config: ServeConfig) -> Journal:
+    if path is None:
         return MemoryJournal()
-    path = Path(config.journal) if config.journal else default_journal(app.name)
-    if path.is_dir():
-        raise ConfigError(f"journal {config.journal!r} is a folder; name a file in it")
     # After an I/O error nobody knows what is on the disk: a restart reads it again.
     return SqliteJournal(path, durability=config.durability, on_fatal=lambda: os._exit(74))
 

@@ -29,6 +29,7 @@ __all__ = [
     "ServeConfig",
     "check_settings",
     "default_journal",
+    "journal_path",
     "load_app",
     "misspelt",
     "read_file",
@@ -68,6 +69,19 @@ def default_journal(app: str) -> Path:
     Two apps must not share one: an app can't go on with executions whose operations it does not have.
     """
     return Path(platformdirs.user_state_dir("stepwire")) / f"{app}.db"
+
+
+def journal_path(journal: str, app: str) -> Path | None:
+    """Returns where the journal's file is, from the root of the file system; None for one in memory. Raises ConfigError
+    for a folder.
+    """
+    if journal == "memory":
+        return None
+    # A shell expands ~ in flags only.
+    path = Path(journal).expanduser().absolute() if journal else default_journal(app)
+    if path.is_dir():
+        raise ConfigError(f"journal {journal!r} is a folder; name a file in it")
+    return path
 
 
 def read_file(path: Path, known: frozenset[str]) -> dict[str, Any]:

@@ -302,10 +302,21 @@ def test_a_misspelt_variable_is_told(place: Path, more: list[str]) -> None:
     assert "STEPWIRE_MAX_EXECUTION is no setting and was ignored; did you mean STEPWIRE_MAX_EXECUTIONS?" in line
 
 
+def test_a_home_in_a_setting_is_the_user_s(place: Path) -> None:
+    """A journal's path may begin with ~ wherever it is given, and is shown whole."""
+    done = command(place, "check-config", "sample:app", STEPWIRE_JOURNAL="~/x.db", HOME="/home/me")
+    assert "journal = /home/me/x.db" in done.stdout.splitlines()
+    done = command(place, "check-config", "sample:app", "--journal", "x.db")
+    assert f"journal = {place / 'x.db'}" in done.stdout.splitlines()
+
+
 @pytest.mark.parametrize("name", ["serve", "check-config"])
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["sample:app", "--listen", "50051"], "it is not HOST:PORT"),
+        (["sample:app", "--listen", "127.0.0.1:99999"], "it is not HOST:PORT"),
+        (["sample:app", "--journal", "."], "is a folder"),
         (["nowhere:app"], "there is no module 'nowhere'"),
         (["sample:missing"], "module sample has no 'missing'"),
         (["sample:number"], "is a int, not a stepwire_server.App"),
@@ -514,7 +525,7 @@ def test_a_signal_with_nothing_to_do(serve: Serve) -> None:
     server.signal(signal.SIGTERM)
     code, errors = server.ended()
     assert code == 0
-    assert re.search(r"serving sample: operations \d+, plans 0, queries no; journal one.db\n", errors), errors
+    assert re.search(r"serving sample: operations \d+, plans 0, queries no; journal .*/one\.db\n", errors), errors
     assert "ERROR" not in errors
 
 

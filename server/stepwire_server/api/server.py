@@ -24,7 +24,7 @@ from stepwire_server.journal.upkeep import keep_up
 from stepwire_server.limits import CallLimits
 from stepwire_server.loop_watch import BLOCKED_AFTER, LoopWatch
 
-__all__ = ["ListenError", "Options", "Server"]
+__all__ = ["ListenError", "Options", "Server", "check_address"]
 
 _log = logging.getLogger(__name__)
 
@@ -181,12 +181,18 @@ class Server:
         await asyncio.shield(self.stop())
 
 
-def _listen(server: aio.Server, address: str) -> str:
-    """Returns where the server listens. Raises ListenError."""
+def check_address(address: str) -> None:
+    """Raises ListenError for what is not HOST:PORT, nor unix:PATH."""
     host, _, port = address.rpartition(":")
     # grpc would take 99999 for 34463, and a host without a port for one with 443.
     if not host or (host != "unix" and not (port.isascii() and port.isdecimal() and int(port) <= 65_535)):
         raise ListenError(f"can't listen on {address!r}: it is not HOST:PORT")
+
+
+def _listen(server: aio.Server, address: str) -> str:
+    """Returns where the server listens. Raises ListenError."""
+    check_address(address)
+    host, _, _ = address.rpartition(":")
     try:
         taken = server.add_insecure_port(address)
     except RuntimeError:

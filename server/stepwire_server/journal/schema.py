@@ -185,6 +185,9 @@ def _empty(connection: sqlite3.Connection, path: Path) -> bool:
     except sqlite3.DatabaseError as error:
         if error.sqlite_errorcode != sqlite3.SQLITE_NOTADB:
             raise
+        if path.with_name(path.name + ".mark").exists():
+            text = f"{path} is damaged: a journal it was, by {path.name}.mark, but no more. Put a backup in its place."
+            raise JournalRefused(text) from None
         raise JournalRefused(f"{path} is not a Stepwire journal, nor any SQLite database. Name another file.") from None
 
 

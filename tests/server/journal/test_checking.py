@@ -376,6 +376,14 @@ async def test_what_is_no_journal(tmp_path):
     assert not missing.exists()
 
 
+async def test_a_journal_without_its_beginning(made):
+    """A file that is no database, beside which a journal's mark lies, is called a damaged journal."""
+    whole = made.read_bytes()
+    made.write_bytes(b"\x5a" * 100 + whole[100:])
+    with pytest.raises(JournalRefused, match="is damaged: a journal it was"), opened_to_read(made):
+        pass
+
+
 @pytest.mark.parametrize(("version", "problem"), [(1, "of version 1"), (99, "newer Stepwire")])
 async def test_another_version(made, version, problem):
     """A journal of another version is refused, and the message says what to do."""
