@@ -16,6 +16,7 @@ import grpc
 from google.protobuf.message import Message
 
 from stepwire import requests
+from stepwire.aio_loop import Loop
 from stepwire.aio_wire import Call, Link, Wire
 from stepwire.errors import StepwireError
 from stepwire.events import is_terminal
@@ -233,6 +234,25 @@ class Client:
         request = requests.answer(execution_id, input_id, value, actor)
         return (await self._unary("ProvideInput", request, service_pb2.ProvideInputResponse)).execution
 
+    async def retry_execution(
+        self,
+        execution_id: str,
+        *,
+        step_ids: Iterable[str] = (),
+        reason: str = "",
+        actor: str = "",
+        request_id: str | None = None,
+    ) -> Execution:
+        """Begins a new execution of an ended one: it keeps the outputs of the steps that completed, and runs the
+        others, those in `step_ids`, and all that depend on them. Returns its snapshot once all that it keeps is in its
+        own events; `watch` it under its own id. The same `request_id` is the same execution, as in `execute`.
+
+        Raises ExecutionRunning, ExecutionEnded where it completed and no step is named, AtMostOnce, CursorExpired,
+        InvalidRequest, NotFound, RequestIdReused or LimitExecutions.
+        """
+        request = requests.retry(execution_id, step_ids, reason=reason, actor=actor, request_id=request_id)
+        return (await self._unary("RetryExecution", request, service_pb2.RetryExecutionResponse)).execution
+
     async def build_plan(self, query: str) -> Plan:
         """Returns the plan that a query becomes. Runs nothing. Raises QueryNotUnderstood, NoPlanner."""
         return (
@@ -336,7 +356,7 @@ class Run(BaseRun):
         self._leave_call()
 
     def __aiter__(self) -> AsyncIterator[Event]:
-        return _Loop(self)
+        return Loop(self)
 
     async def __anext__(self) -> Event:
         self._reader = None
@@ -467,34 +487,3 @@ class Run(BaseRun):
         call, self._call = self._call, None
         if call is not None:
             await call.close()
-
-
-class _Loop:
-    """What `async for` holds. A loop that is left drops it at once, and with it the call."""
-
-    def __init__(self, run: Run) -> None:
-        self._run = run
-        self._key = object()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        self._run._reader = self._key
-        event = None
-        try:
-            event = await self._run._next()
-        finally:
-            if event is None:
-                self._leave()
-        if event is None:
-            raise StopAsyncIteration
-        return event
-
-    def __del__(self) -> None:
-        # It may come late, where somebody holds the exception that ended the loop.
-        self._leave()
-
-    def _leave(self) -> None:
-        if self._run._reader is self._key:
-            self._run._leave_call()

@@ -235,6 +235,25 @@ class Client:
         request = requests.answer(execution_id, input_id, value, actor)
         return self._unary("ProvideInput", request, service_pb2.ProvideInputResponse).execution
 
+    def retry_execution(
+        self,
+        execution_id: str,
+        *,
+        step_ids: Iterable[str] = (),
+        reason: str = "",
+        actor: str = "",
+        request_id: str | None = None,
+    ) -> Execution:
+        """Begins a new execution of an ended one: it keeps the outputs of the steps that completed, and runs the
+        others, those in `step_ids`, and all that depend on them. Returns its snapshot once all that it keeps is in its
+        own events; `watch` it under its own id. The same `request_id` is the same execution, as in `execute`.
+
+        Raises ExecutionRunning, ExecutionEnded where it completed and no step is named, AtMostOnce, CursorExpired,
+        InvalidRequest, NotFound, RequestIdReused or LimitExecutions.
+        """
+        request = requests.retry(execution_id, step_ids, reason=reason, actor=actor, request_id=request_id)
+        return self._unary("RetryExecution", request, service_pb2.RetryExecutionResponse).execution
+
     def build_plan(self, query: str) -> Plan:
         """Returns the plan that a query becomes. Runs nothing. Raises QueryNotUnderstood, NoPlanner."""
         return self._unary("BuildPlan", service_pb2.BuildPlanRequest(query=query), service_pb2.BuildPlanResponse).plan

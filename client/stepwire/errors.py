@@ -18,6 +18,8 @@ A call that could not be done raises one of these; each carries the `reason` tha
     |-- RequestIdReused                ALREADY_EXISTS        REQUEST_ID_REUSED
     |-- WrongState                     FAILED_PRECONDITION
     |   |-- ExecutionEnded             EXECUTION_ENDED
+    |   |-- ExecutionRunning           EXECUTION_RUNNING
+    |   |-- AtMostOnce                 AT_MOST_ONCE
     |   |-- InputNotRequested          INPUT_NOT_REQUESTED
     |   `-- NoPlanner                  NO_PLANNER
     |-- CursorError                    OUT_OF_RANGE
@@ -55,6 +57,7 @@ __all__ = [
     "DOMAIN",
     "FAILURES",
     "REASONS",
+    "AtMostOnce",
     "CallFailed",
     "CursorAhead",
     "CursorError",
@@ -64,6 +67,7 @@ __all__ = [
     "ExecutionEnded",
     "ExecutionFailed",
     "ExecutionNotFound",
+    "ExecutionRunning",
     "FilterInvalid",
     "InputInvalid",
     "InputNotRequested",
@@ -225,6 +229,18 @@ class ExecutionEnded(WrongState):
     """The execution has ended, or is being cancelled."""
 
     reason = "EXECUTION_ENDED"
+
+
+class ExecutionRunning(WrongState):
+    """The execution has not ended."""
+
+    reason = "EXECUTION_RUNNING"
+
+
+class AtMostOnce(WrongState):
+    """A step that runs at most once, and that ran or may have, would run again without having been named."""
+
+    reason = "AT_MOST_ONCE"
 
 
 class InputNotRequested(WrongState):

@@ -27,6 +27,7 @@ __all__ = [
     "check_page",
     "duration",
     "execute",
+    "retry",
     "seconds",
     "selection",
     "snapshots",
@@ -164,6 +165,19 @@ def answer(execution_id: str, input_id: str, value: object, actor: str) -> servi
     """Returns the request to answer a question with anything JSON-like."""
     return service_pb2.ProvideInputRequest(
         execution_id=execution_id, input_id=input_id, value=to_value(value), actor=actor
+    )
+
+
+def retry(
+    execution_id: str, step_ids: Iterable[str], *, reason: str, actor: str, request_id: str | None
+) -> service_pb2.RetryExecutionRequest:
+    """Returns the request to retry an ended execution. Where no request id is given it gets one, as `execute`."""
+    return service_pb2.RetryExecutionRequest(
+        execution_id=execution_id,
+        step_ids=_texts(step_ids),
+        request_id=request_id or secrets.token_urlsafe(16),
+        reason=reason,
+        actor=actor,
     )
 
 

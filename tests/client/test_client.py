@@ -32,6 +32,7 @@ from stepwire.v1 import (
     Plan,
     ProvideInputResponse,
     ResumeExecutionResponse,
+    RetryExecutionResponse,
     StartExecutionResponse,
     Step,
     WaitExecutionResponse,
@@ -620,6 +621,34 @@ class TestCalls:
         with pytest.raises(stepwire.errors.InputInvalid):
             await client.answer(EXECUTION, "q-1", float("nan"))
         assert len(server.calls) == 3
+
+    async def test_retry_execution(self, server: ScriptedServer, client: Any) -> None:
+        """retry_execution sends what is named, why and who, and a request id of its own unless one is given, and gives
+        the new execution; a single name is one name.
+        """
+        reply = RetryExecutionResponse(execution=Execution(execution_id="e-2", state=3))
+        server.replies("RetryExecution", *[reply] * 3)
+        found = await client.retry_execution(
+            EXECUTION, step_ids=["a", "b"], reason="again", actor="ada", request_id="r-1"
+        )
+        assert (found.execution_id, found.state) == ("e-2", 3)
+        await client.retry_execution(EXECUTION, step_ids="charge")
+        await client.retry_execution(EXECUTION)
+        first, second, third = (call.request for call in server.calls)
+        assert (first.execution_id, list(first.step_ids)) == (EXECUTION, ["a", "b"])
+        assert (first.reason, first.actor, first.request_id) == ("again", "ada", "r-1")
+        assert (list(second.step_ids), list(third.step_ids)) == (["charge"], [])
+        assert len({"r-1", second.request_id, third.request_id}) == 3
+
+    async def test_retry_execution_is_sent_again(self, server: ScriptedServer, client: Any) -> None:
+        """A retry whose answer was lost is sent again under the same request id; what is refused is raised."""
+        reply = RetryExecutionResponse(execution=Execution(execution_id="e-2"))
+        server.replies("RetryExecution", Status(code_pb2.UNAVAILABLE), reply, errors.AtMostOnce("name it"))
+        assert (await client.retry_execution(EXECUTION)).execution_id == "e-2"
+        assert server.calls[0].request == server.calls[1].request
+        assert server.calls[0].request.request_id
+        with pytest.raises(errors.AtMostOnce):
+            await client.retry_execution(EXECUTION)
 
     async def test_others(self, server: ScriptedServer, client: Any) -> None:
         """cancel, pause, resume, build_plan, operations and server_info give what the server says."""

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 
 from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState, StepSkipped
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.rerun import is_planned
 
 from .answers import lost_answers
 from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
@@ -332,7 +333,7 @@ def folding(history: History) -> Iterator[str]:
     """P16: folding the journal gives every event's envelope, every snapshot that was seen, and the record's."""
     states: dict[tuple[str, int], _State] = {}
     for kept in history.journal.values():
-        planning = ExecuteRequest.FromString(kept.request).HasField("query")
+        planning = is_planned(ExecuteRequest.FromString(kept.request))
         fold = Fold(create_ns=kept.create_time_ns, planning=planning)
         states[kept.execution_id, 0] = _State.of(fold.snapshot())
         for event in events_of(kept):

@@ -177,6 +177,54 @@ def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[s
 
 @stepwire.command()
 @click.argument("execution_id")
+@click.option("--step", "step_ids", metavar="ID", multiple=True, help="Run this step, too. Can be repeated.")
+@click.option("--reason", default="", help="Why. Everyone who watches sees it.")
+@click.option("--request-id", help="Makes it safe to run the same command again: it shows the same execution.")
+@click.option("--detach", is_flag=True, help="Start it, print its id, and leave.")
+@poll_option
+@as_plain_option
+@as_json_option
+@server_option
+@click.pass_obj
+def retry(
+    server: Server,
+    execution_id: str,
+    step_ids: tuple[str, ...],
+    reason: str,
+    request_id: str | None,
+    detach: bool,
+    poll: bool,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Runs what did not complete in an execution that has ended, and shows it until it ends.
+
+    It is a new execution. It keeps the outputs of the steps that completed; the others run, those that --step names,
+    and all that depend on them. `stepwire show` lists an execution's steps.
+
+    \b
+      stepwire retry b7Qk2XvNf9TzLm4RcYh8Wd --reason "the bank is back"
+      stepwire retry b7Qk2XvNf9TzLm4RcYh8Wd --step charge --step notify
+
+    Ctrl-C leaves; the execution goes on.
+    """
+    request_id = request_id or secrets.token_urlsafe(16)
+    with server.client(poll=poll, request_id=request_id) as client:
+        try:
+            execution = client.retry_execution(
+                execution_id, step_ids=step_ids, reason=reason, actor=actor(), request_id=request_id
+            )
+        except KeyboardInterrupt:
+            click.echo(f"\nInterrupted before the server answered. --request-id {request_id} finds it.", err=True)
+            raise
+        if detach:
+            print_json(execution_to_dict(execution)) if as_json else click.echo(execution.execution_id)
+            return
+        _show(server, client.watch(execution.execution_id, history=0), plain=plain, as_json=as_json, begun=True)
+
+
+@stepwire.command()
+@click.argument("execution_id")
 @click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Begin after event N.")
 @poll_option
 @as_plain_option

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from stepwire.events import event_type
 from stepwire.terminal.screen import harmless
-from stepwire.terminal.views import line_of, span_text
+from stepwire.terminal.views import kept, line_of, span_text
 from stepwire.v1.event_pb2 import Event
 
 __all__ = ["LiveView"]
@@ -162,7 +162,7 @@ class LiveView:
         colour, name = _ENDINGS[kind]
         match kind:
             case "step_completed":
-                rest = span_text(event.step_completed.execution_time)
+                rest = escape(kept(event)) or span_text(event.step_completed.execution_time)
             case "step_failed":
                 rest = escape(_line(event.step_failed.error.message or event.message))
             case _:

@@ -86,6 +86,7 @@ def print_execution(execution: Execution, gathered: Account) -> None:
         "created": facts.get("create_time", ""),
         "ended": facts.get("end_time", ""),
         "asked": gathered.said,
+        "retry of": gathered.retried,
         "error": execution.error.message,
         "last event": str(execution.as_of_sequence),
     }

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stepwire.events import event_type
-from stepwire.terminal.views import skip_cause, span_text
+from stepwire.terminal.views import kept, skip_cause, span_text
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.plan_pb2 import Plan
 
 __all__ = ["KINDS", "Account", "account"]
 
 KINDS = (
+    "plan_started",
     "step_started",
     "step_retrying",
     "step_completed",
@@ -49,16 +50,21 @@ class Account:
     """Steps that are not among them."""
     said: str
     """Who paused or cancelled it and why. Empty where nobody did, or it was resumed."""
+    retried: str
+    """What it is a retry of, who asked for it and why. Empty of any other."""
 
 
 def account(plan: Plan, events: Iterable[Event]) -> Account:
     """Returns the account of a plan's steps by events of `KINDS`, in their order."""
     lines = {step.id: _Line(step.name or step.id) for step in plan.steps}
-    said = ""
+    said = retried = ""
     for event in events:
         kind = event_type(event)
         if kind in ("plan_paused", "plan_cancelling", "plan_resumed"):
             said = "" if kind == "plan_resumed" else _said(event)
+        if kind == "plan_started" and "retry_of" in event.metadata:
+            about = event.metadata
+            retried = _with(about["retry_of"], actor=about.get("actor", ""), reason=about.get("reason", ""))
         line = lines.get(event.step_id)
         if line is not None:
             _move(line, event, kind)
@@ -68,7 +74,7 @@ def account(plan: Plan, events: Iterable[Event]) -> Account:
     ]
     if len(numbered) > _MOST:
         numbered = [row for row in numbered if row[2] not in ("pending", "completed")][:_MOST]
-    return Account(rows=numbered, left_out=len(lines) - len(numbered), said=said)
+    return Account(rows=numbered, left_out=len(lines) - len(numbered), said=said, retried=retried)
 
 
 def _move(line: _Line, event: Event, kind: str) -> None:
@@ -81,6 +87,7 @@ def _move(line: _Line, event: Event, kind: str) -> None:
             line.state, line.note = "retrying", event.step_retrying.error.message
         case "step_completed":
             line.state, line.took = "completed", span_text(event.step_completed.execution_time)
+            line.note = kept(event)
         case "step_failed":
             failed = event.step_failed
             line.state, line.took, line.note = "failed", span_text(failed.execution_time), failed.error.message
@@ -93,4 +100,8 @@ def _move(line: _Line, event: Event, kind: str) -> None:
 def _said(event: Event) -> str:
     control = event.plan_paused if event.HasField("plan_paused") else event.plan_cancelling
     word = "paused" if event.HasField("plan_paused") else "cancelled"
-    return word + (f" by {control.actor}" if control.actor else "") + (f": {control.reason}" if control.reason else "")
+    return _with(word, actor=control.actor, reason=control.reason)
+
+
+def _with(word: str, *, actor: str, reason: str) -> str:
+    return word + (f" by {actor}" if actor else "") + (f": {reason}" if reason else "")

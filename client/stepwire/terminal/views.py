@@ -12,7 +12,7 @@ from stepwire.events import event_type, to_dict
 from stepwire.terminal.screen import json_text, say, shortened
 from stepwire.v1.event_pb2 import AgentUpdate, Event, InputRequested, StepProgress, StepSkipped, SupervisorUpdate
 
-__all__ = ["JsonView", "PlainView", "View", "line_of", "skip_cause", "span_text"]
+__all__ = ["JsonView", "PlainView", "View", "kept", "line_of", "skip_cause", "span_text"]
 
 _QUESTION = 2000
 """Characters of a question's line. `stepwire answer` shows all of it."""
@@ -114,7 +114,8 @@ def line_of(event: Event) -> str:
     match event_type(event):
         case "plan_started":
             count = progress.total_steps or len(event.plan_started.plan.steps)
-            return f"Starting: {count} step{'' if count == 1 else 's'}"
+            earlier = event.metadata.get("retry_of")
+            return f"Starting: {count} step{'' if count == 1 else 's'}" + (f", a retry of {earlier}" if earlier else "")
         case "plan_completed":
             done = text or f"{progress.completed_steps}/{progress.total_steps} steps"
             return f"Completed: {done} ({span_text(event.plan_completed.execution_time)})"
@@ -133,7 +134,7 @@ def line_of(event: Event) -> str:
         case "step_started":
             return f"  {place}" + (f" (attempt {event.attempt})" if event.attempt > 1 else "")
         case "step_completed":
-            return f"  {place} (done in {span_text(event.step_completed.execution_time)})"
+            return f"  {place} ({kept(event) or f'done in {span_text(event.step_completed.execution_time)}'})"
         case "step_failed":
             failed_step = event.step_failed
             return (
@@ -172,6 +173,14 @@ def line_of(event: Event) -> str:
         case _:
             # Also the kinds of a newer server: the envelope is still true.
             return f"      {text}" if text else ""
+
+
+def kept(event: Event) -> str:
+    """Returns where a step ran that is done although it did not run here; an empty string of any other."""
+    earlier = event.metadata.get("kept_from")
+    if earlier is None or not event.HasField("step_completed"):
+        return ""
+    return f"kept from {earlier}" if earlier else "kept"
 
 
 def span_text(span: Duration) -> str:

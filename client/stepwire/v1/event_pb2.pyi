@@ -217,7 +217,7 @@ class Event(_message.Message):
 
     @_builtins.property
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """Free pairs that the operation attached."""
+        """Free pairs that the operation attached. The server's own stand in plan_started and step_completed of a retry."""
 
     @_builtins.property
     def plan_started(self) -> Global___PlanStarted:
@@ -429,7 +429,9 @@ Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class PlanStarted(_message.Message):
-    """The plan is known and its steps begin."""
+    """The plan is known and its steps begin. In a retry, Event.metadata has `retry_of`, the execution that it retries, and the
+    `actor` and `reason` of the call; the steps that it keeps follow at once.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -634,7 +636,8 @@ class PlanFailed(_message.Message):
       INVALID_ARGUMENT QUERY_NOT_UNDERSTOOD    the planner can't serve the query; the message says what it can.
       UNKNOWN PLANNER_FAILED                   the planner, or the function of a named plan, raised.
       INTERNAL PLAN_INVALID                    it returned a plan that can't run.
-      NOT_FOUND PLAN_NOT_FOUND                 the server that took the execution over does not have the plan.
+      NOT_FOUND PLAN_NOT_FOUND                 the server that took the execution over does not have the plan; or what it
+                                               retries was purged before the new one had all that it keeps of it.
       FAILED_PRECONDITION NO_PLANNER           the server that took the execution over has no planner.
       INTERNAL INTERNAL_ERROR                  a bug of the server; its log says more.
     """
@@ -888,7 +891,9 @@ Global___StepRetrying: _TypeAlias = StepRetrying  # noqa: Y015
 
 @_typing.final
 class StepCompleted(_message.Message):
-    """A step is done."""
+    """A step is done. Where `Event.attempt` is 0, it did not run here: a retry keeps its output, and `kept_from` in
+    Event.metadata is the execution that it ran in.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -900,7 +905,7 @@ class StepCompleted(_message.Message):
 
     @_builtins.property
     def execution_time(self) -> _duration_pb2.Duration:
-        """How long the last attempt took."""
+        """How long the last attempt took, also where that was in another execution."""
 
     def __init__(
         self,

@@ -796,7 +796,9 @@ class RetryExecutionRequest(_message.Message):
     """Who asks. At most 200 characters."""
     @_builtins.property
     def step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Steps to run again, with all that depend on them. Empty: those that did not complete."""
+        """Steps to run again, with all that depend on them, beside those that did not complete. May be empty. Their order does
+        not matter.
+        """
 
     def __init__(
         self,
@@ -824,7 +826,7 @@ class RetryExecutionResponse(_message.Message):
     EXECUTION_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def execution(self) -> _execution_pb2.Execution:
-        """The new execution."""
+        """The new execution, with what it keeps; with a known request_id, the one that exists."""
 
     def __init__(
         self,

@@ -54,6 +54,7 @@ from stepwire.v1 import (
     ResumeExecutionRequest,
     ResumeExecutionResponse,
     RetryExecutionRequest,
+    RetryExecutionResponse,
     StartExecutionRequest,
     StartExecutionResponse,
     WaitExecutionRequest,
@@ -128,6 +129,7 @@ class Service:
             "PauseExecution": (PauseExecutionRequest, self._pause_execution),
             "ResumeExecution": (ResumeExecutionRequest, self._resume_execution),
             "ProvideInput": (ProvideInputRequest, self._provide_input),
+            "RetryExecution": (RetryExecutionRequest, self._retry_execution),
             "BuildPlan": (BuildPlanRequest, self._build_plan),
             "ListOperations": (ListOperationsRequest, self._list_operations),
             "GetServerInfo": (GetServerInfoRequest, self._get_server_info),
@@ -135,7 +137,6 @@ class Service:
         later: dict[str, type[Message]] = {
             "BatchStartExecutions": BatchStartExecutionsRequest,
             "WatchExecutions": WatchExecutionsRequest,
-            "RetryExecution": RetryExecutionRequest,
             "GetStatistics": GetStatisticsRequest,
         }
         self._capabilities = sorted(built)
@@ -336,6 +337,20 @@ class Service:
         _check_id(request.input_id, field="input_id")
         record = await self._engine.provide(request.execution_id, request.input_id, request.value, actor=request.actor)
         await _answer(call, ProvideInputResponse(execution=snapshot_of(record)))
+
+    async def _retry_execution(self, request: RetryExecutionRequest, call: Call) -> None:
+        _check_text("reason", request.reason, _MAX_REASON)
+        _check_text("actor", request.actor, _MAX_ACTOR)
+        _check_id(request.execution_id)
+        with self._admission.admit(Place.START, call.caller):
+            record = await self._engine.retry(
+                request.execution_id,
+                step_ids=request.step_ids,
+                request_id=request.request_id,
+                actor=request.actor,
+                reason=request.reason,
+            )
+        await _answer(call, RetryExecutionResponse(execution=snapshot_of(record)))
 
     # -- shared
 

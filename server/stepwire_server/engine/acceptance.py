@@ -6,7 +6,7 @@ Everything that is wrong is found before anything is stored, and named with its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -20,7 +20,7 @@ from stepwire.errors import (
     StepwireError,
     Violation,
 )
-from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan
+from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan, Step
 from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, violations
@@ -35,6 +35,7 @@ __all__ = [
     "normalised",
     "plan_problem",
     "query_violations",
+    "steps_problem",
 ]
 
 MAX_QUERY = 10_000
@@ -103,16 +104,21 @@ def plan_problem(plan: Plan, catalog: Catalog) -> StepwireError | None:
     found = violations(plan)
     if found:
         return PlanInvalid(_summary("the plan is invalid", found), violations=found)
+    return steps_problem(list(enumerate(plan.steps)), catalog)
+
+
+def steps_problem(steps: Sequence[tuple[int, Step]], catalog: Catalog) -> StepwireError | None:
+    """Returns what is wrong with steps of a plan, given with their places in it: operations, then inputs."""
     found = [
         Violation(
             f"plan.steps[{i}].operation", f"there is no operation {step.operation[:80]!r}; {_known(catalog.operations)}"
         )
-        for i, step in enumerate(plan.steps)
+        for i, step in steps
         if step.operation not in catalog.operations
     ]
     if found:
         return OperationNotFound(_summary("the plan names operations that are not there", found), violations=found)
-    for i, step in enumerate(plan.steps):
+    for i, step in steps:
         operation = catalog.operations[step.operation]
         path = f"plan.steps[{i}].input"
         found += operation.signature.check(to_python(step.input), path=path, given_later=step.input_from)

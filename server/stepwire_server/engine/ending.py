@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf import duration_pb2, struct_pb2
 from google.rpc import status_pb2
 
-from stepwire.errors import ExecutionEnded, LimitSize
+from stepwire.errors import ExecutionEnded, ExecutionRunning, LimitSize
 from stepwire.v1 import Event, ExecutionState
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.recorder import Recorder
 
-__all__ = ["ended", "record_cancelled", "record_completed", "record_failed"]
+__all__ = ["ended", "record_cancelled", "record_completed", "record_failed", "running", "what_failed"]
 
 
 def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
@@ -18,6 +20,27 @@ def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
     name = ExecutionState.Name(state).removeprefix("EXECUTION_STATE_")
     what = "is being cancelled" if state == ExecutionState.EXECUTION_STATE_CANCELLING else f"has ended: {name}"
     return ExecutionEnded(f"execution {execution_id} {what}", metadata={"state": name, "execution_id": execution_id})
+
+
+def running(execution_id: str, state: ExecutionState.ValueType) -> ExecutionRunning:
+    """Returns the error for a call that comes too early."""
+    name = ExecutionState.Name(state).removeprefix("EXECUTION_STATE_")
+    return ExecutionRunning(
+        f"execution {execution_id} has not ended: {name}", metadata={"state": name, "execution_id": execution_id}
+    )
+
+
+def what_failed(fold: Fold, failed: Sequence[str]) -> str:
+    """Returns why an execution failed whose steps have all ended; `failed` are the ids of those that failed, in order."""
+    total = len(fold.steps)
+    if not failed or fold.graph is None:
+        return f"{total - fold.completed} of {total} steps did not complete"
+    first, *others = failed[:5]
+    more = f" and {len(failed) - 5} more" if len(failed) > 5 else ""
+    pairs = zip(fold.graph.steps, fold.steps, strict=True)
+    error = next(found.error for step, found in pairs if step.id == first)
+    why = f" ({error})" if error else ""
+    return f"{len(failed)} of {total} steps failed: {', '.join([first + why, *others])}{more}"
 
 
 def record_completed(recorder: Recorder) -> None:

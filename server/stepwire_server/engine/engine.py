@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -16,8 +16,6 @@ from stepwire.errors import (
     CursorExpired,
     Draining,
     ExecutionEnded,
-    ExecutionNotFound,
-    InternalError,
     JournalDamaged,
     JournalUnavailable,
     LimitExecutions,
@@ -32,13 +30,17 @@ from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
 from stepwire_server.engine.acceptance import aside, check_form, check_work, normalised, plan_problem, query_violations
 from stepwire_server.engine.asking import judge
 from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_execution_id
-from stepwire_server.engine.ending import ended
+from stepwire_server.engine.earlier import Inheritance
+from stepwire_server.engine.ending import ended, running
 from stepwire_server.engine.executor import Executor, Settings
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.inheritance import check_asked, left_to_keep, prepare
 from stepwire_server.engine.operation import Catalog, Planner
 from stepwire_server.engine.planning import ask_planner, served
 from stepwire_server.engine.recorder import RecorderClosed
-from stepwire_server.engine.snapshot import answer_of, first_snapshot
+from stepwire_server.engine.rerun import Rerun, is_planned, rerun_of
+from stepwire_server.engine.snapshot import answer_of, first_snapshot, not_found, record_to_read
+from stepwire_server.engine.standstill import broken_off, left_out
 from stepwire_server.engine.threads import Threads
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord, Journal
 
@@ -83,7 +85,7 @@ class Engine:
         self._draining = False
         self._stuck: dict[str, StepwireError] = {}
         """Executions that have not ended and that nobody goes on with before a later start, and what to say of them."""
-        self._accepting: set[asyncio.Task[tuple[ExecutionRecord, bool]]] = set()
+        self._accepting: set[asyncio.Task[tuple[ExecutionRecord, bool, Executor | None]]] = set()
         self._abandoned: set[asyncio.Task[Any]] = set()
 
     # -- accepting
@@ -100,6 +102,48 @@ class Engine:
             if known is not None:
                 return _attached(known, same)
         await aside(request.plan, lambda: check_work(request, self.catalog))
+        record, created, _ = await self._admit(same, request.request_id, tenant)
+        return record if created else _attached(record, same)
+
+    async def retry(
+        self,
+        execution_id: str,
+        *,
+        step_ids: Sequence[str],
+        request_id: str = "",
+        actor: str,
+        reason: str,
+        tenant: str = "",
+    ) -> ExecutionRecord:
+        """Begins a new execution that keeps what completed in an ended one; returns the record once all that is kept is
+        durable. Idempotent as `accept`. Raises the errors that the RetryExecution rpc lists.
+        """
+        check_asked(step_ids, request_id)
+        asked = Rerun(execution_id=execution_id, step_ids=frozenset(step_ids), actor=actor, reason=reason)
+        if request_id:
+            known = await self.journal.find(tenant=tenant, request_id=request_id)
+            if known is not None:
+                return _attached_again(known, asked)
+        record = await self.get_to_read(execution_id)
+        if record.tenant != tenant:
+            raise not_found(execution_id)
+        if record.state not in ENDED:
+            raise running(execution_id, record.state)
+        request, inheritance = await prepare(self.journal, self.catalog, record, asked, step_ids)
+        new, created, executor = await self._admit(request, request_id, tenant, inheritance)
+        if not created:
+            return _attached_again(new, asked)
+        if executor is not None:
+            await executor.inherited.wait()
+            await self._durable(executor, executor.fold.sequence)
+        return await self.get(new.execution_id)
+
+    async def _admit(
+        self, request: ExecuteRequest, request_id: str, tenant: str, inheritance: Inheritance | None = None
+    ) -> tuple[ExecutionRecord, bool, Executor | None]:
+        """Stores an execution and begins it, where there is room, unless its request id is known by now. Returns the
+        record, whether it is new, and what runs it here.
+        """
         self._check_draining()
         if len(self._live) + len(self._accepting) >= self.max_executions:
             raise LimitExecutions(
@@ -108,34 +152,35 @@ class Engine:
                 retry_after=timedelta(seconds=1),
             )
         # In a task of its own: a caller that is gone must not leave a stored execution that nobody runs.
-        task = asyncio.create_task(self._create(request, same, tenant), name="accept")
+        task = asyncio.create_task(self._create(request, request_id, tenant, inheritance), name="accept")
         self._accepting.add(task)
         task.add_done_callback(self._accepting.discard)
         task.add_done_callback(_take_exception)
-        record, created = await asyncio.shield(task)
-        return record if created else _attached(record, same)
+        return await asyncio.shield(task)
 
     def _check_draining(self) -> None:
         if self._draining:
             raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
 
-    async def _create(self, request: ExecuteRequest, same: ExecuteRequest, tenant: str) -> tuple[ExecutionRecord, bool]:
-        """Stores an execution and begins it, unless the request id is known by now."""
+    async def _create(
+        self, request: ExecuteRequest, request_id: str, tenant: str, inheritance: Inheritance | None
+    ) -> tuple[ExecutionRecord, bool, Executor | None]:
         asked = ExecutionRecord(
             execution_id=self._new_id(),
             tenant=tenant,
-            request=same.SerializeToString(deterministic=True),
-            request_id=request.request_id,
+            request=request.SerializeToString(deterministic=True),
+            request_id=request_id,
             session_id=request.session_id,
             labels=dict(request.labels),
             create_time_ns=self._clock.now_ns(),
-            state=_first_state(same),
+            state=_first_state(request),
         )
         record, created = await self.journal.create(replace(asked, snapshot=first_snapshot(asked)))
         # Where the server began to drain meanwhile, the next start takes the execution up.
-        if created and not self._draining:
-            self._start(record, Fold(create_ns=record.create_time_ns, planning=_plans(same)))
-        return record, created
+        if not created or self._draining:
+            return record, created, None
+        fold = Fold(create_ns=record.create_time_ns, planning=is_planned(request))
+        return record, created, self._start(record, fold, inheritance)
 
     async def build_plan(self, query: str) -> Plan:
         """Returns the plan for a query and runs nothing. Raises QueryNotUnderstood, NoPlanner, RequestMalformed,
@@ -183,20 +228,14 @@ class Engine:
         """Returns the record as of its last durable event. Raises ExecutionNotFound."""
         record = await self.journal.get(execution_id)
         if record is None:
-            raise ExecutionNotFound(f"there is no execution {execution_id[:80]!r}")
+            raise not_found(execution_id)
         return record
 
     async def get_to_read(self, execution_id: str) -> ExecutionRecord:
         """Returns the record, whose events are to be read. Raises CursorExpired where they were purged, and
         ExecutionNotFound.
         """
-        try:
-            return await self.get(execution_id)
-        except ExecutionNotFound:
-            stone = await self.journal.tombstone(execution_id)
-            if stone is None:
-                raise
-        raise stone.expired()
+        return await record_to_read(self.journal, execution_id)
 
     @contextmanager
     def watched(self, execution_id: str) -> Iterator[None]:
@@ -267,7 +306,7 @@ class Engine:
         try:
             answer = await answer_of(self.journal, record, input_id)
         except CursorExpired:
-            raise ExecutionNotFound(f"execution {record.execution_id} was purged just now") from None
+            raise not_found(record.execution_id) from None
         return answer is not None and not answer.expired and answer.value == value
 
     async def _control(self, execution_id: str, ask: Callable[[Executor], int]) -> ExecutionRecord:
@@ -313,24 +352,25 @@ class Engine:
         JournalUnavailable, which are about all of them, and has begun none then: what was left out now nobody would
         take over before the next start.
         """
-        taken: list[tuple[ExecutionRecord, Fold]] = []
+        taken: list[tuple[ExecutionRecord, Fold, Inheritance | None]] = []
         for record in await self.journal.unfinished():
             try:
                 claimed = await self.journal.claim(record.execution_id, epoch=record.epoch + 1)
                 fold = await self._fold(claimed)
+                inheritance = await left_to_keep(self.journal, claimed, fold)
             except (StorageFull, JournalUnavailable):
                 raise
             except (StepwireError, Conflict) as error:
                 _log.error("execution %s can't be recovered: %s", record.execution_id, error)
-                self._stuck[record.execution_id] = _left_out(record.execution_id)
+                self._stuck[record.execution_id] = left_out(record.execution_id)
                 continue
             except Exception:
                 _log.exception("execution %s can't be recovered: its events do not fit", record.execution_id)
-                self._stuck[record.execution_id] = _left_out(record.execution_id)
+                self._stuck[record.execution_id] = left_out(record.execution_id)
                 continue
-            taken.append((claimed, fold))
-        for claimed, fold in taken:
-            self._start(claimed, fold)
+            taken.append((claimed, fold, inheritance))
+        for claimed, fold, inheritance in taken:
+            self._start(claimed, fold, inheritance)
         return len(taken)
 
     async def drain(self, grace: float) -> None:
@@ -360,7 +400,7 @@ class Engine:
 
     async def _fold(self, record: ExecutionRecord) -> Fold:
         request = ExecuteRequest.FromString(record.request)
-        fold = Fold(create_ns=record.create_time_ns, planning=_plans(request))
+        fold = Fold(create_ns=record.create_time_ns, planning=is_planned(request))
         while fold.sequence < record.last_sequence:
             chunks = await self.journal.read(
                 record.execution_id, after=fold.sequence, max_events=_RECOVERY_EVENTS, max_bytes=_RECOVERY_BYTES
@@ -374,7 +414,7 @@ class Engine:
                     fold.apply(event, kind, event.event_time.ToNanoseconds())
         return fold
 
-    def _start(self, record: ExecutionRecord, fold: Fold) -> None:
+    def _start(self, record: ExecutionRecord, fold: Fold, inheritance: Inheritance | None = None) -> Executor:
         executor = Executor(
             record,
             fold,
@@ -385,10 +425,12 @@ class Engine:
             threads=self._threads,
             on_end=self._ended,
             keep=self._keep,
+            inheritance=inheritance,
         )
         self._live[record.execution_id] = executor
         executor.start()
         self._mind_unwatched(record.execution_id)
+        return executor
 
     def _ended(self, executor: Executor) -> None:
         self._live.pop(executor.execution_id, None)
@@ -396,7 +438,7 @@ class Engine:
         # Where another process owns it, that one goes on; where this one stops, the next.
         gone = self._draining or isinstance(lost, Conflict)
         if not gone and (lost is not None or not executor.fold.ended):
-            self._stuck[executor.execution_id] = _broken_off(executor.execution_id, lost)
+            self._stuck[executor.execution_id] = broken_off(executor.execution_id, lost)
             self.journal.wake(executor.execution_id)
         timer = self._unwatched.pop(executor.execution_id, None)
         if timer is not None:
@@ -431,33 +473,28 @@ def _take_exception(task: asyncio.Task[Any]) -> None:
         task.exception()
 
 
-def _plans(request: ExecuteRequest) -> bool:
-    return request.HasField("query")
-
-
 def _first_state(request: ExecuteRequest) -> ExecutionState.ValueType:
-    return ExecutionState.EXECUTION_STATE_PLANNING if _plans(request) else ExecutionState.EXECUTION_STATE_PENDING
+    return ExecutionState.EXECUTION_STATE_PLANNING if is_planned(request) else ExecutionState.EXECUTION_STATE_PENDING
 
 
 def _attached(record: ExecutionRecord, same: ExecuteRequest) -> ExecutionRecord:
     """Returns the record where the request is the one that it was started with."""
     if ExecuteRequest.FromString(record.request) != same:
-        raise RequestIdReused(
-            f"request_id {record.request_id!r} was used with another request, for execution {record.execution_id}",
-            metadata={"execution_id": record.execution_id},
-        )
+        raise _reused(record)
     return record
 
 
-def _left_out(execution_id: str) -> StepwireError:
-    return JournalDamaged(
-        f"execution {execution_id} could not be taken over when this server started, and does not go on; the server's "
-        "log says why. Only a later start can take it over"
+def _attached_again(record: ExecutionRecord, asked: Rerun) -> ExecutionRecord:
+    """Returns the record where what was asked for is the retry that it was started with. What the earlier execution
+    gives to it is not compared: that may have been purged.
+    """
+    if rerun_of(ExecuteRequest.FromString(record.request)) != asked:
+        raise _reused(record)
+    return record
+
+
+def _reused(record: ExecutionRecord) -> RequestIdReused:
+    return RequestIdReused(
+        f"request_id {record.request_id!r} was used with another request, for execution {record.execution_id}",
+        metadata={"execution_id": record.execution_id},
     )
-
-
-def _broken_off(execution_id: str, lost: BaseException | None) -> StepwireError:
-    if isinstance(lost, StepwireError):
-        # The same class, so that it has the same code and reason.
-        return type(lost)(f"execution {execution_id} does not go on, its events can't be stored: {lost.message}")
-    return InternalError(f"execution {execution_id} does not go on: the engine failed; the server's log says where")

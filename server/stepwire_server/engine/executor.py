@@ -22,13 +22,16 @@ from stepwire.errors import failure
 from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepSkipped, StepState
 from stepwire_server.engine.asking import Desk, Verdict, record_answer
 from stepwire_server.engine.clock import Clock, Timer
-from stepwire_server.engine.ending import ended, record_cancelled, record_completed, record_failed
+from stepwire_server.engine.earlier import Inheritance
+from stepwire_server.engine.ending import ended, record_cancelled, record_completed, record_failed, what_failed
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import Graph
+from stepwire_server.engine.inheritance import has_all, take_over
 from stepwire_server.engine.operation import Catalog, Operation
-from stepwire_server.engine.planning import PlanningFailed, make_plan
+from stepwire_server.engine.planning import PlanningFailed, make_plan, record_plan
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.engine.recovery import operation_gone, record_takeover
+from stepwire_server.engine.rerun import query_of
 from stepwire_server.engine.schedule import Schedule
 from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.step_runner import Cause, StepRunner, Surroundings
@@ -74,6 +77,7 @@ class Executor:
         threads: ThreadPool,
         on_end: Callable[[Executor], None],
         keep: Callable[[asyncio.Task[Any]], None],
+        inheritance: Inheritance | None = None,
     ) -> None:
         self.execution_id = record.execution_id
         self.fold = fold
@@ -87,6 +91,12 @@ class Executor:
         self._settings = settings
         self._on_end = on_end
         self._keep = keep
+        self._inheritance = inheritance
+        self._begun = False
+        self.inherited = asyncio.Event()
+        """Set when everything that it keeps of an earlier execution is recorded, or it has ended here without that."""
+        if inheritance is None:
+            self.inherited.set()
         self._wake = asyncio.Event()
         bound = settings.max_parallel_steps
         if self._request.options.max_parallel_steps:
@@ -129,6 +139,9 @@ class Executor:
 
     def start(self) -> None:
         """Begins, or goes on where the events end."""
+        if self._inheritance is not None:
+            # Before anyone can cancel it: what is cancelled has its plan and what it keeps, so that it can be retried.
+            self._begin()
         self._task = asyncio.create_task(self._run(), name=f"execution {self.execution_id}")
 
     def cancel(self, *, actor: str, reason: str) -> int:
@@ -226,10 +239,9 @@ class Executor:
 
     async def _run(self) -> None:
         try:
-            if self._record.epoch > 1:
-                self._take_over()
+            self._begin()
             self._watch_time_limit()
-            if self.fold.graph is not None or await self._begin_plan():
+            if (self.fold.graph is not None or await self._begin_plan()) and await self._inherit():
                 await self._run_steps()
             if not (self._leaving or self.fold.ended):
                 await self._conclude()
@@ -244,10 +256,21 @@ class Executor:
             for runner in self._running.values():
                 if runner.task is not None:
                     self._keep(runner.task)
+            self.inherited.set()
             try:
                 await self.recorder.settle()
             finally:
                 self._on_end(self)
+
+    def _begin(self) -> None:
+        """Records what comes first."""
+        if self._begun:
+            return
+        self._begun = True
+        if self._record.epoch > 1:
+            self._take_over()
+        if self._inheritance is not None and self.fold.graph is None:
+            record_plan(self.recorder, self._request, self._inheritance.plan, query=self._inheritance.query)
 
     def _take_over(self) -> None:
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
@@ -272,7 +295,7 @@ class Executor:
 
     async def _begin_plan(self) -> bool:
         """Gets the plan and records it. Returns False where there is none: the execution has failed, or is stopping."""
-        if self._stopping or self._leaving:
+        if self._stopping or self._leaving or self._is_orphan:
             return False
         try:
             plan = await self._await_plan()
@@ -281,11 +304,24 @@ class Executor:
             return False
         if plan is None:
             return False
-        event = Event(message=f"Execution started: {len(plan.steps)} step{'s' if len(plan.steps) > 1 else ''}")
-        event.plan_started.plan.CopyFrom(plan)
-        event.plan_started.query = self._request.query
-        self.recorder.record(event)
+        record_plan(self.recorder, self._request, plan, query=query_of(self._request))
         return True
+
+    async def _inherit(self) -> bool:
+        """Records what is kept of an earlier execution, also where this one is to end. Returns False where that is not
+        all.
+        """
+        kept = self._inheritance
+        self._inheritance = None
+        if kept is not None and not await take_over(self.recorder, kept.events, leaving=lambda: self._leaving):
+            return False
+        self.inherited.set()
+        return not self._is_orphan
+
+    @property
+    def _is_orphan(self) -> bool:
+        """Whether the earlier execution was gone before this one had all that it keeps of it."""
+        return not has_all(self.fold, self._request)
 
     async def _await_plan(self) -> Plan | None:
         """Returns the plan; None where the execution was stopped first. A planner that does not end is abandoned."""
@@ -426,22 +462,10 @@ class Executor:
         elif self._overdue:
             limit = self._request.options.time_limit.ToTimedelta()
             self._fail(failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}"))
+        elif self._is_orphan:
+            self._fail(failure("PLAN_NOT_FOUND", "the execution that it retries was gone before all was kept of it"))
         else:
-            self._fail(failure("STEP_FAILED", self._what_failed()))
-
-    def _what_failed(self) -> str:
-        total = len(self.fold.steps)
-        if not self._failed:
-            return f"{total - self.fold.completed} of {total} steps did not complete"
-        first, *others = self._failed[:5]
-        more = f" and {len(self._failed) - 5} more" if len(self._failed) > 5 else ""
-        why = f" ({error})" if (error := self._error_of(first)) else ""
-        return f"{len(self._failed)} of {total} steps failed: {', '.join([first + why, *others])}{more}"
-
-    def _error_of(self, step_id: str) -> str:
-        assert self.fold.graph is not None
-        pairs = zip(self.fold.graph.steps, self.fold.steps, strict=True)
-        return next(fold.error for step, fold in pairs if step.id == step_id)
+            self._fail(failure("STEP_FAILED", what_failed(self.fold, self._failed)))
 
     def _fail(self, status: status_pb2.Status) -> None:
         record_failed(self.recorder, status)

@@ -13,6 +13,7 @@ from stepwire_server.engine.questions import Questions
 from stepwire_server.engine.states import (
     ENDED_EXECUTION,
     ENDED_STEP,
+    KEPT,
     TransitionError,
     next_execution_state,
     next_step_state,
@@ -94,6 +95,7 @@ class Fold:
         "epoch",
         "failed",
         "graph",
+        "kept",
         "percentage",
         "questions",
         "result",
@@ -127,6 +129,8 @@ class Fold:
         self.completed = 0
         self.failed = 0
         self.skipped = 0
+        self.kept = 0
+        """How many steps it keeps of an earlier execution that it retries: they are done, and never started."""
         self.percentage = 0.0
         """The high-water mark: a retry does not take it back."""
         self.result: Event | None = None
@@ -147,7 +151,7 @@ class Fold:
         return self._done == len(self.steps)
 
     def apply(self, event: Event, kind: str, time_ns: int) -> None:
-        """Takes the next event: its `kind` arm, `step_id` and `attempt` are read, nothing else of it, and nothing is
+        """Takes the next event: its `kind` arm, `step_id` and `metadata` are read, nothing else of it, and nothing is
         written. Raises TransitionError, and has changed nothing then.
         """
         if event.step_id:
@@ -211,7 +215,11 @@ class Fold:
         before = step.state
         if kind == "input_received" and event.input_received.input_id not in self.questions.open:
             raise TransitionError("input_received without an open question")
-        step.state = next_step_state(before, kind)
+        kept = kind in KEPT and "kept_from" in event.metadata
+        if kept and self._started:
+            raise TransitionError(f"{kind} of a kept step after another has started")
+        step.state = next_step_state(before, kind, kept=kept)
+        self.kept += kept
         if kind == "step_progress":
             progress = event.step_progress
             if progress.HasField("percentage") and not progress.HasField("substep"):

@@ -14,14 +14,16 @@ from typing import Any
 from google.rpc import status_pb2
 
 from stepwire.errors import PlanInvalid, QueryNotUnderstood, failure
-from stepwire.v1 import ExecuteRequest, Plan
+from stepwire.v1 import Event, ExecuteRequest, Plan
 from stepwire.values import to_python
 from stepwire_server.engine.acceptance import aside, plan_problem
 from stepwire_server.engine.calling import describe
 from stepwire_server.engine.operation import Catalog, Planner, Style, for_thread
+from stepwire_server.engine.recorder import Recorder
+from stepwire_server.engine.rerun import keeps, rerun_of, work_of
 from stepwire_server.engine.threads import Threads
 
-__all__ = ["PlanningFailed", "ask_planner", "make_plan", "served"]
+__all__ = ["PlanningFailed", "ask_planner", "make_plan", "record_plan", "served"]
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +59,7 @@ def served(catalog: Catalog, threads: Threads) -> Catalog:
 async def make_plan(request: ExecuteRequest, catalog: Catalog) -> Plan:
     """Returns a plan that can run. Raises PlanningFailed. The catalog is a `served` one."""
     try:
-        plan = await _ask(request, catalog)
+        plan = await _ask(work_of(request), catalog)
     except QueryNotUnderstood as error:
         raise PlanningFailed(failure("QUERY_NOT_UNDERSTOOD", error.message)) from None
     except PlanInvalid as error:
@@ -81,6 +83,18 @@ async def make_plan(request: ExecuteRequest, catalog: Catalog) -> Plan:
     if problem is not None:
         raise PlanningFailed(failure("PLAN_INVALID", str(problem)))
     return plan
+
+
+def record_plan(recorder: Recorder, request: ExecuteRequest, plan: Plan, *, query: str) -> None:
+    """Records that the plan is known, and of a retry what it goes back to and who asked for it."""
+    event = Event(message=f"Execution started: {len(plan.steps)} step{'s' if len(plan.steps) > 1 else ''}")
+    event.plan_started.plan.CopyFrom(plan)
+    event.plan_started.query = query
+    rerun = rerun_of(request)
+    if rerun is not None:
+        event.metadata.update(retry_of=rerun.execution_id, actor=rerun.actor, reason=rerun.reason)
+        event.message += f", {keeps(request) or 'none'} kept of {rerun.execution_id}"
+    recorder.record(event)
 
 
 async def ask_planner(planner: Planner, query: str) -> Plan:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from stepwire.errors import ExecutionNotFound
 from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, InputReceived, Plan
+from stepwire_server.engine.rerun import query_of
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import ExecutionRecord, Journal
 
-__all__ = ["answer_of", "first_snapshot", "fixed_part", "plan_of", "snapshot_of"]
+__all__ = ["answer_of", "first_snapshot", "fixed_part", "not_found", "plan_of", "record_to_read", "snapshot_of"]
 
 
 def fixed_part(record: ExecutionRecord) -> Execution:
@@ -19,7 +21,7 @@ def fixed_part(record: ExecutionRecord) -> Execution:
         request_id=record.request_id,
         session_id=record.session_id,
         labels=record.labels,
-        query=ExecuteRequest.FromString(record.request).query,
+        query=query_of(ExecuteRequest.FromString(record.request)),
     )
     execution.create_time.FromNanoseconds(record.create_time_ns)
     return execution
@@ -37,6 +39,22 @@ def first_snapshot(record: ExecutionRecord) -> bytes:
     execution.attempt_count = 1
     execution.progress.SetInParent()
     return execution.SerializeToString()
+
+
+def not_found(execution_id: str) -> ExecutionNotFound:
+    """Returns the error for an execution that is not there."""
+    return ExecutionNotFound(f"there is no execution {execution_id[:80]!r}")
+
+
+async def record_to_read(journal: Journal, execution_id: str) -> ExecutionRecord:
+    """Returns the record of an execution whose events are to be read. Raises CursorExpired where they were purged, and
+    ExecutionNotFound.
+    """
+    record = await journal.get(execution_id)
+    if record is not None:
+        return record
+    stone = await journal.tombstone(execution_id)
+    raise not_found(execution_id) if stone is None else stone.expired()
 
 
 async def plan_of(journal: Journal, record: ExecutionRecord) -> Plan | None:

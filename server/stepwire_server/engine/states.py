@@ -7,7 +7,8 @@ Rules:
 2. Steps start while the execution is RUNNING. While PAUSED or CANCELLING, running steps go on and none starts.
 3. Exactly one event is terminal, and nothing follows it. After plan_cancelling only plan_cancelled can end it.
 4. A step starts once for each attempt. Between two attempts it is STARTING.
-5. A step that never started is skipped; one that started completes, fails or is cancelled.
+5. A step that never started is skipped; one that started completes, fails or is cancelled. What a retry keeps of an
+   earlier execution ends as it ended there, without having started, and before any step starts.
 6. A step that asks people is WAITING until its question is answered or withdrawn, whatever else it reports meanwhile.
    Another question takes the place of the first. An answer that comes between two attempts, or before the next one has
    asked again, changes no state.
@@ -25,6 +26,7 @@ __all__ = [
     "ENDED_EXECUTION",
     "ENDED_STEP",
     "EXECUTION",
+    "KEPT",
     "KINDS",
     "LIVE_STEP",
     "STEP",
@@ -111,6 +113,12 @@ STEP: Mapping[str, Mapping[StepState.ValueType, StepState.ValueType]] = {
 }
 """What an event about a step makes of its state: event type, then state before, then state after."""
 
+KEPT: Mapping[str, Mapping[StepState.ValueType, StepState.ValueType]] = {
+    "step_completed": {_S.STEP_STATE_PENDING: _S.STEP_STATE_COMPLETED},
+    "step_skipped": {_S.STEP_STATE_PENDING: _S.STEP_STATE_SKIPPED},
+}
+"""As STEP, of the events that say that a retry keeps a step."""
+
 _OUTSIDE_STEPS = frozenset({"agent", "supervisor", "input_requested", "input_received", "stage", "error"})
 
 
@@ -124,9 +132,9 @@ def next_execution_state(state: ExecutionState.ValueType, kind: str) -> Executio
         raise TransitionError(f"{kind} in {ExecutionState.Name(state)}") from None
 
 
-def next_step_state(state: StepState.ValueType, kind: str) -> StepState.ValueType:
-    """Returns a step's state after an event about it. Raises TransitionError."""
+def next_step_state(state: StepState.ValueType, kind: str, *, kept: bool = False) -> StepState.ValueType:
+    """Returns a step's state after an event about it, which may say that it is kept. Raises TransitionError."""
     try:
-        return STEP[kind][state]
+        return (KEPT if kept else STEP)[kind][state]
     except KeyError:
         raise TransitionError(f"{kind} in {StepState.Name(state)}") from None

@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from stepwire_server import App, StepContext
+from stepwire_server import App, BlockingStepContext, StepContext
 
 app = App("sample", description="Operations for the end-to-end suite.")
 
@@ -24,6 +24,15 @@ async def say(step: StepContext, text: str = "hello") -> dict[str, str]:
 async def fail(step: StepContext, text: str = "no") -> None:
     """Raise."""
     raise RuntimeError(text)
+
+
+@app.operation()
+def moody(step: BlockingStepContext, broken: str, trace: str) -> str:
+    """Raise as long as the file `broken` is there. Leaves a line for each attempt in the file `trace`."""
+    _leave_trace(trace, step)
+    if os.path.exists(broken):
+        raise RuntimeError("it is broken")
+    return f"{step.id} works"
 
 
 @app.operation()
@@ -90,7 +99,7 @@ class _Turnstile:
         await self._reader.read(1)
 
 
-def _leave_trace(path: str, step: StepContext) -> None:
+def _leave_trace(path: str, step: StepContext | BlockingStepContext) -> None:
     file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.write(file, f"{step.id} {step.attempt}\n".encode())

@@ -32,6 +32,7 @@ from stepwire.v1 import (
     PlanCall,
     ProvideInputRequest,
     Retry,
+    RetryExecutionRequest,
     StartExecutionRequest,
     Step,
     WaitExecutionRequest,
@@ -552,6 +553,7 @@ READING = [
             ("WaitExecution", WaitExecutionRequest),
             ("CancelExecution", CancelExecutionRequest),
             ("ProvideInput", ProvideInputRequest),
+            ("RetryExecution", RetryExecutionRequest),
         )
         for what, bad in {"nothing": "", **BAD_IDS}.items()
     ),
@@ -568,6 +570,7 @@ READING = [
             ("ListEvents", ListEventsRequest),
             ("WaitExecution", WaitExecutionRequest),
             ("CancelExecution", CancelExecutionRequest),
+            ("RetryExecution", RetryExecutionRequest),
         )
     ),
     _of(
@@ -758,6 +761,58 @@ READING = [
         "EXECUTION_ENDED",
         says="COMPLETED",
         code=grpc.StatusCode.FAILED_PRECONDITION,
+    ),
+    _of(
+        "RetryExecution",
+        "a retry of a completed execution",
+        lambda known: RetryExecutionRequest(execution_id=known.execution_id),
+        "EXECUTION_ENDED",
+        says="COMPLETED",
+        code=grpc.StatusCode.FAILED_PRECONDITION,
+    ),
+    _of(
+        "RetryExecution",
+        "a retry of a step that is not there",
+        lambda known: RetryExecutionRequest(execution_id=known.execution_id, step_ids=["a", "nobody"]),
+        "REQUEST_MALFORMED",
+        "step_ids[1]",
+        says="'nobody'",
+    ),
+    _of(
+        "RetryExecution",
+        "a retry of a step id that is none",
+        lambda known: RetryExecutionRequest(execution_id=known.execution_id, step_ids=["*"]),
+        "REQUEST_MALFORMED",
+        "step_ids[0]",
+    ),
+    _of(
+        "RetryExecution",
+        "a retry of a hundred thousand steps",
+        lambda known: RetryExecutionRequest(execution_id=known.execution_id, step_ids=["a"] * 100_000),
+        "REQUEST_MALFORMED",
+        "step_ids",
+        says="100,000",
+    ),
+    _of(
+        "RetryExecution",
+        "a retry with a request id that is none",
+        lambda known: RetryExecutionRequest(execution_id=known.execution_id, request_id="a b"),
+        "REQUEST_MALFORMED",
+        "request_id",
+    ),
+    _of(
+        "RetryExecution",
+        "a retry with a reason of 1,001 characters",
+        lambda known: RetryExecutionRequest(execution_id=known.execution_id, reason="x" * 1_001),
+        "REQUEST_MALFORMED",
+        "reason",
+    ),
+    _of(
+        "RetryExecution",
+        "a retry by an actor with NUL",
+        lambda known: RetryExecutionRequest(execution_id=known.execution_id, actor="\0"),
+        "REQUEST_MALFORMED",
+        "actor",
     ),
 ]
 

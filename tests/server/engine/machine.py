@@ -35,6 +35,7 @@ from stepwire_server.engine.step_runner import Cause
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord
 
 from .machine_answers import Accepting, Answers, Controls
+from .machine_retries import Retries
 from .puppets import WORDS, Puppet, options_, plans
 from .rig import START_NS, HeldJournal, LoopClock, VirtualLoop, folded, turns, view
 
@@ -67,6 +68,7 @@ counts = dict.fromkeys(
         "pauses taken over",
         "questions",
         "answers",
+        "retries",
     ),
     0,
 )
@@ -75,6 +77,11 @@ TURNS = st.sampled_from([0, 1, 3, 60])
 """How often the event loop goes round after a move: nothing, something, or all that can happen has happened."""
 
 WHICH = st.integers(0, 7)
+
+TIMES = st.sampled_from([1, 1, 2])
+
+NAMES = st.sampled_from([(), (), ("s0",), ("s0",), ("s1",), ("s0", "s1"), ("s3",)])
+"""Of steps: what most plans have, and what few have."""
 
 SELDOM = st.sampled_from([False, False, True])
 """For what stops everything: with too much of it, nothing else is tried."""
@@ -136,6 +143,7 @@ class EngineMachine(RuleBasedStateMachine):
         """Whether an append was refused, so that an execution may have no owner until the next start."""
         self.controls = Controls(self._kept, self._may_be_lost)
         self.answers = Answers(self._kept, self._may_be_lost)
+        self.retries = Retries(self._kept, self._may_be_lost)
         self.checked: dict[str, int] = {}
         self.old: list[Engine] = []
         self.calm = 0
@@ -343,6 +351,16 @@ class EngineMachine(RuleBasedStateMachine):
         self._run(turns(turns_))
 
     @precondition(lambda self: self.ids)
+    @rule(which=WHICH, names=NAMES, times=TIMES, turns_=TURNS)
+    def retry(self, which: int, names: tuple[str, ...], times: int, turns_: int) -> None:
+        """Retries what has ended, now and then what has not, with and without names."""
+        over = [execution_id for execution_id in self.ids if self.journal._records[execution_id].state in ENDED]
+        chosen = over if over and which < 6 else self.ids
+        call = self.retries.ask(self.engine, chosen[-1 - which % len(chosen)], names, times=times)
+        self._call(call, lambda _: None)
+        self._run(turns(turns_))
+
+    @precondition(lambda self: self.ids)
     @rule(which=WHICH, stubborn=st.booleans(), turns_=TURNS, seconds=st.sampled_from([0, 0, 10]))
     def cancel(self, which: int, stubborn: bool, turns_: int, seconds: int) -> None:
         execution_id = self.ids[-1 - which % len(self.ids)]
@@ -525,6 +543,7 @@ class EngineMachine(RuleBasedStateMachine):
         for kept in changed.values():
             self.controls.judge(kept)
             self.answers.judge(kept)
+            self.retries.judge(kept)
             assert not any(_is_a_bug(event) for event in events_of(kept)), kept.execution_id
         assert self.astray == [], self.astray
 
@@ -721,6 +740,7 @@ class EngineMachine(RuleBasedStateMachine):
             counts[name] += self.controls.counts[name]
         for name in ("questions", "answers"):
             counts[name] += self.answers.counts[name]
+        counts["retries"] += self.retries.count
         counts["executions"] += len(self.ids)
         counts["events"] += sum(record.last_sequence for record in self.journal._records.values())
 

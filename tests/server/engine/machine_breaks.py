@@ -1,4 +1,4 @@
-"""The engine, broken on purpose in what concerns pauses, questions and request ids: the machine must find each.
+"""The engine, broken on purpose in pauses, questions, retries and request ids: the machine must find each.
 
 python -m tests.server.engine.machine_breaks      prints a table: what is broken, and in which example it was found
 """
@@ -16,8 +16,9 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from stepwire.v1 import Event, ExecutionState, InputReceived
-from stepwire_server.engine import asking, engine, states
+from stepwire_server.engine import asking, engine, inheritance, states
 from stepwire_server.engine.asking import Asking
+from stepwire_server.engine.earlier import Earlier
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Executor
 from stepwire_server.engine.questions import Questions
@@ -198,6 +199,18 @@ def comes_back_without_a_slot() -> AbstractContextManager[Any]:
     return patch.object(Slots, "back", at_once)
 
 
+def retries_silently_what_runs_at_most_once() -> AbstractContextManager[Any]:
+    return patch.object(inheritance, "_why_not_again", lambda *_: "")
+
+
+def keeps_what_depends_on_a_step_that_runs() -> AbstractContextManager[Any]:
+    def only_these(self: Earlier, step_ids: Any) -> set[int]:
+        steps = self.plan.steps if self.plan is not None else []
+        return {i for i, step in enumerate(steps) if step.id in step_ids or not self.is_done(step.id)}
+
+    return patch.object(Earlier, "to_run", only_these)
+
+
 BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
     broken.__name__: broken
     for broken in (
@@ -223,6 +236,8 @@ BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
         forgets_answers,
         withdraws_the_questions_of_those_that_are_let_go_of,
         comes_back_without_a_slot,
+        retries_silently_what_runs_at_most_once,
+        keeps_what_depends_on_a_step_that_runs,
     )
 }
 """By what the broken engine does."""

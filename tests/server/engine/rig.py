@@ -23,6 +23,7 @@ from stepwire_server import App, plan_step
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Settings
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.rerun import is_planned
 from stepwire_server.journal import Chunk, ExecutionRecord, Journal, MemoryJournal
 
 HANGS = 20
@@ -318,7 +319,7 @@ async def until(condition: Callable[[], object], what: str = "it") -> None:
 
 def folded(record: ExecutionRecord, events: Iterable[Event]) -> Fold:
     """Returns what folding the events gives."""
-    fold = Fold(create_ns=record.create_time_ns, planning=ExecuteRequest.FromString(record.request).HasField("query"))
+    fold = Fold(create_ns=record.create_time_ns, planning=is_planned(ExecuteRequest.FromString(record.request)))
     for event in events:
         fold.apply(event, kind_of(event), event.event_time.ToNanoseconds())
     return fold

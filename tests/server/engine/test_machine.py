@@ -63,7 +63,7 @@ def test_it_would_see_that_a_held_step_runs_out_of_time(quiet: None) -> None:
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("broken", BREAKS if LONG else FOUND_SOON)
 def test_it_finds_what_is_broken(quiet: None, broken: str) -> None:
-    """An engine that is broken in what concerns pauses, questions and request ids is found out."""
+    """An engine that is broken in what concerns pauses, questions, retries and request ids is found out."""
     example, said = examples_until_found(BREAKS[broken], most=1_500)
     assert example, "it was not found"
     print(f"{broken}: in example {example}: {said}")
