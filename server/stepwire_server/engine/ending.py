@@ -31,7 +31,7 @@ def running(execution_id: str, state: ExecutionState.ValueType) -> ExecutionRunn
 
 
 def what_failed(fold: Fold, failed: Sequence[str]) -> str:
-    """Returns why an execution failed whose steps have all ended; `failed` are the ids of those that failed, in order."""
+    """Returns why an execution failed whose steps have ended; `failed` are the ids of those that failed, in order."""
     total = len(fold.steps)
     if not failed or fold.graph is None:
         return f"{total - fold.completed} of {total} steps did not complete"

@@ -291,18 +291,17 @@ async def test_a_completed_execution_is_retried_where_steps_are_named(shop):
     assert sorted(shop.called()) == ["c", "d"]
 
 
-async def test_an_execution_that_failed_with_all_done_completes(shop):
+async def test_an_execution_that_was_cancelled_with_all_done_completes(shop):
     """Where everything had completed, the new execution keeps it all and completes, and calls nothing."""
     async with shop.rig() as rig:
         shop.waiting = {"a"}
-        limited = request(step("a", "work"), options=ExecutionOptions(time_limit=Duration(seconds=5)))
-        first = await rig.start(limited)
+        first = await rig.start(request(step("a", "work")))
         await shop.begun.wait()
-        # The time is up in the same turn in which the step ends.
+        # It is cancelled in the same turn in which the step ends.
         shop.gate.set()
         await until(lambda: rig.engine._live[first].fold.completed)
-        rig.clock.advance(5)
-        assert state_of(await rig.ended(first)) == "FAILED"
+        rig.engine._live[first].cancel(actor="", reason="")
+        assert state_of(await rig.ended(first)) == "CANCELLED"
         shop.called()
         events = await retried(rig, first)
     assert kinds(events) == ["plan_started", "step_completed", "plan_completed"]
