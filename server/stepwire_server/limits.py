@@ -10,7 +10,7 @@ word, until a call ends; and a client that is always at it may be refused with U
 the server has let go of it. The default is above what one client needs: with 100, three of four of a thousand Executes
 begun at once were refused. It is also what a flood of calls that are reset at once can put before the next honest call,
 at some 3,000 a second: measured on two cores that the flood shared, its 99th percentile was 1 s with the default and
-30 ms with 32. Nothing in grpc.aio tells connections apart before a call has come to its turn.
+30 ms with 16. Nothing in grpc.aio tells connections apart before a call has come to its turn.
 """
 
 from __future__ import annotations
@@ -39,6 +39,6 @@ class CallLimits:
     max_half_open_calls: int = _limit(20_000, "Calls whose request has not come yet.")
     max_half_open_calls_per_caller: int = _limit(16_000, "Those of one caller.")
     max_streams_per_connection: int = _limit(
-        4_000, "Calls of any kind on one connection; more wait in the client. Against floods of strangers: 32."
+        4_000, "Calls of any kind on one connection; more wait in the client. Against floods of strangers: 16."
     )
     body_timeout: float = field(default=30.0, metadata={"help": "Seconds that a call's request may take to come."})

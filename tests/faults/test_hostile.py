@@ -20,7 +20,7 @@ from .noted import Noted
 SLICE = ("rapid reset", "CONTINUATION")
 """The floods that `make test` lets loose."""
 
-_FOR_STRANGERS = ("--max-streams-per-connection", "32")
+_FOR_STRANGERS = ("--max-streams-per-connection", "16")
 
 ALONE = {
     "rapid reset": _FOR_STRANGERS,
