@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from stepwire.client import Client, Run
+    from stepwire.client import Client, Run, Watch
     from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
     from stepwire.events import event_type, is_completed, is_error, is_terminal, output_of, to_dict, to_json
     from stepwire.patience import Patience
@@ -35,6 +35,7 @@ __all__ = [
     "Run",
     "StepwireError",
     "StreamBroken",
+    "Watch",
     "__version__",
     "event_type",
     "is_completed",
@@ -55,6 +56,7 @@ _MODULES = {
     "Run": "client",
     "StepwireError": "errors",
     "StreamBroken": "errors",
+    "Watch": "client",
     "event_type": "events",
     "is_completed": "events",
     "is_error": "events",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast, get_args
@@ -20,18 +20,19 @@ from stepwire.events import is_terminal
 from stepwire.fallback import Delivery
 from stepwire.patience import Patience, pause_before
 from stepwire.progress import Handler
+from stepwire.reader import Reader
 from stepwire.requests import METHODS, Span, seconds
 from stepwire.run import BaseRun, Source
-from stepwire.steps import Ask, Finish, Open, Read, Refuse
-from stepwire.transport import ChannelOption, End, channel_options
+from stepwire.transport import ChannelOption, channel_options
 from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
 from stepwire.v1.plan_pb2 import Plan
 from stepwire.waiting import Waiting
-from stepwire.wire import Call, Link, Wire, pause
+from stepwire.watch import BaseWatch
+from stepwire.wire import Wire, pause
 
-__all__ = ["Client", "Run"]
+__all__ = ["Client", "Run", "Watch"]
 
 _Response = TypeVar("_Response", bound=Message)
 
@@ -66,7 +67,7 @@ class Client:
         self._patience = patience or Patience()
         self._wire = Wire(target, credentials=credentials, options=channel_options(options))
         self._lock = threading.Lock()
-        self._runs: WeakSet[Run] = WeakSet()
+        self._runs: WeakSet[Run | Watch] = WeakSet()
 
     def __enter__(self) -> Self:
         return self
@@ -134,10 +135,60 @@ class Client:
         )
         return self._follow(source, on_event=on_event, history=history)
 
+    def watch_executions(
+        self,
+        *,
+        execution_ids: Iterable[str] = (),
+        session_id: str = "",
+        labels: Mapping[str, str] | None = None,
+        created_from: datetime | None = None,
+        created_before: datetime | None = None,
+        after_position: int | None = None,
+        kinds: Iterable[str] = (),
+        step_ids: Iterable[str] = (),
+        heartbeat_interval: Span | None = None,
+    ) -> Watch:
+        """Follows all executions that match all of this, also those that are yet to come. Returns once it has begun:
+        `executions` then has what is under way.
+
+        Begins now, or after a position that an earlier watch had reached (exclusive; 0: with the oldest event that is
+        kept). `kinds` and `step_ids` select events; terminal events come whatever they are. Ends where `execution_ids`
+        are given, when these have ended. Needs streams: it never polls.
+
+        Raises FilterInvalid, CursorExpired, CursorAhead, LimitWatchers or CallFailed.
+        """
+        request = requests.watch_many(
+            requests.chosen(
+                execution_ids=execution_ids,
+                session_id=session_id,
+                labels=labels,
+                created_from=created_from,
+                created_before=created_before,
+            ),
+            after_position=after_position,
+            kinds=kinds,
+            step_ids=step_ids,
+            heartbeat_interval=heartbeat_interval,
+        )
+        watch = Watch(self, request)
+        with self._lock:
+            self._runs.add(watch)
+        watch._begin()
+        return watch
+
     def start(self, query: str | None = None, **work: Unpack[requests.Work]) -> Execution:
         """Starts an execution and returns its snapshot at once. `wait` has the end. Raises as `execute`."""
         request = requests.start(requests.execute(query, **work))
         return self._unary("StartExecution", request, service_pb2.StartExecutionResponse).execution
+
+    def start_batch(self, works: Iterable[requests.BatchWork | str]) -> Sequence[Execution]:
+        """Starts several executions, all of them or none, and returns their snapshots in order. Each is a query, or the
+        keywords of `start` as a dict, with `query` for its query. `watch_executions` follows them.
+
+        Raises as `start`; the fields of the error's violations begin with `requests[0]`, `requests[1]` and so on.
+        """
+        request = requests.batch(works)
+        return list(self._unary("BatchStartExecutions", request, service_pb2.BatchStartExecutionsResponse).executions)
 
     def wait(self, execution_id: str, timeout: Span | None = None) -> Execution:
         """Returns the snapshot of the ended execution, or the one after `timeout`: its state says which.
@@ -313,7 +364,7 @@ class Client:
             pause(delay)
 
 
-class Run(BaseRun):
+class Run(BaseRun, Reader):
     """An execution that is being followed: an iterator of its events, in order, each once. For one thread.
 
         run = client.execute("...")
@@ -326,8 +377,6 @@ class Run(BaseRun):
     """
 
     def __init__(self, client: Client, source: Source, *, on_event: Handler | None, history: int) -> None:
-        self._call: Call | None = None
-        self._link: Link | None = None
         super().__init__(
             source,
             on_event=on_event,
@@ -339,41 +388,7 @@ class Run(BaseRun):
         )
         if self._callback is not None and self._callback.needs_loop:
             raise TypeError("on_event is a coroutine function: use stepwire.aio.Client.")
-        self._client = client
-        self._woken = threading.Event()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def __del__(self) -> None:
-        self._leave_call()
-
-    def __iter__(self) -> Iterator[Event]:
-        # A generator, because a loop that is left drops it at once, and its `finally` then ends the call. A garbage
-        # collection may come to it too, when another loop reads.
-        key = object()
-        try:
-            while True:
-                self._reader = key
-                event = self._next()
-                if event is None:
-                    return
-                yield event
-        finally:
-            if self._reader is key:
-                self._leave_call()
-
-    def __next__(self) -> Event:
-        self._reader = None
-        event = self._next()
-        if event is None:
-            raise StopIteration
-        return event
+        self._read_over(client)
 
     def result(self) -> Any:
         """Reads what is left, and returns the output as plain Python.
@@ -401,29 +416,13 @@ class Run(BaseRun):
         """Answers what a step of the execution asks: `tracker.questions` has what is open. Raises as the client's."""
         return self._client.answer(self.execution_id, input_id, value, actor)
 
-    def close(self) -> None:
-        """Ends the call. The execution goes on. The run can't be read any more. Closing twice is once."""
-        self._closed = True
-        self._woken.set()
-        # The state machine is left alone: another thread, one that reads, may be in it.
-        self._drop_call()
+    def _has_begun(self) -> bool:
+        return self._resumption.welcomed
 
-    def _begin(self) -> None:
-        """Returns once the stream has begun. Raises where it can't."""
-        try:
-            while not self._resumption.welcomed and self._advance():
-                pass
-        except BaseException as error:
-            self.close()
-            self._note_request(error)
-            raise
+    def _is_over(self) -> bool:
+        return self._resumption.terminal is not None
 
-    def _next(self) -> Event | None:
-        event = self._resumption.take()
-        while event is None:
-            if not self._advance():
-                return None
-            event = self._resumption.take()
+    def _hand_over(self, event: Event) -> None:
         self.tracker.add_event(event)
         if self._callback is not None:
             try:
@@ -432,66 +431,18 @@ class Run(BaseRun):
                 # Not a handler's own failure: the reader is interrupted, and has yet to get the event.
                 self._resumption.untake(event)
                 raise
-        return event
 
-    def _advance(self) -> bool:
-        """Does what the state machine asks for next. Returns False where the stream is over."""
-        resumption = self._resumption
-        left_at, self._left_at = self._left_at, None
-        if left_at is not None:
-            resumption.suspend(left_at)
-        if self._closed:
-            self._drop_call()
-            if resumption.terminal is None:
-                raise self._closed_error()
-            return False
-        match resumption.step(time.monotonic()):
-            case Read(seconds=left):
-                call = self._call
-                match call.get(left) if call is not None else None:
-                    case Message() as message:
-                        resumption.received(message, time.monotonic())
-                    case End(error=error):
-                        resumption.ended(error, time.monotonic())
-                    case None if not (self._closed or self._left_at is not None):
-                        resumption.silent(time.monotonic())
-            case Open() | Ask() as opening:
-                self._drop_call()
-                if opening.wait > 0 and pause(opening.wait, self._woken):
-                    return True
-                method, request = self._call_for(opening)
-                try:
-                    self._call = self._client._wire.call(
-                        method,
-                        request,
-                        instead_of=self._link if opening.fresh else None,
-                        wait_for_ready=opening.wait_for_ready,
-                        limit=opening.limit if isinstance(opening, Ask) else None,
-                    )
-                except RuntimeError:
-                    # The client was closed meanwhile, and with it the run.
-                    if self._closed:
-                        return True
-                    raise
-                self._link = self._call.link
-                resumption.opened(time.monotonic())
-            case Finish():
-                self._drop_call()
-                return False
-            case Refuse(error=error):
-                self._drop_call()
-                raise error
-        return True
 
-    def _leave_call(self) -> None:
-        """Has the call ended soon. May run in a finaliser: the state machine learns of it when it is asked again."""
-        call, self._call = self._call, None
-        if self._left_at is None:
-            self._left_at = time.monotonic()
-        if call is not None:
-            self._client._wire.drop(call)
+class Watch(BaseWatch, Reader):
+    """Many executions that are being followed: an iterator of their events, each once, those of one execution in
+    order. For one thread.
 
-    def _drop_call(self) -> None:
-        call, self._call = self._call, None
-        if call is not None:
-            call.close()
+        for event in client.watch_executions(session_id="web"):
+            print(event.execution_id, event.progress.percentage, event.message)
+
+    Leaving the loop early ends the call at once; another loop takes it up again where it was left.
+    """
+
+    def __init__(self, client: Client, request: service_pb2.WatchExecutionsRequest) -> None:
+        super().__init__(request, opening=client._timeout, patience=client._patience, random=random.random)
+        self._read_over(client)

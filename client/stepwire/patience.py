@@ -9,7 +9,7 @@ from google.rpc import code_pb2
 
 from stepwire.errors import CallFailed, LimitReached, StepwireError, Unavailable
 
-__all__ = ["Budget", "Patience", "backoff", "can_pass", "pause_before"]
+__all__ = ["Budget", "Patience", "backoff", "can_pass", "pause_before", "silence"]
 
 _PASSING = frozenset(
     {code_pb2.UNAVAILABLE, code_pb2.CANCELLED, code_pb2.UNKNOWN, code_pb2.INTERNAL, code_pb2.DEADLINE_EXCEEDED}
@@ -125,6 +125,11 @@ def can_pass(error: StepwireError) -> bool:
             return error.status_code in _PASSING
         case _:
             return False
+
+
+def silence() -> CallFailed:
+    """Returns the failure of a call that said nothing for too long."""
+    return CallFailed("The server was silent for too long", status_code=code_pb2.DEADLINE_EXCEEDED)
 
 
 def pause_before(

@@ -19,12 +19,15 @@ from stepwire.values import to_plan, to_struct, to_value
 
 __all__ = [
     "METHODS",
+    "BatchWork",
     "FailurePolicy",
     "Method",
     "Span",
     "Work",
     "answer",
+    "batch",
     "check_page",
+    "chosen",
     "duration",
     "execute",
     "retry",
@@ -32,6 +35,7 @@ __all__ = [
     "selection",
     "snapshots",
     "start",
+    "watch_many",
 ]
 
 Span = float | timedelta
@@ -161,6 +165,21 @@ def start(request: service_pb2.ExecuteRequest) -> service_pb2.StartExecutionRequ
     return started
 
 
+class BatchWork(Work, total=False):
+    """One piece of work of a batch."""
+
+    query: str
+    """What to run, unless it has a plan or a call."""
+
+
+def batch(works: Iterable[BatchWork | str]) -> service_pb2.BatchStartExecutionsRequest:
+    """Returns the request to start several pieces of work. Each gets a request id where it has none."""
+    asked: list[BatchWork] = [{"query": work} if isinstance(work, str) else work.copy() for work in works]
+    return service_pb2.BatchStartExecutionsRequest(
+        requests=[start(execute(work.pop("query", None), **work)) for work in asked]  # type: ignore[misc]
+    )
+
+
 def answer(execution_id: str, input_id: str, value: object, actor: str) -> service_pb2.ProvideInputRequest:
     """Returns the request to answer a question with anything JSON-like."""
     return service_pb2.ProvideInputRequest(
@@ -208,6 +227,27 @@ def snapshots(
     page_size: int,
 ) -> service_pb2.ListExecutionsRequest:
     """Returns the request for the first page. States are short names, such as "RUNNING"."""
+    message = chosen(
+        execution_ids=execution_ids,
+        session_id=session_id,
+        labels=labels,
+        created_from=created_from,
+        created_before=created_before,
+        states=states,
+    )
+    return service_pb2.ListExecutionsRequest(filter=message, page_size=page_size)
+
+
+def chosen(
+    *,
+    execution_ids: Iterable[str],
+    session_id: str,
+    labels: Mapping[str, str] | None,
+    created_from: datetime | None,
+    created_before: datetime | None,
+    states: Iterable[str] = (),
+) -> ExecutionFilter:
+    """Returns the filter of executions. States are short names."""
     message = ExecutionFilter(
         execution_ids=_texts(execution_ids),
         session_id=session_id,
@@ -217,7 +257,24 @@ def snapshots(
     for field, time in ((message.created_from, created_from), (message.created_before, created_before)):
         if time is not None:
             field.FromDatetime(time)
-    return service_pb2.ListExecutionsRequest(filter=message, page_size=page_size)
+    return message
+
+
+def watch_many(
+    executions: ExecutionFilter,
+    *,
+    after_position: int | None,
+    kinds: Iterable[str],
+    step_ids: Iterable[str],
+    heartbeat_interval: Span | None,
+) -> service_pb2.WatchExecutionsRequest:
+    """Returns the request to follow many executions."""
+    return service_pb2.WatchExecutionsRequest(
+        executions=executions,
+        after_position=after_position,
+        filter=selection(kinds, step_ids),
+        heartbeat_interval=duration(heartbeat_interval),
+    )
 
 
 _POLICIES: Mapping[FailurePolicy, ExecutionOptions.FailurePolicy.ValueType] = {

@@ -62,7 +62,7 @@ from stepwire.errors import CallFailed, Draining, StepwireError, StreamBroken
 from stepwire.events import has_ended, is_terminal
 from stepwire.fallback import Delivery, Fallback
 from stepwire.listening import Listening
-from stepwire.patience import Budget, Patience, backoff, can_pass
+from stepwire.patience import Budget, Patience, backoff, can_pass, silence
 from stepwire.steps import Ask, Finish, Open, Outage, Read, Refuse, Step
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution
@@ -169,7 +169,7 @@ class Resumption:
         """Returns what to do next. `now` is in seconds of any clock that never goes back."""
         spent = self._budget.come_back(now, resuming=self._welcomed)
         if spent and self._state is _State.TO_OPEN:
-            self._give_up(self._budget.error or _silence())
+            self._give_up(self._budget.error or silence())
         match self._state:
             case _State.TO_OPEN if self._fallback.asks:
                 return self._question(now)
@@ -277,7 +277,7 @@ class Resumption:
 
     def silent(self, now: float) -> None:
         """Takes note that nothing came in the time that `step` gave."""
-        error = _silence()
+        error = silence()
         if self._state is _State.ENDING:
             self._state = _State.FINISHED
         elif not self._listening.is_over(now):
@@ -481,7 +481,3 @@ class Resumption:
     def _break(self, error: StepwireError) -> None:
         self._error = error
         self._state = _State.BROKEN
-
-
-def _silence() -> CallFailed:
-    return CallFailed("The server was silent for too long", status_code=code_pb2.DEADLINE_EXCEEDED)

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 from stepwire.errors import StepwireError, StreamBroken
 from stepwire.events import has_ended, output_of
 from stepwire.fallback import Delivery
+from stepwire.machine import Machine
 from stepwire.patience import Patience, can_pass
 from stepwire.progress import Handler, ProgressCallback, ProgressTracker
 from stepwire.requests import METHODS, Method, Span, duration, seconds, selection, start
@@ -119,6 +120,9 @@ class BaseRun:
                 print("polling" if lost.polling else "the server is going" if lost.draining else "connection lost")
         """
         return self._resumption.outage
+
+    def _machine(self) -> Machine:
+        return self._resumption
 
     def _call_for(self, step: Open | Ask) -> tuple[Method, Message]:
         """Returns the method to call, and its request."""

@@ -320,6 +320,7 @@ def test_all_tries_wait_so(kind: str, server: ScriptedServer, hasty: Patience, m
         return False
 
     monkeypatch.setattr("stepwire.client.pause", noted)
+    monkeypatch.setattr("stepwire.reader.pause", noted)
     monkeypatch.setattr("stepwire.client.random.random", lambda: 1.0)
     away = Status(code_pb2.UNAVAILABLE)
     ended = Execution(execution_id="e-1", state=ExecutionState.EXECUTION_STATE_COMPLETED)

@@ -26,6 +26,7 @@ def test_names() -> None:
         "Run",
         "StepwireError",
         "StreamBroken",
+        "Watch",
         "__version__",
         "event_type",
         "is_completed",

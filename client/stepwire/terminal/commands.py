@@ -43,6 +43,8 @@ from stepwire.terminal.questions import QuestionWatch
 from stepwire.terminal.screen import say
 from stepwire.terminal.server import Server
 from stepwire.terminal.steps import KINDS, account
+from stepwire.terminal.table import KINDS as KINDS_OF_MANY
+from stepwire.terminal.table import show_many
 from stepwire.terminal.views import JsonView, PlainView, View
 from stepwire.v1.execution_pb2 import Execution
 
@@ -224,21 +226,52 @@ def retry(
 
 
 @stepwire.command()
-@click.argument("execution_id")
-@click.option("--after", metavar="N", type=click.IntRange(min=0), default=0, help="Begin after event N.")
+@click.argument("execution_id", required=False)
+@click.option(
+    "--all", "every", is_flag=True, help="Show all executions, also those that are yet to come, until Ctrl-C."
+)
+@click.option("--session", default="", help="With --all: only of this session.")
+@click.option(
+    "--label", "labels", metavar="KEY=VALUE", multiple=True, callback=pairs, help="With --all: only with this label."
+)
+@click.option(
+    "--after", metavar="N", type=click.IntRange(min=0), help="Begin after event N; with --all after position N."
+)
 @poll_option
 @as_plain_option
 @as_json_option
 @server_option
 @click.pass_obj
-def watch(server: Server, execution_id: str, after: int, poll: bool, plain: bool, as_json: bool) -> None:
-    """Shows an execution from its beginning, or from after an event, until it ends.
+def watch(
+    server: Server,
+    execution_id: str | None,
+    every: bool,
+    session: str,
+    labels: Mapping[str, str],
+    after: int | None,
+    poll: bool,
+    plain: bool,
+    as_json: bool,
+) -> None:
+    """Shows an execution from its beginning, or from after an event, until it ends; or all executions at once.
 
     \b
       stepwire watch b7Qk2XvNf9TzLm4RcYh8Wd --after 120
+      stepwire watch --all --session web
     """
+    if every == (execution_id is not None):
+        raise click.UsageError("Give an EXECUTION_ID, or --all.")
+    if not every and (session or labels):
+        raise click.UsageError("--session and --label go with --all.")
+    if every and poll:
+        raise click.UsageError("--all needs a stream: it can't be polled.")
     with server.client(poll=poll) as client:
-        _show(server, client.watch(execution_id, after_sequence=after, history=0), plain=plain, as_json=as_json)
+        if execution_id is None:
+            kinds = () if as_json else KINDS_OF_MANY
+            many = client.watch_executions(session_id=session, labels=labels, after_position=after, kinds=kinds)
+            show_many(server, many, plain=plain, as_json=as_json)
+            return
+        _show(server, client.watch(execution_id, after_sequence=after or 0, history=0), plain=plain, as_json=as_json)
 
 
 @stepwire.command()

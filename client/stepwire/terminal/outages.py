@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from stepwire.run import BaseRun
 from stepwire.steps import Outage
+from stepwire.watch import BaseWatch
 
 __all__ = ["BACK", "DRAINING", "LOST", "POLLING", "STREAMING", "OutageWatch"]
 
@@ -25,7 +26,7 @@ _INTERVAL = 0.2
 class OutageWatch:
     """Looks at a run's outage from a thread of its own, because the one that reads the run waits for events."""
 
-    def __init__(self, run: BaseRun, tell: Callable[[str], None]) -> None:
+    def __init__(self, run: BaseRun | BaseWatch, tell: Callable[[str], None]) -> None:
         self._run = run
         self._tell = tell
         self._told: str | None = None

@@ -58,32 +58,39 @@ class EventSieve:
         return EventBatch.FromString(chunk.frame(index)).events[0].step_id in self._step_ids
 
 
-def check_execution_filter(chosen: ExecutionFilter) -> None:
-    """Raises FilterInvalid with everything that is wrong with a filter of executions."""
+def check_execution_filter(chosen: ExecutionFilter, *, field: str = "filter", followed: bool = False) -> None:
+    """Raises FilterInvalid with everything that is wrong with a filter of executions. `followed`: of such as are to be
+    followed, so not by what changes meanwhile.
+    """
     found: list[Violation] = []
     for name, most in (("execution_ids", _MAX_ITEMS), ("labels", MAX_LABELS), ("states", _MAX_ITEMS)):
-        found += _too_many(name, len(getattr(chosen, name)), most)
+        found += _too_many(name, len(getattr(chosen, name)), most, field=field)
+    if followed and chosen.states:
+        text = "an execution's state changes while it is followed; select events by their kinds"
+        found.append(Violation(f"{field}.states", text))
     if found:
         raise _invalid(found)
     found += [
-        Violation(f"filter.execution_ids[{i}]", f"{name[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+        Violation(f"{field}.execution_ids[{i}]", f"{name[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
         for i, name in enumerate(chosen.execution_ids)
         if not ID.fullmatch(name)
     ]
     if chosen.session_id and not ID.fullmatch(chosen.session_id):
-        found.append(Violation("filter.session_id", f"{chosen.session_id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
+        found.append(
+            Violation(f"{field}.session_id", f"{chosen.session_id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+        )
     found += [
-        Violation("filter.labels", f"the key {key[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
+        Violation(f"{field}.labels", f"the key {key[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}")
         for key in chosen.labels
         if not ID.fullmatch(key)
     ]
     found += [
-        Violation(f"filter.states[{i}]", f"{state} is not a state of an execution")
+        Violation(f"{field}.states[{i}]", f"{state} is not a state of an execution")
         for i, state in enumerate(chosen.states)
         if state not in ExecutionState.values() or state == ExecutionState.EXECUTION_STATE_UNSPECIFIED
     ]
     found += [
-        Violation(f"filter.{name}", "is not a time of the years 1 to 9999")
+        Violation(f"{field}.{name}", "is not a time of the years 1 to 9999")
         for name in ("created_from", "created_before")
         if not _TIMES[0] <= getattr(chosen, name).seconds <= _TIMES[1]
     ]
@@ -91,11 +98,11 @@ def check_execution_filter(chosen: ExecutionFilter) -> None:
         raise _invalid(found)
 
 
-def _too_many(name: str, count: int, most: int = _MAX_ITEMS) -> list[Violation]:
+def _too_many(name: str, count: int, most: int = _MAX_ITEMS, *, field: str = "filter") -> list[Violation]:
     """Stands before all other checks: a request of 4 MiB has room for millions of entries that are each wrong."""
     if count <= most:
         return []
-    return [Violation(f"filter.{name}", f"has {count:,} entries; at most {most:,} are allowed")]
+    return [Violation(f"{field}.{name}", f"has {count:,} entries; at most {most:,} are allowed")]
 
 
 def _invalid(found: list[Violation]) -> FilterInvalid:

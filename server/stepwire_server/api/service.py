@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import asdict
 from typing import Any, NoReturn
 
@@ -18,6 +19,7 @@ from stepwire.errors import (
     CursorAhead,
     CursorExpired,
     ExecutionNotFound,
+    LimitSize,
     NotBuiltYet,
     PlanInvalid,
     RequestMalformed,
@@ -25,6 +27,7 @@ from stepwire.errors import (
 )
 from stepwire.v1 import (
     BatchStartExecutionsRequest,
+    BatchStartExecutionsResponse,
     BuildPlanRequest,
     BuildPlanResponse,
     CancelExecutionRequest,
@@ -68,6 +71,7 @@ from stepwire_server.api.admission import Admission, Place
 from stepwire_server.api.envelope import MAX_REQUEST_BYTES, Call, Envelope
 from stepwire_server.api.filters import EventSieve, check_execution_filter
 from stepwire_server.api.streams import BATCH_EVENTS, Streams, heartbeat_seconds
+from stepwire_server.api.wide import WideStreams
 from stepwire_server.engine.acceptance import MAX_QUERY
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS
@@ -80,9 +84,11 @@ __all__ = ["SERVICE", "Service"]
 
 SERVICE = "stepwire.v1.ExecutionService"
 
-_STREAMS = frozenset({"Execute", "WatchExecution", "WaitExecution"})
+_STREAMS = frozenset({"Execute", "WatchExecution", "WatchExecutions", "WaitExecution"})
 """The methods that last: all others answer as soon as they can."""
 
+_MAX_BATCH = 1_000
+_BATCH_REQUEST_BYTES = 3 << 20
 _PAGE = 50
 _MAX_PAGE = 500
 _PAGE_BYTES = 2 << 20
@@ -112,6 +118,7 @@ class Service:
         self._admission = admission
         self._journal = engine.journal
         self._streams = streams
+        self._wide_streams = WideStreams(engine, streams)
         self._watch = watch
         self._version = version
         self._started_ns = started_ns
@@ -120,7 +127,9 @@ class Service:
         built: dict[str, tuple[type[Message], Callable[[Any, Call], Awaitable[None]]]] = {
             "Execute": (ExecuteRequest, self._execute),
             "StartExecution": (StartExecutionRequest, self._start_execution),
+            "BatchStartExecutions": (BatchStartExecutionsRequest, self._batch_start_executions),
             "WatchExecution": (WatchExecutionRequest, self._watch_execution),
+            "WatchExecutions": (WatchExecutionsRequest, self._watch_executions),
             "WaitExecution": (WaitExecutionRequest, self._wait_execution),
             "GetExecution": (GetExecutionRequest, self._get_execution),
             "ListExecutions": (ListExecutionsRequest, self._list_executions),
@@ -135,8 +144,6 @@ class Service:
             "GetServerInfo": (GetServerInfoRequest, self._get_server_info),
         }
         later: dict[str, type[Message]] = {
-            "BatchStartExecutions": BatchStartExecutionsRequest,
-            "WatchExecutions": WatchExecutionsRequest,
             "GetStatistics": GetStatisticsRequest,
         }
         self._capabilities = sorted(built)
@@ -172,6 +179,20 @@ class Service:
         record = await self._accept(ExecuteRequest.FromString(request.SerializeToString()), call)
         await _answer(call, StartExecutionResponse(execution=snapshot_of(record)))
 
+    async def _batch_start_executions(self, request: BatchStartExecutionsRequest, call: Call) -> None:
+        count = len(request.requests)
+        if not 1 <= count <= _MAX_BATCH:
+            _malformed("requests", f"has {count:,} entries; 1 to {_MAX_BATCH:,} are allowed")
+        if request.ByteSize() > _BATCH_REQUEST_BYTES:
+            # The answer repeats queries and labels, and has to fit into a message too.
+            raise LimitSize(f"a batch has at most {_BATCH_REQUEST_BYTES:,} bytes; send it in parts")
+        with ExitStack() as places:
+            for _ in range(count):
+                places.enter_context(self._admission.admit(Place.START, call.caller))
+            wanted = [ExecuteRequest.FromString(one.SerializeToString()) for one in request.requests]
+            records = await self._engine.accept_all(wanted)
+        await _answer(call, BatchStartExecutionsResponse(executions=map(snapshot_of, records)))
+
     async def _accept(self, request: ExecuteRequest, call: Call) -> ExecutionRecord:
         with self._admission.admit(Place.START, call.caller):
             return await self._engine.accept(request)
@@ -192,6 +213,15 @@ class Service:
         record = await self._record_to_read(request.execution_id)
         _check_cursor(request.after_sequence, record)
         await self._streams.stream(call, record, after=request.after_sequence, sieve=sieve, heartbeat=heartbeat)
+
+    async def _watch_executions(self, request: WatchExecutionsRequest, call: Call) -> None:
+        sieve = EventSieve(request.filter)
+        check_execution_filter(request.executions, field="executions", followed=True)
+        heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
+        after = request.after_position if request.HasField("after_position") else None
+        if after is not None and after < 0:
+            _malformed("after_position", f"is {after}; it must be 0 or more")
+        await self._wide_streams.stream(call, request.executions, after=after, sieve=sieve, heartbeat=heartbeat)
 
     async def _wait_execution(self, request: WaitExecutionRequest, call: Call) -> None:
         default, longest = _WAIT

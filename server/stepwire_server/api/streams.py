@@ -17,9 +17,9 @@ from stepwire_server.api.filters import EventSieve
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.snapshot import snapshot_of
 from stepwire_server.engine.states import ENDED_EXECUTION
-from stepwire_server.journal import Chunk, ExecutionRecord, Follower
+from stepwire_server.journal import Chunk, ExecutionRecord, Follower, WideFollower
 
-__all__ = ["BATCH_BYTES", "BATCH_EVENTS", "Streams", "heartbeat_seconds"]
+__all__ = ["BATCH_BYTES", "BATCH_EVENTS", "FIRST_BYTES", "Streams", "heartbeat_seconds"]
 
 BATCH_EVENTS = 512
 """Events in one message."""
@@ -27,7 +27,7 @@ BATCH_EVENTS = 512
 BATCH_BYTES = 256 * 1024
 """Bytes of events in one message, unless one event alone has more."""
 
-_FIRST_BYTES = 8 * 1024
+FIRST_BYTES = 8 * 1024
 """Bytes of events in a stream's first message; the bound doubles with each. Only whole messages are progress: over a
 line that breaks often, or is slow, a stream that began with a large one would never come further."""
 
@@ -53,7 +53,7 @@ class Streams:
     def __init__(self, engine: Engine, *, admission: Admission) -> None:
         self._engine = engine
         self._admission = admission
-        self._followers: set[Follower] = set()
+        self._followers: set[Follower | WideFollower] = set()
         self.draining = False
 
     @property
@@ -86,7 +86,7 @@ class Streams:
             if over:
                 return
             stream = _Stream(call, sent=after, sieve=sieve)
-            room = _FIRST_BYTES
+            room = FIRST_BYTES
             loop = asyncio.get_running_loop()
             silent_since = loop.time()
             while not follower.ended:
@@ -135,12 +135,20 @@ class Streams:
 
     @contextmanager
     def _follow(self, record: ExecutionRecord, after: int) -> Iterator[Follower]:
-        with self._engine.journal.follow(record.execution_id, after=after) as follower:
-            self._followers.add(follower)
-            try:
-                yield follower
-            finally:
-                self._followers.discard(follower)
+        with (
+            self._engine.journal.follow(record.execution_id, after=after) as follower,
+            self.woken_by_drain(follower),
+        ):
+            yield follower
+
+    @contextmanager
+    def woken_by_drain(self, follower: Follower | WideFollower) -> Iterator[None]:
+        """Wakes a follower when the server drains while this lasts: then its stream has to see to `draining`."""
+        self._followers.add(follower)
+        try:
+            yield
+        finally:
+            self._followers.discard(follower)
 
 
 class _Stream:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -18,28 +17,27 @@ from stepwire.errors import (
     ExecutionEnded,
     JournalDamaged,
     JournalUnavailable,
-    LimitExecutions,
     NoPlanner,
     PlanInvalid,
-    RequestIdReused,
     RequestMalformed,
     StepwireError,
     StorageFull,
 )
-from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, Plan
-from stepwire_server.engine.acceptance import aside, check_form, check_work, normalised, plan_problem, query_violations
+from stepwire.v1 import EventBatch, ExecuteRequest, Plan
+from stepwire_server.engine.acceptance import aside, plan_problem, query_violations
 from stepwire_server.engine.asking import judge
 from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_execution_id
 from stepwire_server.engine.earlier import Inheritance
-from stepwire_server.engine.ending import ended, running
+from stepwire_server.engine.ending import ended
 from stepwire_server.engine.executor import Executor, Settings
 from stepwire_server.engine.fold import Fold
-from stepwire_server.engine.inheritance import check_asked, left_to_keep, prepare
+from stepwire_server.engine.inheritance import left_to_keep
+from stepwire_server.engine.intake import Intake
 from stepwire_server.engine.operation import Catalog, Planner
 from stepwire_server.engine.planning import ask_planner, served
 from stepwire_server.engine.recorder import RecorderClosed
-from stepwire_server.engine.rerun import Rerun, is_planned, rerun_of
-from stepwire_server.engine.snapshot import answer_of, first_snapshot, not_found, record_to_read
+from stepwire_server.engine.rerun import Rerun, is_planned
+from stepwire_server.engine.snapshot import answer_of, not_found, record_to_read
 from stepwire_server.engine.standstill import broken_off, left_out
 from stepwire_server.engine.threads import Threads
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord, Journal
@@ -77,16 +75,22 @@ class Engine:
         self.catalog = served(catalog, self._planners)
         self.journal = journal
         self.settings = settings or Settings()
-        self.max_executions = max_executions
-        self._new_id = new_id
         self._live: dict[str, Executor] = {}
         self._watchers: dict[str, int] = {}
         self._unwatched: dict[str, Timer] = {}
         self._draining = False
         self._stuck: dict[str, StepwireError] = {}
         """Executions that have not ended and that nobody goes on with before a later start, and what to say of them."""
-        self._accepting: set[asyncio.Task[tuple[ExecutionRecord, bool, Executor | None]]] = set()
         self._abandoned: set[asyncio.Task[Any]] = set()
+        self._intake = Intake(
+            self.catalog,
+            journal,
+            clock=self._clock,
+            new_id=new_id,
+            max_executions=max_executions,
+            running=lambda: len(self._live),
+            begin=self._start,
+        )
 
     # -- accepting
 
@@ -94,16 +98,13 @@ class Engine:
         """Checks a request's form, stores it and begins; returns the durable record. With a request id that is known
         and the same request, returns the record that exists. Raises the errors that the Execute rpc lists.
         """
-        check_form(request)
-        same = normalised(request)
-        if request.request_id:
-            # Before the app is asked: what was accepted stays accepted, also where the app has changed since.
-            known = await self.journal.find(tenant=tenant, request_id=request.request_id)
-            if known is not None:
-                return _attached(known, same)
-        await aside(request.plan, lambda: check_work(request, self.catalog))
-        record, created, _ = await self._admit(same, request.request_id, tenant)
-        return record if created else _attached(record, same)
+        return await self._intake.accept(request, tenant=tenant)
+
+    async def accept_all(self, requests: Sequence[ExecuteRequest], *, tenant: str = "") -> Sequence[ExecutionRecord]:
+        """Accepts all of several requests, or none: one after the other they would be accepted as `accept` does it.
+        Returns their records in order. Raises what `accept` raises, with the request's index.
+        """
+        return await self._intake.accept_all(requests, tenant=tenant)
 
     async def retry(
         self,
@@ -118,69 +119,14 @@ class Engine:
         """Begins a new execution that keeps what completed in an ended one; returns the record once all that is kept is
         durable. Idempotent as `accept`. Raises the errors that the RetryExecution rpc lists.
         """
-        check_asked(step_ids, request_id)
         asked = Rerun(execution_id=execution_id, step_ids=frozenset(step_ids), actor=actor, reason=reason)
-        if request_id:
-            known = await self.journal.find(tenant=tenant, request_id=request_id)
-            if known is not None:
-                return _attached_again(known, asked)
-        record = await self.get_to_read(execution_id)
-        if record.tenant != tenant:
-            raise not_found(execution_id)
-        if record.state not in ENDED:
-            raise running(execution_id, record.state)
-        request, inheritance = await prepare(self.journal, self.catalog, record, asked, step_ids)
-        new, created, executor = await self._admit(request, request_id, tenant, inheritance)
-        if not created:
-            return _attached_again(new, asked)
-        if executor is not None:
-            await executor.inherited.wait()
-            await self._durable(executor, executor.fold.sequence)
-        return await self.get(new.execution_id)
-
-    async def _admit(
-        self, request: ExecuteRequest, request_id: str, tenant: str, inheritance: Inheritance | None = None
-    ) -> tuple[ExecutionRecord, bool, Executor | None]:
-        """Stores an execution and begins it, where there is room, unless its request id is known by now. Returns the
-        record, whether it is new, and what runs it here.
-        """
-        self._check_draining()
-        if len(self._live) + len(self._accepting) >= self.max_executions:
-            raise LimitExecutions(
-                f"{self.max_executions:,} executions run already; try again later (the server's --max-executions sets "
-                "this limit)",
-                retry_after=timedelta(seconds=1),
-            )
-        # In a task of its own: a caller that is gone must not leave a stored execution that nobody runs.
-        task = asyncio.create_task(self._create(request, request_id, tenant, inheritance), name="accept")
-        self._accepting.add(task)
-        task.add_done_callback(self._accepting.discard)
-        task.add_done_callback(_take_exception)
-        return await asyncio.shield(task)
-
-    def _check_draining(self) -> None:
-        if self._draining:
-            raise Draining("the server is going; try another one", retry_after=timedelta(seconds=1))
-
-    async def _create(
-        self, request: ExecuteRequest, request_id: str, tenant: str, inheritance: Inheritance | None
-    ) -> tuple[ExecutionRecord, bool, Executor | None]:
-        asked = ExecutionRecord(
-            execution_id=self._new_id(),
-            tenant=tenant,
-            request=request.SerializeToString(deterministic=True),
-            request_id=request_id,
-            session_id=request.session_id,
-            labels=dict(request.labels),
-            create_time_ns=self._clock.now_ns(),
-            state=_first_state(request),
-        )
-        record, created = await self.journal.create(replace(asked, snapshot=first_snapshot(asked)))
-        # Where the server began to drain meanwhile, the next start takes the execution up.
-        if not created or self._draining:
-            return record, created, None
-        fold = Fold(create_ns=record.create_time_ns, planning=is_planned(request))
-        return record, created, self._start(record, fold, inheritance)
+        taken = await self._intake.retry(execution_id, step_ids, asked, request_id=request_id, tenant=tenant)
+        if not taken.created:
+            return taken.record
+        if taken.executor is not None:
+            await taken.executor.inherited.wait()
+            await self._durable(taken.executor, taken.executor.fold.sequence)
+        return await self.get(taken.record.execution_id)
 
     async def build_plan(self, query: str) -> Plan:
         """Returns the plan for a query and runs nothing. Raises QueryNotUnderstood, NoPlanner, RequestMalformed,
@@ -191,7 +137,7 @@ class Engine:
             raise RequestMalformed(f"query {found[0].description}", violations=found)
         if self.catalog.planner is None:
             raise NoPlanner(f"the app {self.catalog.app!r} has no planner; send a plan or a call")
-        self._check_draining()
+        self._intake.check_open()
         plan = await self._ask(self.catalog.planner, query)
         problem = await aside(plan, lambda: plan_problem(plan, self.catalog))
         if problem is not None:
@@ -380,8 +326,7 @@ class Engine:
         self._draining = True
         for timer in self._unwatched.values():
             timer.cancel()
-        if self._accepting:
-            await asyncio.wait(set(self._accepting))
+        await self._intake.close()
         if self._live:
             await asyncio.gather(*(executor.park(grace) for executor in list(self._live.values())))
         self._threads.shutdown(wait=False, cancel_futures=True)
@@ -471,30 +416,3 @@ def _take_exception(task: asyncio.Task[Any]) -> None:
     """Keeps asyncio from warning of an exception that nobody waits for."""
     if not task.cancelled():
         task.exception()
-
-
-def _first_state(request: ExecuteRequest) -> ExecutionState.ValueType:
-    return ExecutionState.EXECUTION_STATE_PLANNING if is_planned(request) else ExecutionState.EXECUTION_STATE_PENDING
-
-
-def _attached(record: ExecutionRecord, same: ExecuteRequest) -> ExecutionRecord:
-    """Returns the record where the request is the one that it was started with."""
-    if ExecuteRequest.FromString(record.request) != same:
-        raise _reused(record)
-    return record
-
-
-def _attached_again(record: ExecutionRecord, asked: Rerun) -> ExecutionRecord:
-    """Returns the record where what was asked for is the retry that it was started with. What the earlier execution
-    gives to it is not compared: that may have been purged.
-    """
-    if rerun_of(ExecuteRequest.FromString(record.request)) != asked:
-        raise _reused(record)
-    return record
-
-
-def _reused(record: ExecutionRecord) -> RequestIdReused:
-    return RequestIdReused(
-        f"request_id {record.request_id!r} was used with another request, for execution {record.execution_id}",
-        metadata={"execution_id": record.execution_id},
-    )

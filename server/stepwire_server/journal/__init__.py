@@ -18,6 +18,7 @@ from stepwire_server.journal.base import (
 from stepwire_server.journal.chunk import TERMINAL_KINDS, Chunk
 from stepwire_server.journal.memory import MemoryJournal
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
+from stepwire_server.journal.wide import Piece, Stand, Standing, WideFollower
 
 if TYPE_CHECKING:
     from stepwire_server.journal.sqlite import SqliteJournal
@@ -35,10 +36,14 @@ __all__ = [
     "JournalRefused",
     "MemoryJournal",
     "Page",
+    "Piece",
     "Purged",
     "Retention",
     "SqliteJournal",
+    "Stand",
+    "Standing",
     "Tombstone",
+    "WideFollower",
 ]
 
 

@@ -15,13 +15,15 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from stepwire.errors import JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
+from stepwire_server.journal.selection import matcher
 from stepwire_server.journal.tail import Tails
+from stepwire_server.journal.wide import Entry, Ring, Standing, WideFollower, Window
 
 __all__ = [
     "ENDED",
@@ -183,6 +185,10 @@ class Journal(ABC):
         self._now_ns = now_ns
         self._tails = Tails(each_bytes=tail_bytes, all_bytes=tails_bytes)
         self._followers: dict[str, set[Follower]] = {}
+        self._wide: set[WideFollower] = set()
+        self._live: dict[str, ExecutionRecord] = {}  # what filters go by, of executions that have not ended
+        self.recent = Ring()
+        """What is new, for those who follow many. Empty while there are none."""
 
     # -- records
 
@@ -202,6 +208,14 @@ class Journal(ABC):
         A hundred such calls at once give one record. Raises ValueError where another record has the execution id, and
         `stepwire.errors.CursorExpired` where the request id is that of an execution that was purged: it never runs
         again.
+        """
+
+    @abstractmethod
+    async def create_all(self, records: Sequence[ExecutionRecord]) -> Sequence[ExecutionRecord] | None:
+        """Adds all of these records, or none, also over a crash; returns them as `create` does when they are durable.
+
+        Returns None, and has added nothing, where one of the request ids is known already. Raises as `create` does; the
+        metadata of CursorExpired then has the request id. No two of them have the same request id.
         """
 
     @abstractmethod
@@ -310,15 +324,61 @@ class Journal(ABC):
         for follower in self._followers.get(execution_id, ()):
             follower.wake()
 
+    @abstractmethod
+    async def standing(self, chosen: ExecutionFilter, *, tenant: str) -> Standing:
+        """Returns where the journal stands, and which of the executions that match are under way, as of one moment."""
+
+    @abstractmethod
+    async def load_many(
+        self, chosen: ExecutionFilter, *, tenant: str, after: int, max_events: int, max_bytes: int
+    ) -> Window:
+        """Returns the stored chunks that follow a position (exclusive) and whose execution matches, in the order of
+        their positions, whole ones, until the bounds are reached; or none, and how far there is none. All of it, and
+        what it says of positions, is as of one moment.
+        """
+
+    @contextmanager
+    def follow_many(self, chosen: ExecutionFilter, *, tenant: str) -> Iterator[WideFollower]:
+        """Gives a cursor in the events of all executions that match, with its wake-up registered from the beginning.
+        `states` must be empty: an execution that is followed changes its state.
+        """
+        follower = WideFollower(self, chosen, tenant, matcher(chosen))
+        self._wide.add(follower)
+        try:
+            yield follower
+        finally:
+            self._wide.discard(follower)
+            if not self._wide:
+                self.recent.clear()
+
+    def _met(self, record: ExecutionRecord) -> None:
+        """Called by implementations, in the event loop, when an execution was created or claimed: before its first
+        event is.
+        """
+        if record.state not in ENDED:
+            self._live[record.execution_id] = replace(record, request=b"", snapshot=b"")
+
     def _committed(self, execution_id: str, chunk: Chunk) -> None:
-        """Called by implementations, in the event loop, when a chunk is durable: keeps the tail, wakes followers."""
+        """Called by implementations, in the event loop and in the order of the positions, when a chunk is durable:
+        keeps the tail, wakes followers.
+        """
         self._tails.add(execution_id, chunk)
         self.wake(execution_id)
+        if self._wide:
+            entry = Entry(execution_id, chunk, chunk.position, self._live.get(execution_id))
+            self.recent.add(entry)
+            for wide in self._wide:
+                wide.note(entry)
+        if chunk.ended:
+            self._live.pop(execution_id, None)
 
     def _purged(self, execution_id: str) -> None:
         """Called by implementations, in the event loop, when an execution is gone: nothing of it comes from memory."""
         self._tails.drop(execution_id)
+        self._live.pop(execution_id, None)
         self.wake(execution_id)
+        for wide in self._wide:
+            wide.lose(execution_id)
 
     def _stopped(self) -> None:
         """Called by implementations, in the event loop, when nothing can be read any more.
@@ -326,6 +386,9 @@ class Journal(ABC):
         Drops the tails, so that every read reaches `_load`, which raises; and wakes every follower, so that it reads.
         """
         self._tails.clear()
+        self.recent.clear()
         for followers in self._followers.values():
             for follower in followers:
                 follower.wake()
+        for wide in self._wide:
+            wide.wake()

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from struct import error as StructError
 
-from stepwire.errors import JournalDamaged
+from stepwire.errors import CursorExpired, JournalDamaged
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord
 from stepwire_server.journal.chunk import Chunk
@@ -131,10 +131,26 @@ class Ledger:
 
     def create(self, record: ExecutionRecord) -> tuple[ExecutionRecord, bool]:
         """Does what `Journal.create` promises."""
+        found = self._known(record)
+        return (found, False) if found is not None else (self._insert(record), True)
+
+    def create_all(self, records: Sequence[ExecutionRecord]) -> Sequence[ExecutionRecord] | None:
+        """Does what `Journal.create_all` promises. Looks at all of them before it writes."""
+        for record in records:
+            try:
+                if self._known(record) is not None:
+                    return None
+            except CursorExpired as error:
+                error.metadata["request_id"] = record.request_id
+                raise
+        return [self._insert(record) for record in records]
+
+    def _known(self, record: ExecutionRecord) -> ExecutionRecord | None:
+        """Returns the record that has the request id. Raises CursorExpired, Taken."""
         if record.request_id:
             found = self._record("tenant = ? AND request_id = ? AND request_id <> ''", record.tenant, record.request_id)
             if found is not None:
-                return found, False
+                return found
             stone = tombstone_of(
                 self._connection,
                 "tenant = ? AND request_id = ? AND request_id <> ''",
@@ -145,6 +161,9 @@ class Ledger:
                 raise stone.expired()
         if self._connection.execute(_TAKEN, {"id": record.execution_id}).fetchone():
             raise Taken(f"execution {record.execution_id} exists")
+        return None
+
+    def _insert(self, record: ExecutionRecord) -> ExecutionRecord:
         end_time_ns = max(1, self._now_ns()) if record.state in ENDED else 0
         ordinal = self._created + 1
         fixed = _fixed(record)
@@ -176,7 +195,7 @@ class Ledger:
                 "INSERT INTO labels VALUES (?, ?, ?)", [(name, value, ordinal) for name, value in record.labels.items()]
             )
         self._changed[record.execution_id] = _Head(ordinal, fixed, record.epoch, record.state, record.last_sequence)
-        return record, True
+        return record
 
     def claim(self, execution_id: str, epoch: int) -> ExecutionRecord:
         """Does what `Journal.claim` promises."""

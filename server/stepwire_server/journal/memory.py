@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from itertools import chain, takewhile
 
 from stepwire.errors import JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord, Journal, Page
 from stepwire_server.journal.chunk import Chunk, joined
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
+from stepwire_server.journal.selection import matcher
 from stepwire_server.journal.tail import bounded
+from stepwire_server.journal.wide import Entry, Stand, Standing, Window
 
 __all__ = ["MemoryJournal"]
 
@@ -42,6 +45,7 @@ class MemoryJournal(Journal):
         self._buried: dict[tuple[str, str], Tombstone] = {}
         self._ordinal = 0
         self._position = 0
+        self._purged_to = 0
 
     async def open(self) -> None:
         self._open = True
@@ -52,6 +56,23 @@ class MemoryJournal(Journal):
 
     async def create(self, record: ExecutionRecord) -> tuple[ExecutionRecord, bool]:
         await self._turn()
+        return self._add(record)
+
+    async def create_all(self, records: Sequence[ExecutionRecord]) -> Sequence[ExecutionRecord] | None:
+        await self._turn()
+        for record in records:
+            key = (record.tenant, record.request_id)
+            if record.request_id and key in self._by_request_id:
+                return None
+            if record.request_id and key in self._buried:
+                expired = self._buried[key].expired()
+                expired.metadata["request_id"] = record.request_id
+                raise expired
+            if record.execution_id in self._records or record.execution_id in self._tombstones:
+                raise ValueError(f"execution {record.execution_id} exists")
+        return [self._add(record)[0] for record in records]
+
+    def _add(self, record: ExecutionRecord) -> tuple[ExecutionRecord, bool]:
         key = (record.tenant, record.request_id)
         if record.request_id and key in self._by_request_id:
             return self._records[self._by_request_id[key]], False
@@ -66,6 +87,7 @@ class MemoryJournal(Journal):
         self._chunks[record.execution_id] = []
         if record.request_id:
             self._by_request_id[key] = record.execution_id
+        self._met(record)
         return record, True
 
     async def get(self, execution_id: str) -> ExecutionRecord | None:
@@ -79,8 +101,7 @@ class MemoryJournal(Journal):
 
     async def list(self, chosen: ExecutionFilter, *, tenant: str, before: int = 0, limit: int) -> Page:
         self._check()
-        matches = _matcher(chosen)
-        all_of_them = [record for record in self._records.values() if record.tenant == tenant and matches(record)]
+        all_of_them = self._chosen(chosen, tenant)
         older = [record for record in reversed(all_of_them) if not before or record.ordinal < before]
         page = [replace(record, request=b"") for record in older[:limit]]
         return Page(records=page, total=len(all_of_them), more=len(older) > limit)
@@ -95,6 +116,7 @@ class MemoryJournal(Journal):
         if record is None or epoch <= record.epoch:
             raise Conflict(f"claim of {execution_id} with epoch {epoch}, where the record is {_where(record)}")
         record = self._records[execution_id] = replace(record, epoch=epoch)
+        self._met(record)
         return record
 
     async def append(
@@ -158,6 +180,43 @@ class MemoryJournal(Journal):
         chunks = [chunk.after(after) for chunk in self._chunks.get(execution_id, ()) if chunk.last > after]
         return bounded(chunks, max_events=max_events, max_bytes=max_bytes)
 
+    async def standing(self, chosen: ExecutionFilter, *, tenant: str) -> Standing:
+        self._check()
+        found = {
+            record.execution_id: Stand(record.last_sequence, record.state in ENDED)
+            for record in self._chosen(chosen, tenant)
+            if chosen.execution_ids or record.state not in ENDED
+        }
+        return Standing(position=self._position, purged=self._purged_to, executions=found)
+
+    async def load_many(
+        self, chosen: ExecutionFilter, *, tenant: str, after: int, max_events: int, max_bytes: int
+    ) -> Window:
+        self._check()
+        following = (
+            takewhile(lambda entry: entry.position > after, self._newest_first(record.execution_id))
+            for record in self._chosen(chosen, tenant)
+        )
+        entries = sorted(chain.from_iterable(following), key=lambda entry: entry.position)
+        count = 0
+        while count < len(entries) and max_events > 0 and max_bytes > 0:
+            max_events -= len(entries[count].chunk)
+            max_bytes -= len(entries[count].chunk.data)
+            count += 1
+        return Window(
+            entries=entries[:count],
+            reached=self._position if count == len(entries) else entries[count - 1].position,
+            last=self._position,
+            purged=self._purged_to,
+        )
+
+    def _chosen(self, chosen: ExecutionFilter, tenant: str) -> Sequence[ExecutionRecord]:
+        matches = matcher(chosen)
+        return [record for record in self._records.values() if record.tenant == tenant and matches(record)]
+
+    def _newest_first(self, execution_id: str) -> Iterator[Entry]:
+        return (Entry(execution_id, chunk, chunk.position) for chunk in reversed(self._chunks[execution_id]))
+
     def _bury(self, record: ExecutionRecord, now_ns: int) -> None:
         key = (record.tenant, record.request_id)
         stone = self._tombstones[record.execution_id] = Tombstone(
@@ -171,6 +230,8 @@ class MemoryJournal(Journal):
         if record.request_id:
             del self._by_request_id[key]
             self._buried[key] = stone
+        if chunks := self._chunks[record.execution_id]:
+            self._purged_to = max(self._purged_to, chunks[-1].position)
         del self._records[record.execution_id], self._chunks[record.execution_id]
         self._purged(record.execution_id)
 
@@ -193,20 +254,3 @@ def _where(record: ExecutionRecord | None) -> str:
 
 def _by_end(record: ExecutionRecord) -> tuple[int, int]:
     return record.end_time_ns, record.ordinal
-
-
-def _matcher(chosen: ExecutionFilter) -> Callable[[ExecutionRecord], bool]:
-    created_from = chosen.created_from.ToNanoseconds() if chosen.HasField("created_from") else None
-    created_before = chosen.created_before.ToNanoseconds() if chosen.HasField("created_before") else None
-
-    def matches(record: ExecutionRecord) -> bool:
-        return (
-            (not chosen.execution_ids or record.execution_id in chosen.execution_ids)
-            and (not chosen.session_id or record.session_id == chosen.session_id)
-            and all(record.labels.get(name) == value for name, value in chosen.labels.items())
-            and (not chosen.states or record.state in chosen.states)
-            and (created_from is None or record.create_time_ns >= created_from)
-            and (created_before is None or record.create_time_ns < created_before)
-        )
-
-    return matches

@@ -52,6 +52,11 @@ SELECT execution_id, tenant, request_id, state, last_sequence, ? FROM executions
 _FORGET = """
 DELETE FROM tombstones WHERE execution_id IN (SELECT execution_id FROM tombstones WHERE purge_time_ns < ? LIMIT ?)
 """
+_NOTE_POSITION = """
+INSERT INTO purged SELECT 1, max(position) FROM
+    (SELECT position FROM chunks WHERE execution = ? ORDER BY first DESC LIMIT 1) HAVING max(position) IS NOT NULL
+ON CONFLICT (single) DO UPDATE SET position = max(position, excluded.position)
+"""
 _LAST_TO_GO = """
 SELECT end_time_ns, ordinal FROM executions WHERE end_time_ns > 0
 ORDER BY end_time_ns DESC, ordinal DESC LIMIT 1 OFFSET ?
@@ -152,6 +157,7 @@ def purge_bite(
 
 def _bury(connection: sqlite3.Connection, ordinal: int, *, now_ns: int) -> None:
     connection.execute(_BURY, (now_ns, ordinal))
+    connection.execute(_NOTE_POSITION, (ordinal,))
     connection.execute("INSERT INTO remains VALUES (?)", (ordinal,))
     connection.execute("DELETE FROM labels WHERE execution = ?", (ordinal,))
     connection.execute("DELETE FROM requests WHERE execution = ?", (ordinal,))

@@ -6,6 +6,7 @@
     chunks       one row an append; of an ended execution, after compaction, one row for many
     tombstones   what is left of executions that were purged
     remains      whose chunks are still to be removed: the record goes at once, a long history in bites
+    purged       the highest position of what was purged, in one row
 
 The design would have tenant, execution id and first sequence in the chunks' index. Chunks refer to their execution by
 its ordinal instead: an integer of a few bytes where the names take up to 130, in each row and again in its index entry.
@@ -86,7 +87,15 @@ UPDATE requests SET request_checksum = request_checksum_of(execution, request);
 """
 """Checksums of records and requests, as chunks have theirs."""
 
-MIGRATIONS: Sequence[str] = (_VERSION_2, _VERSION_3)
+_VERSION_4 = """
+CREATE TABLE purged (
+    single INTEGER PRIMARY KEY CHECK (single = 1),
+    position INTEGER NOT NULL
+);
+"""
+"""For those who follow many executions by position: whether something behind theirs is gone."""
+
+MIGRATIONS: Sequence[str] = (_VERSION_2, _VERSION_3, _VERSION_4)
 """Scripts that lead from version 1 to 2, from 2 to 3, and so on. All that apply run in one transaction, at open.
 
 A semicolon ends a statement and stands nowhere else: not in a text, not in a trigger. A new file takes the same way

@@ -9,12 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from functools import partial
-from json import dumps
 from pathlib import Path
 from shutil import disk_usage
 from typing import Literal, TypeVar
-
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepwire.errors import JournalDamaged, JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
@@ -24,6 +21,7 @@ from stepwire_server.journal.base import ExecutionRecord, Journal, JournalRefuse
 from stepwire_server.journal.cause import BROKEN
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.compaction import START, CompactBite, Reached, compact_bite
+from stepwire_server.journal.crossing import load_many, standing
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, Ledger, labels_of, record_of, stored_record, tombstone_of
 from stepwire_server.journal.place import Lock, resolved, take_place
@@ -31,7 +29,9 @@ from stepwire_server.journal.purging import BITE_SECONDS, Cutoff, PurgeBite, cut
 from stepwire_server.journal.reader import Readers, is_damage
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.schema import UNFINISHED
+from stepwire_server.journal.selection import conditions
 from stepwire_server.journal.tail import bounded
+from stepwire_server.journal.wide import Standing, Window
 from stepwire_server.journal.writer import Writer
 
 __all__ = ["SqliteJournal"]
@@ -138,6 +138,17 @@ class SqliteJournal(Journal):
         created: tuple[ExecutionRecord, bool] = await self._write.submit(
             lambda ledger: ledger.create(record), size=size
         )
+        if created[1]:
+            self._met(created[0])
+        return created
+
+    async def create_all(self, records: Sequence[ExecutionRecord]) -> Sequence[ExecutionRecord] | None:
+        size = sum(len(record.request) + len(record.snapshot) for record in records)
+        created: Sequence[ExecutionRecord] | None = await self._write.submit(
+            lambda ledger: ledger.create_all(records), size=size
+        )
+        for record in created or ():
+            self._met(record)
         return created
 
     async def get(self, execution_id: str) -> ExecutionRecord | None:
@@ -150,7 +161,7 @@ class SqliteJournal(Journal):
         )
 
     async def list(self, chosen: ExecutionFilter, *, tenant: str, before: int = 0, limit: int) -> Page:
-        page, damaged = await self._read(partial(_page, _conditions(chosen, tenant), before, limit))
+        page, damaged = await self._read(partial(_page, conditions(chosen, tenant), before, limit))
         for ordinal in damaged - self._told:
             _log.error("the record of execution number %d is damaged; lists go on without it", ordinal)
         self._told |= damaged
@@ -167,6 +178,7 @@ class SqliteJournal(Journal):
             return record
 
         claimed: ExecutionRecord = await self._write.submit(claim, size=0)
+        self._met(claimed)
         return claimed
 
     async def tombstone(self, execution_id: str) -> Tombstone | None:
@@ -250,6 +262,18 @@ class SqliteJournal(Journal):
 
         return await self._read(load)
 
+    async def standing(self, chosen: ExecutionFilter, *, tenant: str) -> Standing:
+        return await self._read(lambda connection: standing(connection, chosen, tenant))
+
+    async def load_many(
+        self, chosen: ExecutionFilter, *, tenant: str, after: int, max_events: int, max_bytes: int
+    ) -> Window:
+        return await self._read(
+            lambda connection: load_many(
+                connection, chosen, tenant, after=after, max_events=max_events, max_bytes=max_bytes
+            )
+        )
+
     @property
     def _write(self) -> Writer:
         if self._refusal or self._writer is None:
@@ -317,32 +341,3 @@ def _page(
         if len(rows) < lacking:
             break
     return Page(records=records[:limit], total=total, more=len(records) > limit), damaged
-
-
-def _conditions(chosen: ExecutionFilter, tenant: str) -> tuple[str, Sequence[str | int]]:
-    """Returns the filter as an SQL condition with its parameters."""
-    conditions = ["tenant = ?"]
-    parameters: list[str | int] = [tenant]
-    if chosen.execution_ids:  # As one parameter, since SQLite bounds their number.
-        conditions.append("execution_id IN (SELECT value FROM json_each(?))")
-        parameters.append(dumps(list(chosen.execution_ids)))
-    if chosen.session_id:
-        conditions.append("session_id = ? AND session_id <> ''")
-        parameters.append(chosen.session_id)
-    for name, value in chosen.labels.items():
-        conditions.append("ordinal IN (SELECT execution FROM labels WHERE name = ? AND value = ?)")
-        parameters += (name, value)
-    if chosen.states:
-        conditions.append(f"state IN ({', '.join(str(int(state)) for state in set(chosen.states))})")
-    if chosen.HasField("created_from"):
-        conditions.append("create_time_ns >= ?")
-        parameters.append(_nanoseconds(chosen.created_from))
-    if chosen.HasField("created_before"):
-        conditions.append("create_time_ns < ?")
-        parameters.append(_nanoseconds(chosen.created_before))
-    return " AND ".join(conditions), parameters
-
-
-def _nanoseconds(time: Timestamp) -> int:
-    """Returns the time in nanoseconds since 1970, as far as SQLite's integers reach: from 1677 to 2262."""
-    return max(-(1 << 63), min(time.seconds * 1_000_000_000 + time.nanos, (1 << 63) - 1))

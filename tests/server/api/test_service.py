@@ -88,6 +88,7 @@ async def test_capabilities(name: str, caller: Caller) -> None:
     call = caller.open(name, b"")
     await receive(call)
     if built:
+        call.cancel()  # Without a request some of them go on for ever.
         assert await call.code() is not grpc.StatusCode.UNIMPLEMENTED
     else:
         refused = await caller.refused(name, b"")

@@ -498,7 +498,7 @@ class EngineMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         """The process is gone as far as anybody can tell; really it goes on, and must notice that it was replaced."""
         counts["crashes"] += 1
-        for task in self.engine._accepting:
+        for task in self.engine._intake._tasks:
             task.cancel()
         self._replace()
 

@@ -15,8 +15,9 @@ from unittest.mock import patch
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from stepwire.errors import RequestIdReused
 from stepwire.v1 import Event, ExecutionState, InputReceived
-from stepwire_server.engine import asking, engine, inheritance, states
+from stepwire_server.engine import asking, inheritance, intake, states
 from stepwire_server.engine.asking import Asking
 from stepwire_server.engine.earlier import Earlier
 from stepwire_server.engine.engine import Engine
@@ -142,14 +143,14 @@ def loses_request_ids_at_a_takeover() -> AbstractContextManager[Any]:
 
 
 def attaches_to_another_request() -> AbstractContextManager[Any]:
-    return patch.object(engine, "_attached", lambda record, _: record)
+    return patch.object(intake, "_attached", lambda record, _: record)
 
 
 def refuses_the_same_request() -> AbstractContextManager[Any]:
     def refused(record: Any, _: Any) -> Any:
-        raise engine.RequestIdReused("used", metadata={"execution_id": record.execution_id})
+        raise RequestIdReused("used", metadata={"execution_id": record.execution_id})
 
-    return patch.object(engine, "_attached", refused)
+    return patch.object(intake, "_attached", refused)
 
 
 def goes_on_before_its_answer_is_durable() -> AbstractContextManager[Any]:

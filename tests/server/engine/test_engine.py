@@ -259,7 +259,7 @@ async def test_a_journal_that_fails_to_store_is_told_to_the_caller():
         with pytest.raises(JournalUnavailable):
             await rig.start(request(step("a", "wait")))
         assert rig.engine.running == 0
-        assert not rig.engine._accepting
+        assert not rig.engine._intake._tasks
 
 
 # -- planning

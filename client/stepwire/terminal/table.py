@@ -1,0 +1,175 @@
+"""Many executions on the terminal: a table of those that run, or a line for each event."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Protocol
+
+import click
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from stepwire.client import Watch
+from stepwire.events import EVENT_TYPES, has_ended, is_terminal
+from stepwire.terminal.outages import OutageWatch
+from stepwire.terminal.screen import harmless, say
+from stepwire.terminal.server import Server
+from stepwire.terminal.views import JsonView, line_of
+from stepwire.v1.event_pb2 import Event, ExecutionState
+from stepwire.v1.execution_pb2 import Execution
+
+__all__ = ["KINDS", "JsonLines", "Lines", "LiveTable", "ManyView", "show_many"]
+
+KINDS = sorted(EVENT_TYPES - {"content"})
+"""What is shown of many executions: all but the text that their steps write, which nobody could tell apart."""
+
+_COLOURS = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}
+
+
+class ManyView(Protocol):
+    """Shows executions, and is entered before the first event and left after the last."""
+
+    def __enter__(self) -> ManyView: ...
+    def __exit__(self, *error: object) -> None: ...
+    def begin(self, executions: Mapping[str, Execution]) -> None:
+        """Shows what is under way."""
+        ...
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        ...
+
+    def notice(self, text: str) -> None:
+        """Shows a line that is no event's. Called from any thread."""
+        ...
+
+
+class JsonLines(JsonView):
+    """Each event as one line of JSON."""
+
+    def __enter__(self) -> JsonLines:
+        return self
+
+    def begin(self, executions: Mapping[str, Execution]) -> None:
+        """Shows nothing: events alone are lines."""
+
+
+class Lines:
+    """Each event as one line of text, behind its execution."""
+
+    def __enter__(self) -> Lines:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def begin(self, executions: Mapping[str, Execution]) -> None:
+        """Shows a line for each."""
+        for name, execution in executions.items():
+            place = f"{_state(execution.state)} {execution.progress.percentage:.0f}%"
+            say(f"{name}  {place}  {_line(execution.query)}".rstrip())
+
+    def show(self, event: Event) -> None:
+        """Shows one event."""
+        line = _line(line_of(event))
+        if line:
+            say(f"{event.execution_id}  {line}")
+
+    def notice(self, text: str) -> None:
+        """Shows a line on standard error."""
+        say(f"stepwire: {text}", err=True)
+
+
+class LiveTable:
+    """A row for each execution that runs, which changes in place. What has ended moves up and stays."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._rows: dict[str, tuple[str, float, str]] = {}
+        self._lock = threading.Lock()
+        self._live = Live(self, console=console, refresh_per_second=4)
+
+    def __enter__(self) -> LiveTable:
+        self._live.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._rows.clear()
+        self._live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        with self._lock:
+            rows = list(self._rows.items())
+        room = max(1, console.height - 4)
+        table = Table(box=None, expand=True, pad_edge=False)
+        table.add_column("EXECUTION", no_wrap=True, max_width=24)
+        table.add_column("STATE", no_wrap=True, max_width=11)
+        table.add_column("DONE", no_wrap=True, justify="right", width=5)
+        table.add_column("", no_wrap=True, ratio=1, overflow="ellipsis")
+        for name, (state, percentage, text) in rows[-room:]:
+            table.add_row(Text(name), Text(state), f"{percentage:.0f}%", Text(text, style="dim"))
+        yield table
+        if len(rows) > room:
+            yield Text(f"and {len(rows) - room:,} more", style="dim")
+        elif not rows:
+            yield Text("nothing runs", style="dim")
+
+    def begin(self, executions: Mapping[str, Execution]) -> None:
+        """Gives each a row."""
+        with self._lock:
+            for name, execution in executions.items():
+                if not has_ended(execution):
+                    row = (_state(execution.state), execution.progress.percentage, _line(execution.query))
+                    self._rows[name] = row
+
+    def show(self, event: Event) -> None:
+        """Changes the execution's row, or moves it up where that was its end."""
+        state = _state(event.execution_state)
+        text = _line(line_of(event))
+        name = event.execution_id
+        with self._lock:
+            before = self._rows.get(name)
+            if is_terminal(event):
+                self._rows.pop(name, None)
+            else:
+                self._rows[name] = (state, event.progress.percentage, text or (before[2] if before else ""))
+        if is_terminal(event):
+            ending = Text.assemble((f"{state:10}", _COLOURS.get(state, "")), f" {name}  ", (text, "dim"))
+            self._console.print(ending, highlight=False, no_wrap=True, overflow="ellipsis")
+
+    def notice(self, text: str) -> None:
+        """Shows a line above the table."""
+        self._console.print(Text(harmless(text), style="yellow"))
+
+
+def show_many(server: Server, watch: Watch, *, plain: bool, as_json: bool) -> None:
+    """Shows a watch until Ctrl-C, or until all that it names have ended."""
+    console = Console()
+    live = console.is_terminal and not plain
+    view: ManyView = JsonLines() if as_json else LiveTable(console) if live else Lines()
+    try:
+        with watch, view, OutageWatch(watch, view.notice) as outages:
+            view.begin(watch.executions)
+            for event in watch:
+                outages.look()
+                view.show(event)
+    except KeyboardInterrupt:
+        again = server.command("watch", "--all", "--after", str(watch.position))
+        click.echo(f"\nWhat runs goes on. Watch on from here: {again}", err=True)
+        raise
+
+
+def _state(state: ExecutionState.ValueType) -> str:
+    try:
+        return ExecutionState.Name(state).removeprefix("EXECUTION_STATE_")
+    except ValueError:  # Of a newer server.
+        return str(state)
+
+
+def _line(text: str) -> str:
+    """Returns a text as one line."""
+    return " ".join(harmless(text).split())
