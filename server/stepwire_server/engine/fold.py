@@ -18,6 +18,7 @@ from stepwire_server.engine.states import (
     next_execution_state,
     next_step_state,
 )
+from stepwire_server.engine.times import Times
 
 __all__ = ["NEARLY", "Fold", "StepFold"]
 
@@ -105,6 +106,7 @@ class Fold:
         "state",
         "steps",
         "time_ns",
+        "times",
     )
 
     def __init__(self, *, create_ns: int, planning: bool) -> None:
@@ -126,6 +128,7 @@ class Fold:
         self.graph: Graph | None = None
         self.steps: list[StepFold] = []
         self.questions = Questions()
+        self.times = Times()
         self.completed = 0
         self.failed = 0
         self.skipped = 0
@@ -155,16 +158,22 @@ class Fold:
         written. Raises TransitionError, and has changed nothing then.
         """
         if event.step_id:
-            self._apply_to_step(event, kind)
+            self._apply_to_step(event, kind, time_ns)
         else:
             if kind == "plan_started" and self.graph is not None:
                 raise TransitionError("plan_started for the second time")
-            self.state = next_execution_state(self.state, kind)
+            before = self.state
+            self.state = next_execution_state(before, kind)
+            if before == ExecutionState.EXECUTION_STATE_PAUSED and self.state != before:
+                self.times.unpause(time_ns)
             if kind == "plan_resumed" and self.graph is None:
                 self.state = self._first_state
             elif kind == "plan_started":
                 self._begin(event.plan_started.plan)
                 self.start_ns = time_ns
+                self.times.begin(time_ns)
+            elif kind == "plan_paused":
+                self.times.pause(time_ns)
             elif kind == "plan_recovered":
                 self.epoch = event.plan_recovered.epoch
                 self.attempt_count += 1
@@ -208,7 +217,7 @@ class Fold:
         self.steps = [StepFold(step.weight if step.HasField("weight") else 1.0) for step in plan.steps]
         self._full_weight = sum(step.weight for step in self.steps)
 
-    def _apply_to_step(self, event: Event, kind: str) -> None:
+    def _apply_to_step(self, event: Event, kind: str, time_ns: int) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
         index = self.graph.index[event.step_id]
         step = self.steps[index]
@@ -219,6 +228,8 @@ class Fold:
         if kept and self._started:
             raise TransitionError(f"{kind} of a kept step after another has started")
         step.state = next_step_state(before, kind, kept=kept)
+        if step.state != before:
+            self.times.step(index, step.state, time_ns)
         self.kept += kept
         if kind == "step_progress":
             progress = event.step_progress
