@@ -9,6 +9,7 @@ from rich.table import Column
 from rich.text import Text
 
 from stepwire.events import event_type
+from stepwire.terminal.remaining import Countdown
 from stepwire.terminal.screen import harmless
 from stepwire.terminal.views import kept, line_of, span_text
 from stepwire.v1.event_pb2 import Event
@@ -51,7 +52,9 @@ class _Message(ProgressColumn):
         super().__init__(table_column=Column(ratio=1))
 
     def render(self, task: Task) -> Text:
-        return Text(task.fields["message"], style="dim", no_wrap=True, overflow="ellipsis")
+        left = task.fields["left"].text if "left" in task.fields else ""
+        message = ", ".join(text for text in (task.fields["message"], left) if text)
+        return Text(message, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class LiveView:
@@ -70,7 +73,8 @@ class LiveView:
             console=console,
             expand=True,
         )
-        self._whole = self._bars.add_task("[bold]Accepted", total=100, message="")
+        self._left = Countdown()
+        self._whole = self._bars.add_task("[bold]Accepted", total=100, message="", left=self._left)
         self._steps: dict[str, TaskID] = {}
         self._text = ""  # the piece of a line of content that is not whole yet
         self._ending: Text | None = None  # how it ended, where the message column is too short for that
@@ -90,6 +94,7 @@ class LiveView:
         """Shows one event."""
         kind = event_type(event)
         progress = event.progress
+        self._left.set(progress)
         counts = f"{progress.completed_steps}/{progress.total_steps} steps" if progress.total_steps else ""
         self._bars.update(
             self._whole,

@@ -15,6 +15,7 @@ from rich.text import Text
 from stepwire.client import Watch
 from stepwire.events import EVENT_TYPES, has_ended, is_terminal
 from stepwire.terminal.outages import OutageWatch
+from stepwire.terminal.remaining import Countdown
 from stepwire.terminal.screen import harmless, say
 from stepwire.terminal.server import Server
 from stepwire.terminal.views import JsonView, line_of
@@ -89,6 +90,7 @@ class LiveTable:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: dict[str, tuple[str, float, str]] = {}
+        self._left: dict[str, Countdown] = {}
         self._lock = threading.Lock()
         self._live = Live(self, console=console, refresh_per_second=4)
 
@@ -99,19 +101,22 @@ class LiveTable:
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._rows.clear()
+            self._left.clear()
         self._live.stop()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
             rows = list(self._rows.items())
+            left = {name: countdown.text.removesuffix(" left") for name, countdown in self._left.items()}
         room = max(1, console.height - 4)
         table = Table(box=None, expand=True, pad_edge=False)
         table.add_column("EXECUTION", no_wrap=True, max_width=24)
         table.add_column("STATE", no_wrap=True, max_width=11)
         table.add_column("DONE", no_wrap=True, justify="right", width=5)
+        table.add_column("LEFT", no_wrap=True, max_width=12, overflow="ellipsis")
         table.add_column("", no_wrap=True, ratio=1, overflow="ellipsis")
         for name, (state, percentage, text) in rows[-room:]:
-            table.add_row(Text(name), Text(state), f"{percentage:.0f}%", Text(text, style="dim"))
+            table.add_row(Text(name), Text(state), f"{percentage:.0f}%", left.get(name, ""), Text(text, style="dim"))
         yield table
         if len(rows) > room:
             yield Text(f"and {len(rows) - room:,} more", style="dim")
@@ -125,6 +130,7 @@ class LiveTable:
                 if not has_ended(execution):
                     row = (_state(execution.state), execution.progress.percentage, _line(execution.query))
                     self._rows[name] = row
+                    self._left.setdefault(name, Countdown()).set(execution.progress)
 
     def show(self, event: Event) -> None:
         """Changes the execution's row, or moves it up where that was its end."""
@@ -135,7 +141,9 @@ class LiveTable:
             before = self._rows.get(name)
             if is_terminal(event):
                 self._rows.pop(name, None)
+                self._left.pop(name, None)
             else:
+                self._left.setdefault(name, Countdown()).set(event.progress)
                 self._rows[name] = (state, event.progress.percentage, text or (before[2] if before else ""))
         if is_terminal(event):
             ending = Text.assemble((f"{state:10}", _COLOURS.get(state, "")), f" {name}  ", (text, "dim"))

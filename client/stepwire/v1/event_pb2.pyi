@@ -383,6 +383,7 @@ class Progress(_message.Message):
     SKIPPED_STEPS_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
+    REMAINING_MARGIN_FIELD_NUMBER: _builtins.int
     percentage: _builtins.float
     """0 to 100: the sum of each step's weight times its fraction, over the sum of the weights. Never decreases within
     one revision of the plan, and is 100 only when every step is completed or skipped by its own condition.
@@ -405,7 +406,16 @@ class Progress(_message.Message):
 
     @_builtins.property
     def remaining(self) -> _duration_pb2.Duration:
-        """An estimate of the time to the end. Absent when unknown."""
+        """An estimate of the time to the end as of this event, from how long such steps took before. Absent when unknown:
+        before the plan is, where a step still to run has an operation that has not completed yet, in a pause, while a step
+        waits for a person, and at the end.
+        """
+
+    @_builtins.property
+    def remaining_margin(self) -> _duration_pb2.Duration:
+        """How sure `remaining` is: about every second execution ends within this much of it, earlier or later. Absent where
+        `remaining` is.
+        """
 
     def __init__(
         self,
@@ -418,10 +428,11 @@ class Progress(_message.Message):
         skipped_steps: _builtins.int = ...,
         elapsed: _duration_pb2.Duration | None = ...,
         remaining: _duration_pb2.Duration | None = ...,
+        remaining_margin: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "remaining", b"remaining"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "remaining", b"remaining", "remaining_margin", b"remaining_margin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_steps", b"completed_steps", "current_step", b"current_step", "elapsed", b"elapsed", "failed_steps", b"failed_steps", "percentage", b"percentage", "remaining", b"remaining", "skipped_steps", b"skipped_steps", "total_steps", b"total_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_steps", b"completed_steps", "current_step", b"current_step", "elapsed", b"elapsed", "failed_steps", b"failed_steps", "percentage", b"percentage", "remaining", b"remaining", "remaining_margin", b"remaining_margin", "skipped_steps", b"skipped_steps", "total_steps", b"total_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,7 @@ from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.earlier import Inheritance
 from stepwire_server.engine.ending import ended, record_cancelled, record_completed, record_failed, what_failed
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.inheritance import has_all, take_over
 from stepwire_server.engine.operation import Catalog, Operation
@@ -34,6 +35,7 @@ from stepwire_server.engine.recovery import operation_gone, record_takeover
 from stepwire_server.engine.rerun import query_of
 from stepwire_server.engine.schedule import Schedule
 from stepwire_server.engine.slots import Slots
+from stepwire_server.engine.spread import Spread
 from stepwire_server.engine.step_runner import Cause, StepRunner, Surroundings
 from stepwire_server.journal import ExecutionRecord, Journal
 
@@ -77,15 +79,25 @@ class Executor:
         threads: ThreadPool,
         on_end: Callable[[Executor], None],
         keep: Callable[[asyncio.Task[Any]], None],
+        known: Callable[[], Mapping[str, Spread]],
         inheritance: Inheritance | None = None,
     ) -> None:
         self.execution_id = record.execution_id
         self.fold = fold
-        self.recorder = Recorder(
-            journal, record, fold, clock=clock, max_pending_bytes=settings.max_pending_bytes, on_lost=self._lost
-        )
         self._record = record
         self._request = ExecuteRequest.FromString(record.request)
+        bound = settings.max_parallel_steps
+        if self._request.options.max_parallel_steps:
+            bound = min(bound, self._request.options.max_parallel_steps)
+        self.recorder = Recorder(
+            journal,
+            record,
+            fold,
+            clock=clock,
+            max_pending_bytes=settings.max_pending_bytes,
+            on_lost=self._lost,
+            foresight=Foresight(fold, slots=bound, known=known),
+        )
         self._catalog = catalog
         self._clock = clock
         self._settings = settings
@@ -98,9 +110,6 @@ class Executor:
         if inheritance is None:
             self.inherited.set()
         self._wake = asyncio.Event()
-        bound = settings.max_parallel_steps
-        if self._request.options.max_parallel_steps:
-            bound = min(bound, self._request.options.max_parallel_steps)
         self._slots = Slots(bound, self._wake.set)
         self._around = Surroundings(
             execution_id=record.execution_id,

@@ -5,6 +5,7 @@ then written.
 from __future__ import annotations
 
 from google.protobuf import struct_pb2
+from google.protobuf.duration_pb2 import Duration
 
 from stepwire.errors import reason_of
 from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
@@ -99,6 +100,7 @@ class Fold:
         "kept",
         "percentage",
         "questions",
+        "remaining",
         "result",
         "sequence",
         "skipped",
@@ -136,6 +138,8 @@ class Fold:
         """How many steps it keeps of an earlier execution that it retries: they are done, and never started."""
         self.percentage = 0.0
         """The high-water mark: a retry does not take it back."""
+        self.remaining: tuple[int, int] | None = None
+        """An estimate of what is left, and its margin, in nanoseconds: as the last event says, or is to say."""
         self.result: Event | None = None
         """The terminal event."""
         self._done = 0
@@ -154,8 +158,8 @@ class Fold:
         return self._done == len(self.steps)
 
     def apply(self, event: Event, kind: str, time_ns: int) -> None:
-        """Takes the next event: its `kind` arm, `step_id` and `metadata` are read, nothing else of it, and nothing is
-        written. Raises TransitionError, and has changed nothing then.
+        """Takes the next event: its `kind` arm, `step_id`, `metadata` and time remaining are read, nothing else of it,
+        and nothing is written. Raises TransitionError, and has changed nothing then.
         """
         if event.step_id:
             self._apply_to_step(event, kind, time_ns)
@@ -184,6 +188,13 @@ class Fold:
                 self.result = event
         self.sequence += 1
         self.time_ns = time_ns
+        # Folding can't reckon it again: what others took by then, the events do not say.
+        told = event.progress
+        self.remaining = (
+            (told.remaining.ToNanoseconds(), told.remaining_margin.ToNanoseconds())
+            if told.HasField("remaining")
+            else None
+        )
 
     def stamp(self, event: Event) -> None:
         """Writes the envelope of the event that was just applied: what is true after it."""
@@ -288,5 +299,15 @@ class Fold:
         progress.completed_steps = self.completed
         progress.failed_steps = self.failed
         progress.skipped_steps = self.skipped
-        seconds, progress.elapsed.nanos = divmod(self.time_ns - self.create_ns, 1_000_000_000)
-        progress.elapsed.seconds = seconds
+        _write(progress.elapsed, self.time_ns - self.create_ns)
+        if self.remaining is not None:
+            left, margin = self.remaining
+            _write(progress.remaining, left)
+            _write(progress.remaining_margin, margin)
+
+
+def _write(duration: Duration, nanoseconds: int) -> None:
+    # A zero is a value here: where only the parts were set, the field would be absent.
+    duration.SetInParent()
+    seconds, duration.nanos = divmod(nanoseconds, 1_000_000_000)
+    duration.seconds = seconds

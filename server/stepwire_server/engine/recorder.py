@@ -19,6 +19,7 @@ from stepwire.errors import JournalUnavailable, LimitSize, StepwireError, Storag
 from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState
 from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.snapshot import fixed_part
 from stepwire_server.engine.states import KINDS
 from stepwire_server.engine.summary import summary_of
@@ -72,8 +73,10 @@ class Recorder:
         clock: Clock,
         max_pending_bytes: int,
         on_lost: Callable[[BaseException], None],
+        foresight: Foresight,
     ) -> None:
         self.fold = fold
+        self._foresight = foresight
         self._journal = journal
         self._clock = clock
         self._execution_id = record.execution_id
@@ -129,7 +132,9 @@ class Recorder:
             raise LimitSize(f"the event has {size:,} bytes; at most {MAX_EVENT_BYTES - _ENVELOPE_BYTES:,} are allowed")
         kind = event.WhichOneof("kind")
         assert kind is not None
-        self.fold.apply(event, kind, self.now_ns())
+        now = self.now_ns()
+        self.fold.apply(event, kind, now)
+        self._foresight.look(event, kind, now)
         event.execution_id = self._execution_id
         self.fold.stamp(event)
         encoded = frame(event.SerializeToString())
