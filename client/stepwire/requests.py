@@ -18,6 +18,7 @@ from stepwire.v1.plan_pb2 import Plan, PlanCall
 from stepwire.values import to_plan, to_struct, to_value
 
 __all__ = [
+    "BATCH_KEYS",
     "METHODS",
     "BatchWork",
     "FailurePolicy",
@@ -123,6 +124,8 @@ def execute(
         )
     if input is not None and call is None:
         raise TypeError("input=... is the input of a named plan: it goes with call=...")
+    if failure_policy not in _POLICIES:
+        raise ValueError(f"failure_policy is {failure_policy!r}; it is one of {', '.join(_POLICIES)}")
     options = ExecutionOptions(
         max_parallel_steps=max_parallel_steps,
         time_limit=duration(time_limit),
@@ -170,6 +173,10 @@ class BatchWork(Work, total=False):
 
     query: str
     """What to run, unless it has a plan or a call."""
+
+
+BATCH_KEYS = BatchWork.__required_keys__ | BatchWork.__optional_keys__
+"""The keywords that a piece of work may have."""
 
 
 def batch(works: Iterable[BatchWork | str]) -> service_pb2.BatchStartExecutionsRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import click
 from rich.console import Console
 
 from stepwire.events import execution_to_dict, message_to_dict
+from stepwire.requests import BatchWork
 from stepwire.terminal.control import actor, answer, cancel, pause, resume
 from stepwire.terminal.options import (
     address_checked,
@@ -23,6 +24,7 @@ from stepwire.terminal.options import (
     plan_file,
     poll_option,
     server_option,
+    works_file,
 )
 from stepwire.terminal.output import (
     cut,
@@ -215,6 +217,46 @@ def retry(
             print_json(execution_to_dict(execution)) if as_json else click.echo(execution.execution_id)
             return
         show_run(server, client.watch(execution.execution_id, history=0), plain=plain, as_json=as_json, begun=True)
+
+
+@stepwire.command()
+@click.argument("works", metavar="FILE", callback=works_file, type=click.Path(path_type=Path))
+@click.option("--session", default="", help="The session of those that name none.")
+@click.option("--detach", is_flag=True, help="Start them, print their ids, and leave.")
+@as_plain_option
+@as_json_option
+@server_option
+@click.pass_obj
+def batch(server: Server, works: Sequence[BatchWork], session: str, detach: bool, plain: bool, as_json: bool) -> None:
+    """Starts several executions together, all of them or none, and shows them until all have ended.
+
+    FILE has a JSON list (- for standard input). Each entry is a query, or an object with `query`, or `plan`, or `call`
+    and `input`, and what else is to be said of it: `request_id`, `session_id`, `labels`, `time_limit` in seconds and
+    others, as in Python's `client.start`.
+
+    \b
+      stepwire batch orders.json
+      echo '[{"call": "refund", "input": {"order_id": "A-17"}}, {"call": "refund", "input": {"order_id": "A-18"}}]' \\
+        | stepwire batch - --detach
+
+    Exits with 1 where one failed, and else with 3 where one was cancelled. Ctrl-C leaves; what runs goes on.
+    """
+    with server.client(poll=False) as client:
+        started = client.start_batch({"session_id": session, **work} for work in works)
+        if detach:
+            for execution in started:
+                print_json(execution_to_dict(execution)) if as_json else click.echo(execution.execution_id)
+            return
+        # A table begins with what stands; lines begin with what was first.
+        table = Console().is_terminal and not (plain or as_json)
+        many = client.watch_executions(
+            execution_ids=[execution.execution_id for execution in started],
+            after_position=None if table else 0,
+            kinds=() if as_json else KINDS_OF_MANY,
+        )
+        totals = show_many(server, many, plain=plain, as_json=as_json)
+    if totals.failed or totals.cancelled:
+        raise click.exceptions.Exit(1 if totals.failed else 3)
 
 
 @stepwire.command()
