@@ -42,6 +42,7 @@ from stepwire.terminal.output import (
 from stepwire.terminal.questions import QuestionWatch
 from stepwire.terminal.screen import say
 from stepwire.terminal.server import Server
+from stepwire.terminal.statistics import stats
 from stepwire.terminal.steps import KINDS, account
 from stepwire.terminal.table import KINDS as KINDS_OF_MANY
 from stepwire.terminal.table import show_many
@@ -404,7 +405,7 @@ def operations(server: Server, as_json: bool) -> None:
         print_operations(response)
 
 
-for _command in (answer, cancel, pause, resume):
+for _command in (answer, cancel, pause, resume, stats):
     stepwire.add_command(_command)
 
 

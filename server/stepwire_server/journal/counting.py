@@ -22,6 +22,7 @@ from stepwire_server.journal.statistics import (
     Tally,
     Typical,
     covering,
+    edges,
     merged,
     rounded,
     tallies,
@@ -118,13 +119,14 @@ def load_statistics(
     for kind in Kind:
         rows = (
             (row[4], _tally(row))
-            for width, begin, stop in covering(start, end)
-            for row in connection.execute(_SPAN, (tenant, kind, width, begin, stop))
+            for span in covering(start, end)
+            for row in connection.execute(_SPAN, (tenant, kind, *span))
         )
         found[kind] = merged(rows)
+    begin, stop = edges(start, end, oldest, newest)
     return Statistics(
-        from_time=oldest if start is None else start,
-        before_time=end if end is not None else None if newest is None else newest + HOUR,
+        from_time=begin,
+        before_time=stop,
         operations=found[Kind.OPERATION],
         plans=found[Kind.PLAN],
     )
