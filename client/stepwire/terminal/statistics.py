@@ -94,6 +94,13 @@ def _ago(span: timedelta) -> datetime:
 def _print(found: GetStatisticsResponse, *, with_operations: bool, with_plans: bool) -> None:
     ended = found.completed_executions + found.failed_executions + found.cancelled_executions
     span = _span_text(found)
+    if found.damaged_tallies:
+        # What stands on standard output is read by programs, too.
+        say(
+            f"stepwire: {found.damaged_tallies:,} parts of the statistics are damaged and left out; the server's "
+            "`stepwire-server journal check` names them",
+            err=True,
+        )
     if not ended:
         say(f"No execution has ended{span or ' yet'}.")
         return

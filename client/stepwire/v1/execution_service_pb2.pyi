@@ -1327,6 +1327,7 @@ class GetStatisticsResponse(_message.Message):
     FROM_TIME_FIELD_NUMBER: _builtins.int
     BEFORE_TIME_FIELD_NUMBER: _builtins.int
     OMITTED_PLANS_FIELD_NUMBER: _builtins.int
+    DAMAGED_TALLIES_FIELD_NUMBER: _builtins.int
     completed_executions: _builtins.int
     """Executions that ended in the span, by state; of all plans, whichever were asked for."""
     failed_executions: _builtins.int
@@ -1335,6 +1336,10 @@ class GetStatisticsResponse(_message.Message):
     """As above."""
     omitted_plans: _builtins.int
     """How many plans are left out of `plans`."""
+    damaged_tallies: _builtins.int
+    """How many stored tallies (of one operation or plan in one hour or day) are left out, because they do not match their
+    checksum: all that is here is then too low. Tell the operator; `stepwire-server journal check` names them.
+    """
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationStatistics]:
         """By operation, in the order of their names."""
@@ -1366,10 +1371,11 @@ class GetStatisticsResponse(_message.Message):
         from_time: _timestamp_pb2.Timestamp | None = ...,
         before_time: _timestamp_pb2.Timestamp | None = ...,
         omitted_plans: _builtins.int = ...,
+        damaged_tallies: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "from_time", b"from_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "cancelled_executions", b"cancelled_executions", "completed_executions", b"completed_executions", "failed_executions", b"failed_executions", "from_time", b"from_time", "omitted_plans", b"omitted_plans", "operations", b"operations", "plans", b"plans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "cancelled_executions", b"cancelled_executions", "completed_executions", b"completed_executions", "damaged_tallies", b"damaged_tallies", "failed_executions", b"failed_executions", "from_time", b"from_time", "omitted_plans", b"omitted_plans", "operations", b"operations", "plans", b"plans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

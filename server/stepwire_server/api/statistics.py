@@ -60,6 +60,7 @@ def answer_of(found: Statistics, request: GetStatisticsRequest) -> GetStatistics
         failed_executions=sum(tally.failed for tally in found.plans.values()),
         cancelled_executions=sum(tally.cancelled for tally in found.plans.values()),
         omitted_plans=len(plans) - len(shown),
+        damaged_tallies=found.damaged,
     )
     for name, seconds in (("from_time", found.from_time), ("before_time", found.before_time)):
         if seconds is not None:

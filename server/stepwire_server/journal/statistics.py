@@ -231,6 +231,8 @@ class Statistics:
     """Steps, by operation."""
     plans: Mapping[str, Tally]
     """Executions, by plan."""
+    damaged: int = 0
+    """How many tallies are left out, since they are not what was written."""
 
 
 def tallies(summary: Summary, *, tenant: str) -> dict[Key, Tally]:
