@@ -36,6 +36,7 @@ __all__ = [
     "selection",
     "snapshots",
     "start",
+    "statistics",
     "watch_many",
 ]
 
@@ -264,6 +265,18 @@ def chosen(
     for field, time in ((message.created_from, created_from), (message.created_before, created_before)):
         if time is not None:
             field.FromDatetime(time)
+    return message
+
+
+def statistics(
+    operations: Iterable[str], plans: Iterable[str], *, from_time: datetime | None, before_time: datetime | None
+) -> service_pb2.GetStatisticsRequest:
+    """Returns the request for statistics of a span."""
+    message = service_pb2.GetStatisticsRequest(operations=_texts(operations), plans=_texts(plans))
+    if from_time is not None:
+        message.from_time.FromDatetime(from_time)
+    if before_time is not None:
+        message.before_time.FromDatetime(before_time)
     return message
 
 

@@ -37,6 +37,7 @@ from stepwire.terminal.output import (
 )
 from stepwire.terminal.server import Server
 from stepwire.terminal.showing import show_run
+from stepwire.terminal.statistics import stats
 from stepwire.terminal.steps import KINDS, account
 from stepwire.terminal.table import KINDS as KINDS_OF_MANY
 from stepwire.terminal.table import show_many
@@ -438,5 +439,5 @@ def operations(server: Server, as_json: bool) -> None:
         print_operations(response)
 
 
-for _command in (answer, cancel, pause, resume):
+for _command in (answer, cancel, pause, resume, stats):
     stepwire.add_command(_command)

@@ -228,9 +228,16 @@ class Recorder:
         chunk = Chunk(
             first=self.fold.sequence - count + 1, data=b"".join(self._frames), ends=self._ends, kinds=bytes(self._kinds)
         )
-        summary = summary_of(self.fold, ExecuteRequest.FromString(self._request)) if self.fold.ended else None
-        self._sealed.append((chunk, self.fold.snapshot(), summary))
+        self._sealed.append((chunk, self.fold.snapshot(), self._summary() if self.fold.ended else None))
         self._frames, self._ends, self._kinds = [], [], bytearray()
+
+    def _summary(self) -> Summary | None:
+        try:
+            return summary_of(self.fold, ExecuteRequest.FromString(self._request))
+        except Exception:
+            # Statistics keep nothing from ending.
+            _log.exception("execution %s: a bug in its summary; it is not counted", self._execution_id)
+            return None
 
     def _lose(self, error: BaseException) -> None:
         _log.error("execution %s can't be recorded any more: %r", self._execution_id, error)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
-from stepwire.v1 import ExecuteRequest, ExecutionState, StepState
+from stepwire.v1 import EventBatch, ExecuteRequest, ExecutionState, StepState
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import MAX_NAME, Graph
-from stepwire_server.engine.rerun import plan_name_of
+from stepwire_server.engine.rerun import is_planned, plan_name_of
 from stepwire_server.engine.times import Moment, Times, between
-from stepwire_server.journal import Outcome, StepSummary, Summary
+from stepwire_server.journal import Chunk, ExecutionRecord, Outcome, StepSummary, Summary
 
-__all__ = ["summary_of"]
+__all__ = ["SummaryReader", "summary_of"]
+
+_log = logging.getLogger(__name__)
 
 _EXECUTION = {
     ExecutionState.EXECUTION_STATE_COMPLETED: Outcome.COMPLETED,
@@ -44,6 +47,40 @@ def summary_of(fold: Fold, request: ExecuteRequest) -> Summary | None:
         bottleneck="" if graph is None else _bottleneck(graph, times, ran),
         steps=[] if graph is None else list(_steps(graph, fold, ran)),
     )
+
+
+class SummaryReader:
+    """Makes the summary of an ended execution from its record and all its chunks, as they stand in a journal."""
+
+    def __init__(self, record: ExecutionRecord) -> None:
+        self._record = record
+        self._request: ExecuteRequest | None = None
+        self._fold: Fold | None = None
+        try:
+            self._request = ExecuteRequest.FromString(record.request)
+            self._fold = Fold(create_ns=record.create_time_ns, planning=is_planned(self._request))
+        except Exception as error:
+            self._give_up(error)
+
+    def take(self, chunk: Chunk) -> None:
+        """Takes the next events. What does not fit together is for others to judge: it is only not counted."""
+        if self._fold is None:
+            return
+        try:
+            for event in EventBatch.FromString(chunk.data).events:
+                self._fold.apply(event, event.WhichOneof("kind") or "", event.event_time.ToNanoseconds())
+        except Exception as error:
+            self._give_up(error)
+
+    def summary(self) -> Summary | None:
+        """Returns what the execution tells; None where it has not ended, or tells nothing."""
+        if self._fold is None or self._request is None or not self._fold.ended:
+            return None
+        return summary_of(self._fold, self._request)
+
+    def _give_up(self, error: Exception) -> None:
+        self._fold = None
+        _log.warning("execution %s is not counted: its events do not fit: %r", self._record.execution_id, error)
 
 
 def _ran(times: Times) -> list[int]:

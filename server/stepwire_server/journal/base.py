@@ -305,7 +305,7 @@ class Journal(ABC):
     @abstractmethod
     async def statistics(self, *, tenant: str, from_ns: int | None = None, before_ns: int | None = None) -> Statistics:
         """Returns what became of the executions that ended in a span of nanoseconds since 1970: of all whole hours that
-        it touches. None: open. Also of those that were purged since. Raises JournalDamaged where a part of it is.
+        it touches. None: open. Also of those that were purged since. What is damaged is left out, and counted.
         """
 
     @abstractmethod

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
-from stepwire.errors import JournalDamaged
 from stepwire_server.journal.reader import is_damage
 from stepwire_server.journal.statistics import (
     DAY,
@@ -22,6 +21,7 @@ from stepwire_server.journal.statistics import (
     Tally,
     Typical,
     covering,
+    edges,
     merged,
     rounded,
     tallies,
@@ -29,7 +29,7 @@ from stepwire_server.journal.statistics import (
     typical_of,
 )
 
-__all__ = ["Counting", "damaged_tallies", "load_statistics", "load_typical"]
+__all__ = ["Counting", "load_statistics", "load_typical", "tally_problems"]
 
 _log = logging.getLogger(__name__)
 
@@ -51,6 +51,7 @@ class Counting:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         self._coming: dict[Key, Tally] = {}
+        self._failed = self._skips = False
 
     def note(self, summary: Summary, *, tenant: str) -> None:
         """Takes an execution's end, to be written with the others of the transaction."""
@@ -62,50 +63,64 @@ class Counting:
         self._coming = {}
 
     def write(self) -> None:
-        """Writes what was noted. Raises what says that the transaction can't go on; damage to the tallies is none of
-        that: they only tell of executions, whose ends must not wait for them.
+        """Writes what was noted, unless it was laid aside. Raises where it can't: then the transaction is lost, since
+        SQLite commits none that has met a damaged page, not even from before a savepoint.
         """
         if not self._coming:
             return
         coming, self._coming = self._coming, {}
-        self._connection.execute("SAVEPOINT counting")
+        if self._skips:
+            self._skips = False
+            return
         try:
             self._add(coming)
         except sqlite3.DatabaseError as error:
-            if not is_damage(error) or not self._connection.in_transaction:
-                raise
-            self._connection.execute("ROLLBACK TO counting")
-            _log.error("the journal's statistics are damaged, and lack what ends now: %s", error)
-        self._connection.execute("RELEASE counting")
+            if is_damage(error):
+                _log.error("the journal's statistics are damaged, and lack what ends now: %s", error)
+                self._failed = True
+            raise
+
+    def lay_aside(self) -> bool:
+        """Returns whether it was damage to the statistics that a transaction failed of. Then the next one goes without
+        them: they only tell of executions, whose ends must not wait for them.
+        """
+        failed, self._failed = self._failed, False
+        self._skips = self._skips or failed
+        return failed
 
     def _add(self, coming: Mapping[Key, Tally]) -> None:
-        sums: dict[Key, Tally] = {}
+        sums: dict[Key, Tally | None] = {}
         names: dict[Period, int] = {}
         for key, tally in coming.items():
-            found = sums.get(key) or self._stored(key)
-            if found is None:
+            found = self._find(key, sums)
+            if found is None and key not in sums:
                 period = key.period
                 if period not in names:
                     (names[period],) = self._connection.execute(_NAMES, period).fetchone()
-                if names[period] >= MOST_NAMES:
-                    key = Key(period, OTHER)
-                    found = sums.get(key) or self._stored(key)
-                else:
+                if names[period] < MOST_NAMES:
                     names[period] += 1
-                found = found or Tally()
-            found.merge(tally)
-            sums[key] = found
-        self._connection.executemany(_PUT, [_row(key, tally) for key, tally in sums.items()])
+                else:
+                    key = Key(period, OTHER)
+                    found = self._find(key, sums)
+                if found is None and key not in sums:
+                    found = sums[key] = Tally()
+            if found is not None:
+                found.merge(tally)
+        self._connection.executemany(_PUT, [_row(key, tally) for key, tally in sums.items() if tally is not None])
 
-    def _stored(self, key: Key) -> Tally | None:
+    def _find(self, key: Key, sums: dict[Key, Tally | None]) -> Tally | None:
+        """Returns the tally that is stored, or was found before; notes it in `sums`, with None where it is damaged:
+        such a one stays as it is, so that it can be found.
+        """
+        if key in sums:
+            return sums[key]
         row = self._connection.execute(_ONE, (*key.period, key.name)).fetchone()
         if row is None:
             return None
-        try:
-            return _tally(row)
-        except JournalDamaged as error:
-            _log.error("%s It is begun anew.", error)
-            return Tally()
+        sums[key] = _tally(row)
+        if sums[key] is None:
+            _log.error("%s, and what ends now is not counted there", _damaged(row))
+        return sums[key]
 
 
 def load_statistics(
@@ -114,19 +129,23 @@ def load_statistics(
     """Does what `Journal.statistics` promises."""
     start, end = rounded(from_ns, before_ns)
     oldest, newest = connection.execute(_EDGES, (tenant, Kind.PLAN, HOUR)).fetchone()
-    found: dict[Kind, Mapping[str, Tally]] = {}
-    for kind in Kind:
-        rows = (
-            (row[4], _tally(row))
-            for width, begin, stop in covering(start, end)
-            for row in connection.execute(_SPAN, (tenant, kind, width, begin, stop))
+    damaged: list[_Row] = []
+    found = {
+        kind: merged(
+            _sound(
+                (row for span in covering(start, end) for row in connection.execute(_SPAN, (tenant, kind, *span))),
+                damaged,
+            )
         )
-        found[kind] = merged(rows)
+        for kind in Kind
+    }
+    begin, stop = edges(start, end, oldest, newest)
     return Statistics(
-        from_time=oldest if start is None else start,
-        before_time=end if end is not None else None if newest is None else newest + HOUR,
+        from_time=begin,
+        before_time=stop,
         operations=found[Kind.OPERATION],
         plans=found[Kind.PLAN],
+        damaged=len(damaged),
     )
 
 
@@ -135,27 +154,44 @@ def load_typical(connection: sqlite3.Connection, *, tenant: str) -> Mapping[str,
     _, newest = connection.execute(_EDGES, (tenant, Kind.OPERATION, DAY)).fetchone()
     if newest is None:
         return {}
-    rows = connection.execute(
-        _SPAN, (tenant, Kind.OPERATION, DAY, newest - (TYPICAL_DAYS - 1) * DAY, newest + DAY)
-    ).fetchall()
-    return typical_of(_sound(rows))
+    rows = connection.execute(_SPAN, (tenant, Kind.OPERATION, DAY, newest - (TYPICAL_DAYS - 1) * DAY, newest + DAY))
+    return typical_of(_sound(rows, []))
 
 
-def damaged_tallies(connection: sqlite3.Connection) -> Iterator[str]:
-    """Reads all tallies, and yields what is wrong with each that is not what was written, in words."""
+def tally_problems(connection: sqlite3.Connection) -> Iterator[str]:
+    """Reads all tallies, and yields in words what is wrong with them: which is not what was written, and of which day
+    the hours together are not what the day itself has, so that some are missing.
+    """
+    days: dict[Period, tuple[Tally, Tally]] = {}
+    broken: set[Period] = set()
     for row in connection.execute(f"SELECT {_COLUMNS} FROM statistics"):
-        try:
-            _tally(row)
-        except JournalDamaged as error:
-            yield str(error)
+        tally = _tally(row)
+        tenant, kind, width, start = row[:4]
+        day = Period(tenant, kind, DAY, start - start % DAY if isinstance(start, int) else 0)
+        if tally is None:
+            broken.add(day)
+            yield _damaged(row)
+        else:
+            days.setdefault(day, (Tally(), Tally()))[width == DAY].merge(tally)
+    for day, (of_hours, of_day) in days.items():
+        if day not in broken and of_hours != of_day:
+            yield (
+                f"its statistics of {_KINDS[day.kind]} on the day from {day.start} on are not those of its "
+                "hours: some are missing"
+            )
 
 
-def _sound(rows: list[_Row]) -> Iterator[tuple[str, Tally]]:
+_KINDS = {Kind.OPERATION: "operations", Kind.PLAN: "plans"}
+
+
+def _sound(rows: Iterable[_Row], damaged: list[_Row]) -> Iterator[tuple[str, Tally]]:
+    """Yields the tallies that are what was written, by name."""
     for row in rows:
-        try:
-            yield row[4], _tally(row)
-        except JournalDamaged:
-            continue
+        tally = _tally(row)
+        if tally is None:
+            damaged.append(row)
+        else:
+            yield row[4], tally
 
 
 def _row(key: Key, tally: Tally) -> _Row:
@@ -163,14 +199,17 @@ def _row(key: Key, tally: Tally) -> _Row:
     return (*key.period, key.name, encoded, tally_checksum(key, encoded))
 
 
-def _tally(row: _Row) -> Tally:
+def _tally(row: _Row) -> Tally | None:
+    """Returns a row as a tally; None where it is not what was written."""
     tenant, kind, width, start, name, encoded, check = row
     try:
         key = Key(Period(tenant, Kind(kind), width, start), name)
-        if check == tally_checksum(key, encoded):
-            return Tally.decode(encoded)
+        return Tally.decode(encoded) if check == tally_checksum(key, encoded) else None
     except (TypeError, ValueError, KeyError):  # A column of another type.
-        pass
-    raise JournalDamaged(
-        f"The journal is damaged: its statistics of {name!r} in the {width} s after {start} are not what was written."
-    )
+        return None
+
+
+def _damaged(row: _Row) -> str:
+    kind, width, start, name = row[1:5]
+    what = _KINDS[Kind(kind)] if kind in tuple(Kind) else "what is"
+    return f"its statistics of {what} named {name!r} in the {width} s after {start} are not what was written"

@@ -109,6 +109,7 @@ class Ledger:
     def commit(self) -> None:
         """Writes what was noted, and makes the transaction durable."""
         self.flush()
+        self._counting.write()
         self._connection.execute("COMMIT")
         self._position = self._next - 1
         self._ordinal = self._created
@@ -131,6 +132,12 @@ class Ledger:
         self._created = self._ordinal
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+    def lay_statistics_aside(self) -> bool:
+        """Returns whether the transaction that was just undone failed of the statistics alone. Then the next one that
+        has ends of executions does not count them.
+        """
+        return self._counting.lay_aside()
 
     # -- its entries
 
@@ -291,7 +298,6 @@ class Ledger:
             self._connection.executemany(_UPDATE_STATE, states)
         if ends:
             self._connection.executemany(_UPDATE_END, ends)
-        self._counting.write()
 
     # -- underneath
 

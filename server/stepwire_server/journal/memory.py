@@ -27,6 +27,7 @@ from stepwire_server.journal.statistics import (
     Tally,
     Typical,
     covering,
+    edges,
     merged,
     rounded,
     tallies,
@@ -178,9 +179,10 @@ class MemoryJournal(Journal):
             )
             for kind in Kind
         }
+        from_time, before_time = edges(start, end, min(hours, default=None), max(hours, default=None))
         return Statistics(
-            from_time=start if start is not None else min(hours, default=None),
-            before_time=end if end is not None else max(hours) + HOUR if hours else None,
+            from_time=from_time,
+            before_time=before_time,
             operations=found[Kind.OPERATION],
             plans=found[Kind.PLAN],
         )

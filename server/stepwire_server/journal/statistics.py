@@ -34,6 +34,7 @@ __all__ = [
     "Tally",
     "Typical",
     "covering",
+    "edges",
     "merged",
     "rounded",
     "tallies",
@@ -219,13 +220,19 @@ class Statistics:
     """What became of the executions that ended in a span."""
 
     from_time: int | None
-    """Where the span begins, in seconds since 1970: a whole hour. None: nothing was ever counted."""
+    """Where the span begins, in seconds since 1970: a whole hour. Where it is open, the first hour in which an
+    execution ended. None: it is open, and none ended before its end.
+    """
     before_time: int | None
-    """Where it ends, exclusive. None as above."""
+    """Where it ends, exclusive. Where it is open, the end of the last such hour. None: it is open, and none ended since
+    its beginning.
+    """
     operations: Mapping[str, Tally]
     """Steps, by operation."""
     plans: Mapping[str, Tally]
     """Executions, by plan."""
+    damaged: int = 0
+    """How many tallies are left out, since they are not what was written."""
 
 
 def tallies(summary: Summary, *, tenant: str) -> dict[Key, Tally]:
@@ -255,6 +262,19 @@ def rounded(from_ns: int | None, before_ns: int | None) -> tuple[int | None, int
     start = None if from_ns is None else from_ns // (HOUR * 10**9) * HOUR
     end = None if before_ns is None else -(-before_ns // (HOUR * 10**9)) * HOUR
     return start, end
+
+
+def edges(start: int | None, end: int | None, oldest: int | None, newest: int | None) -> tuple[int | None, int | None]:
+    """Returns a span that may be open with the edges that `Statistics` has: `oldest` and `newest` are the first and the
+    last hour in which an execution ended, if there are any.
+    """
+    if start is None and oldest is not None and (end is None or oldest < end):
+        begin: int | None = oldest
+    else:
+        begin = start
+    if end is None and newest is not None and (start is None or newest >= start):
+        return begin, newest + HOUR
+    return begin, end
 
 
 def covering(start: int | None, end: int | None) -> Iterator[tuple[int, int, int]]:

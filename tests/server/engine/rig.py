@@ -351,6 +351,10 @@ def view(fold: Fold) -> dict[str, Any]:
             )
             for step in fold.steps
         ],
+        "times": {
+            index: (times.started, times.ended, times.duration if times.started and times.ended else None)
+            for index, times in fold.times.steps.items()
+        },
         "open": {name: (at, str(asked)) for name, (at, asked) in fold.questions.open.items()},
         "answers": {name: str(answer) for name, answer in fold.questions.answers.items()},
         "snapshot": fold.snapshot().SerializeToString(deterministic=True),
