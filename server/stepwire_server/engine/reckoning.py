@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, SupportsFloat
 
 from stepwire.parts import Part, Parts
 from stepwire.v1 import StepProgress
@@ -103,7 +103,7 @@ class Reckoner:
             percentage = rule(report)
             if percentage is None:
                 return report.percentage
-            if 0 <= percentage <= 100:
+            if isinstance(percentage, SupportsFloat) and 0 <= float(percentage) <= 100:
                 return float(percentage)
             problem: object = f"returned {percentage!r}; it must be 0 to 100, or None"
         except Exception as error:

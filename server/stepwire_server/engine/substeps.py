@@ -10,7 +10,17 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sized,
+)
 from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
@@ -56,6 +66,8 @@ class Teller:
             report = event.step_progress
             report.SetInParent()
             place(event)
+            if report.HasField("substep") or report.declared:
+                report.percentage = 0  # Takes its room; the reckoner knows it.
             # What is counted must be recorded, too: nothing may refuse the event from here on.
             check_size(event)
             self.reckoner.reckon(report, event.message)
@@ -151,6 +163,17 @@ class Work(ABC):
 
         await self._teller.tell(event, place)
 
+    def track(
+        self, items: Iterable[_T] | AsyncIterable[_T], unit: str = "", *, total: int | None = None
+    ) -> AsyncIterator[_T]:
+        """Gives each of the items, and says how many are done: of `total`, which is their number where they have one.
+        About a hundred reports at most, however many items there are; without a total, the count has two digits.
+
+            async for file in step.track(files, "files"):
+                await read(file)
+        """
+        return _Tracked(self, items, _Count(items, unit, total))
+
     def _check_room(self, new: int) -> None:
         if self._teller.reckoner.parts.count + new > MAX_PARTS:
             raise LimitSize(
@@ -230,7 +253,6 @@ class SubstepContext(Work):
         elif kind != "step_started":
             said = report.percentage if report.HasField("percentage") else parts.percentage(self._path)
             substep.percentage = max(said, parts.rolled_up(self._path))
-        report.percentage = 0  # Takes its room; the reckoner knows it.
         self._state = state
 
     def _check_open(self) -> None:
@@ -244,6 +266,53 @@ class SubstepContext(Work):
         if kind == "step_started":
             return f"the part {self._path!r} was entered before; call substep() for each time"
         return f"the part {self._path!r} has ended"
+
+
+class _Count:
+    """How many of some items are done, and when to say so."""
+
+    __slots__ = ("_told", "_total", "_unit", "given")
+
+    def __init__(self, items: object, unit: str, total: int | None) -> None:
+        self._unit = unit
+        self._total = len(items) if total is None and isinstance(items, Sized) else total
+        self._told = -1
+        self.given = 0
+
+    def is_due(self, *, last: bool = False) -> bool:
+        count, total = self.given, self._total
+        if last:
+            return self._told != count
+        if total:
+            return count == 0 or 100 * count // total != 100 * (count - 1) // total
+        return bool(count % 10 ** max(0, len(str(count)) - 2) == 0)
+
+    def report(self) -> dict[str, Any]:
+        self._told = self.given
+        total = None if self._total is None else max(self._total, self.given)
+        return {"current": self.given, "total": total, "unit": self._unit}
+
+
+class _Tracked(AsyncIterator[_T]):
+    """Items, and after some of them a report."""
+
+    def __init__(self, work: Work, items: Iterable[_T] | AsyncIterable[_T], count: _Count) -> None:
+        self._work = work
+        self._items = aiter(items) if isinstance(items, AsyncIterable) else iter(items)
+        self._count = count
+
+    async def __anext__(self) -> _T:
+        # Whoever asks for another one is done with the one before.
+        if self._count.is_due():
+            await self._work.progress(**self._count.report())
+        try:
+            item = next(self._items) if isinstance(self._items, Iterator) else await anext(self._items)
+        except (StopIteration, StopAsyncIteration):
+            if self._count.is_due(last=True):
+                await self._work.progress(**self._count.report())
+            raise StopAsyncIteration from None
+        self._count.given += 1
+        return item
 
 
 class BlockingWork(ABC):
@@ -269,6 +338,17 @@ class BlockingWork(ABC):
     def substeps(self, parts: Mapping[str, float] | Iterable[str]) -> None:
         """As StepContext.substeps."""
         self._wait(self._work.substeps(parts))
+
+    def track(self, items: Iterable[_T], unit: str = "", *, total: int | None = None) -> Iterator[_T]:
+        """As StepContext.track, for a plain `for`."""
+        count = _Count(items, unit, total)
+        for item in items:
+            if count.is_due():
+                self.progress(**count.report())
+            yield item
+            count.given += 1
+        if count.is_due(last=True):
+            self.progress(**count.report())
 
 
 class BlockingSubstepContext(BlockingWork):
