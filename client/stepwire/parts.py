@@ -59,7 +59,19 @@ class Part:
 class _Node:
     """A part in the tree. Sums are kept up, so that an update costs no more than it is deep."""
 
-    __slots__ = ("done", "fraction", "message", "name", "own", "parent", "parts", "path", "state", "weight", "weights")
+    __slots__ = (
+        "done",
+        "message",
+        "name",
+        "own",
+        "parent",
+        "parts",
+        "path",
+        "percentage",
+        "state",
+        "weight",
+        "weights",
+    )
 
     def __init__(self, path: str, parent: _Node | None, weight: float = 1.0) -> None:
         self.path = path
@@ -69,15 +81,18 @@ class _Node:
         self.state: StepState.ValueType = _S.STEP_STATE_PENDING
         self.message = ""
         self.own = 0.0
-        self.fraction = 0.0
+        self.percentage = 0.0
         self.parts: dict[str, _Node] = {}
         self.weights = 0.0
         self.done = 0.0
 
     def reckon(self) -> float:
         if self.state == _S.STEP_STATE_COMPLETED:
-            return 1.0
-        return max(self.own, min(1.0, self.done / self.weights)) if self.parts else self.own
+            return 100.0
+        return max(self.own, self.rolled_up()) if self.parts else self.own
+
+    def rolled_up(self) -> float:
+        return min(100.0, max(0.0, self.done / self.weights)) if self.parts else 0.0
 
     def size(self) -> int:
         return len(self.parts) + sum(part.size() for part in self.parts.values())
@@ -87,7 +102,7 @@ class _Node:
             path=self.path,
             name=self.name,
             weight=self.weight,
-            percentage=100 * self.fraction,
+            percentage=self.percentage,
             state=_state_name(self.state),
             message=self.message,
             parts=tuple(part.view() for part in self.parts.values()),
@@ -107,11 +122,6 @@ class Parts:
         self._root = _Node("", None)
         self.count = 0
         """How many parts there are, at all depths."""
-
-    @property
-    def fraction(self) -> float:
-        """How far the step is by its parts, 0 to 1. 0 without parts."""
-        return self._root.fraction
 
     def apply(self, report: StepProgress, message: str = "") -> None:
         """Takes a report, with its event's message."""
@@ -134,15 +144,15 @@ class Parts:
         node = self._find(path)
         return None if node is None else node.weight
 
-    def percentage(self, path: str) -> float:
-        """Returns how far a part is, 0 to 100; 0 of one that is not there."""
+    def percentage(self, path: str = "") -> float:
+        """Returns how far a part is, or the step by its parts, 0 to 100; 0 of one that is not there."""
         node = self._find(path)
-        return 0.0 if node is None else 100 * node.fraction
+        return 0.0 if node is None else node.percentage
 
     def rolled_up(self, path: str) -> float:
         """Returns how far a part is by its own parts alone, 0 to 100; 0 where it has none."""
         node = self._find(path)
-        return 0.0 if node is None or not node.parts else 100 * min(1.0, node.done / node.weights)
+        return 0.0 if node is None else node.rolled_up()
 
     def tree(self) -> tuple[Part, ...]:
         """Returns the step's own parts, with theirs, as they are now."""
@@ -156,11 +166,11 @@ class Parts:
             found.append(node)
             node = node.parent
         for each in reversed(found):
-            yield each.path, each.name, 100 * each.fraction, each.state
+            yield each.path, each.name, each.percentage, each.state
 
     def _find(self, path: str) -> _Node | None:
         node: _Node | None = self._root
-        for name in path.split("/"):
+        for name in path.split("/") if path else ():
             node = node.parts.get(name) if node is not None else None
         return node
 
@@ -189,12 +199,12 @@ class Parts:
             node.weight = weight
             siblings = node.parent.parts.values()
             node.parent.weights = sum(each.weight for each in siblings)
-            node.parent.done = sum(each.weight * each.fraction for each in siblings)
+            node.parent.done = sum(each.weight * each.percentage for each in siblings)
         self._settle(node)
 
     def _move(self, node: _Node, told: Substep, message: str) -> None:
         node.state = told.state
-        node.own = min(1.0, max(0.0, told.percentage / 100)) if math.isfinite(told.percentage) else 0.0
+        node.own = min(100.0, max(0.0, told.percentage)) if math.isfinite(told.percentage) else 0.0
         node.message = message[:_MESSAGE] or node.message
         if told.state in (_S.STEP_STATE_RUNNING, _S.STEP_STATE_COMPLETED):
             self.count -= node.size()
@@ -207,11 +217,11 @@ class Parts:
     def _settle(self, node: _Node) -> None:
         """Reckons a part and all that it belongs to."""
         while node.parent is not None:
-            fraction = node.reckon()
-            node.parent.done += node.weight * (fraction - node.fraction)
-            node.fraction = fraction
+            percentage = node.reckon()
+            node.parent.done += node.weight * (percentage - node.percentage)
+            node.percentage = percentage
             node = node.parent
-        node.fraction = node.reckon()
+        node.percentage = node.reckon()
 
 
 def path_of(parent: str, name: str) -> str:

@@ -104,7 +104,7 @@ def test_from_the_middle_on() -> None:
     parts.apply(part(1, "x~1y/~01/c", percentage=50).step_progress)
     (outer,) = parts.tree()
     assert (outer.name, outer.parts[0].name, outer.parts[0].weight) == ("x/y", "~1", 1)
-    assert parts.fraction == 0.5
+    assert parts.percentage() == 50
     assert parts.count == 3
 
 
@@ -118,7 +118,7 @@ def test_nonsense_does_no_harm(weight: float, percentage: float) -> None:
         parts.apply(made.step_progress)
         parts.apply(part(1, f"{number}", weight=1 / (number + 1), percentage=number).step_progress)
     parts.apply(part(1, "last", 77, percentage, weight=weight).step_progress)  # type: ignore[arg-type]
-    assert 0 <= parts.fraction <= 1
+    assert 0 <= parts.percentage() <= 100
     assert all(0 <= each.percentage <= 100 for each in parts.tree())
     assert parts.tree()[3].state == "77"
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from stepwire.events import event_type
 from stepwire.parts import Parts
-from stepwire.terminal.reports import progress_line, progress_text
+from stepwire.terminal.reports import part_name, progress_text, why_failed
 from stepwire.terminal.screen import harmless
 from stepwire.terminal.views import kept, line_of, span_text
 from stepwire.v1.event_pb2 import Event, StepProgress, StepState
@@ -103,6 +103,7 @@ class LiveView:
         )
         self._whole = self._bars.add_task("[bold]Accepted", total=100, message="", place=())
         self._steps: dict[str, _Step] = {}
+        self._told = ""  # why a part failed last
         self._text = ""  # the piece of a line of content that is not whole yet
         self._ending: Text | None = None  # how it ended, where the message column is too short for that
 
@@ -177,12 +178,16 @@ class LiveView:
             self._steps[event.step_id] = _Step(self._bars, place, f"  {_place(event)}{again}", _line(event.message))
 
     def _move(self, event: Event) -> None:
-        report = event.step_progress
         step = self._steps.get(event.step_id)
         if step is not None:
-            step.move(report, _line(event.message), _line(progress_text(event)))
-        if report.substep.state == StepState.STEP_STATE_FAILED:
-            self._console.print(f"  [red]{'failed':9}[/] {_place(event)}: [dim]{_escaped(progress_line(event))}[/]")
+            step.move(event.step_progress, _line(progress_text(event)))
+        if event.step_progress.substep.state == StepState.STEP_STATE_FAILED:
+            why = _escaped(why_failed(event))
+            # An exception that leaves one part after another is told once.
+            if why != self._told:
+                place = f"{_place(event)} > {_escaped(part_name(event))}"
+                self._console.print(f"  [red]{'failed':9}[/] {place}  [dim]{why}[/]", highlight=False)
+            self._told = why
 
     def _finish(self, event: Event, kind: str) -> None:
         step = self._steps.pop(event.step_id, None)
@@ -220,14 +225,14 @@ class _Step:
         # Without a total its bar pulses, until it has said how far it is.
         self._bar = bars.add_task(description, total=None, message=message, place=place)
 
-    def move(self, report: StepProgress, message: str, said: str) -> None:
+    def move(self, report: StepProgress, said: str) -> None:
         """Shows a report of the step or of one of its parts."""
         if report.HasField("percentage"):
             self._bars.update(self._bar, total=100, completed=report.percentage)
         if report.HasField("substep") or report.declared:
-            self._parts.apply(report, message)
+            self._parts.apply(report)
         if not report.HasField("substep"):
-            self._bars.update(self._bar, message=said)
+            self._bars.update(self._bar, message="" if report.declared else said)
             return
         path, state = report.substep.path, report.substep.state
         if state != StepState.STEP_STATE_PROGRESS:

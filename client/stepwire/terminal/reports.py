@@ -5,7 +5,7 @@ from __future__ import annotations
 from stepwire.parts import names_of
 from stepwire.v1.event_pb2 import Event, StepState
 
-__all__ = ["part_ending", "progress_line", "progress_text"]
+__all__ = ["part_name", "progress_line", "progress_text", "why_failed"]
 
 _PART_ENDINGS = {
     StepState.STEP_STATE_COMPLETED: "done",
@@ -16,7 +16,9 @@ _PART_ENDINGS = {
 
 
 def progress_text(event: Event) -> str:
-    """Returns what a report of progress says beside its percentages: its text, its stage, the pieces that are done."""
+    """Returns what a report of progress says beside its percentages: its text, its stage, the pieces that are done. An
+    empty string where it says that a part begins or has ended.
+    """
     report = event.step_progress
     state = report.substep.state
     if state == StepState.STEP_STATE_RUNNING or state in _PART_ENDINGS:
@@ -28,24 +30,27 @@ def progress_text(event: Event) -> str:
     return ", ".join(text for text in said if text)
 
 
-def part_ending(event: Event) -> str:
-    """Returns how the part ended that a report is about, and why it failed; an empty string where it has not ended."""
-    substep = event.step_progress.substep
-    ending = _PART_ENDINGS.get(substep.state, "")
-    if substep.state != StepState.STEP_STATE_FAILED:
-        return ending
-    return _with(ending, event.message.removeprefix(f"Failed: {substep.name}").removeprefix(": "))
+def part_name(event: Event) -> str:
+    """Returns the names that lead to the part that a report is about; an empty string where it is about none."""
+    return " > ".join(names_of(event.step_progress.substep.path))
+
+
+def why_failed(event: Event) -> str:
+    """Returns why the part failed that a report is about."""
+    name = event.step_progress.substep.name
+    return event.message.removeprefix(f"Failed: {name}").removeprefix(": ")
 
 
 def progress_line(event: Event) -> str:
     """Returns the line for a report, without the percentage of the whole. A part has the names that lead to it."""
     report = event.step_progress
     step = event.step_name or event.step_id
-    said, ending = progress_text(event), part_ending(event)
+    said = progress_text(event)
     if report.HasField("substep"):
-        place = " > ".join(names_of(report.substep.path)) or step
+        place, ending = part_name(event) or step, _PART_ENDINGS.get(report.substep.state)
         if ending:
-            return f"{place} ({ending})"
+            failed = report.substep.state == StepState.STEP_STATE_FAILED
+            return f"{place} ({_with(ending, why_failed(event)) if failed else ending})"
         if not said and report.substep.state != StepState.STEP_STATE_RUNNING:
             said = f"{report.substep.percentage:.0f}%"
         return _with(place, said)

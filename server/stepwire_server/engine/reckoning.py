@@ -92,7 +92,7 @@ class Reckoner:
             self._said = report.percentage
         percentage: float | None = None
         if of_parts or report.HasField("percentage"):
-            percentage = max(self._said, 100 * self.parts.fraction)
+            percentage = max(self._said, self.parts.percentage())
         if self._rule is not None:
             percentage = self._by_rule(self._rule, Report(report, self.parts, percentage))
         if percentage is not None:

@@ -254,4 +254,4 @@ def test_sums_that_are_kept_up(told: list[tuple[str, str, float | None, float]])
         for name in {path[0] for path in newest}:
             below = [entry for path, entry in newest.items() if path[0] == name]
             sums.append(sum(w * p for w, p in below) / sum(w for w, _ in below))
-        assert 100 * parts.fraction == pytest.approx(sum(sums) / len(sums), abs=1e-6)
+        assert parts.percentage() == pytest.approx(sum(sums) / len(sums), abs=1e-6)
