@@ -151,6 +151,8 @@ class LiveView:
             case "content":
                 self._content(event.content.text)
             case _ if kind in _STAYING:
+                if kind == "step_retrying" and event.step_id in self._steps:
+                    self._steps[event.step_id].clear()
                 self._console.print(escape(harmless(line_of(event))), highlight=False)
 
     def notice(self, text: str) -> None:
@@ -246,11 +248,16 @@ class _Step:
         if path in self._inner and (said or state == StepState.STEP_STATE_RUNNING):
             self._bars.update(self._inner[path][0], message=said)
 
-    def remove(self) -> None:
-        """Takes the bars away."""
-        for bar in (self._bar, *(bar for bar, _ in self._inner.values())):
+    def clear(self) -> None:
+        """Takes the bars of the parts away: what they belonged to has ended."""
+        for bar, _ in self._inner.values():
             self._bars.remove_task(bar)
         self._inner.clear()
+
+    def remove(self) -> None:
+        """Takes all bars away."""
+        self.clear()
+        self._bars.remove_task(self._bar)
 
     def _show(self, path: str, outer: _Place, name: str, percentage: float) -> _Place:
         """Shows a part below another one, or below the step; returns its place."""

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.faults.parts import parts_of_steps
 
 from stepwire.parts import Parts
 from stepwire.v1 import Event, ExecutionOptions, Retry, StepState
@@ -156,54 +157,6 @@ async def play(work: Work, piece: Piece) -> None:
         raise ArithmeticError
 
 
-class Known(NamedTuple):
-    """What the events say of a part."""
-
-    weight: float
-    percentage: float
-    state: int
-
-
-def by_hand(known: dict[str, Known], path: str, own: float) -> float:
-    """Returns how far something is by its own word and by its parts, all reckoned anew."""
-    parts = [name for name in known if name.rpartition("/")[0] == path and name]
-    if not parts:
-        return own
-    total = sum(known[name].weight for name in parts)
-    done = 0.0
-    for name in parts:
-        part = known[name]
-        completed = part.state == StepState.STEP_STATE_COMPLETED
-        done += part.weight * (100 if completed else by_hand(known, name, part.percentage))
-    return max(own, done / total)
-
-
-def check(events: list[Event]) -> None:
-    """Holds the percentages that stand in events to what comes out by hand, at each of them."""
-    known: dict[str, Known] = {}
-    own = 0.0
-    for event in events:
-        if event.HasField("step_retrying"):
-            known, own = {}, 0.0
-        if not event.HasField("step_progress"):
-            continue
-        report = event.step_progress
-        told = report.substep
-        if report.HasField("substep"):
-            if told.state in (StepState.STEP_STATE_RUNNING, StepState.STEP_STATE_COMPLETED):
-                known = {name: part for name, part in known.items() if not name.startswith(f"{told.path}/")}
-            known[told.path] = Known(told.weight, told.percentage, told.state)
-            assert told.percentage == pytest.approx(by_hand(known, told.path, told.percentage), abs=1e-6)
-        for part in report.declared:
-            before = known.get(part.path, Known(1, 0, part.state))
-            known[part.path] = before._replace(weight=part.weight)
-        if not (report.HasField("substep") or report.declared):
-            # Its own word can't be seen where its parts were further.
-            own = report.percentage if report.percentage > by_hand(known, "", 0) + 1e-9 else min(own, report.percentage)
-            continue
-        assert report.percentage == pytest.approx(by_hand(known, "", own), abs=1e-6)
-
-
 @given(trees, st.booleans())
 @settings(max_examples=60, deadline=None)
 def test_any_tree_in_any_order(tree: Piece, again: bool):
@@ -234,8 +187,7 @@ async def run_tree(tree: Piece, again: bool) -> None:
     for event in events:
         fold.apply(event, kind_of(event), event.event_time.ToNanoseconds())
         assert fold.percentage == event.progress.percentage
-    for step_id in ("a", "b"):
-        check([event for event in events if event.step_id == step_id])
+    assert list(parts_of_steps(events)) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from("ab"), st.sampled_from("xyz"), weights, percentages), max_size=40))
