@@ -1,4 +1,4 @@
-"""An app whose steps have parts in parts, in a coroutine and in a plain function: they fail once, and wait at a gate."""
+"""An app whose steps have parts in parts, in coroutines and plain functions: they fail once, and wait at a gate."""
 
 from __future__ import annotations
 
