@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from stepwire.events import EVENT_TYPES, UNKNOWN, event_type, is_terminal, state_name, to_dict
+from stepwire.parts import Part, Parts
 from stepwire.v1.event_pb2 import Event, Progress, StepState
 
 __all__ = ["Handler", "ProgressCallback", "ProgressTracker"]
@@ -52,6 +53,7 @@ class ProgressTracker:
         self._last: Event | None = None
         self._terminal: Event | None = None
         self._questions: tuple[Event, ...] = ()
+        self._parts: dict[str, tuple[int, Parts]] = {}
 
     def add_event(self, event: Event) -> None:
         """Takes an event. One that is not newer than the last changes nothing, so none counts twice."""
@@ -66,6 +68,8 @@ class ProgressTracker:
         if is_terminal(event):
             self._terminal = event
         self._mind_questions(event)
+        if event.step_id:
+            self._mind_parts(event)
 
     def _mind_questions(self, event: Event) -> None:
         if event.HasField("input_requested"):
@@ -73,6 +77,18 @@ class ProgressTracker:
             self._questions = (*(q for q in self._questions if q.step_id != event.step_id), event)
         elif self._questions and (closed := self._closed(event)):
             self._questions = tuple(question for question in self._questions if not closed(question))
+
+    def _mind_parts(self, event: Event) -> None:
+        attempt, parts = self._parts.get(event.step_id, (0, None))
+        if event.HasField("step_retrying") or event.HasField("step_completed") or event.attempt > attempt:
+            # What a failed attempt had is void, and of a step that is done nothing is left to tell.
+            self._parts.pop(event.step_id, None)
+            parts = None
+        report = event.step_progress
+        if report.HasField("substep") or report.declared:
+            if parts is None:
+                _, parts = self._parts[event.step_id] = (event.attempt, Parts())
+            parts.apply(report, event.message)
 
     def _closed(self, event: Event) -> Callable[[Event], bool] | None:
         """Returns what says of a question whether an event closes it; None where it closes none."""
@@ -153,6 +169,13 @@ class ProgressTracker:
         return self._questions
 
     @property
+    def parts(self) -> Mapping[str, tuple[Part, ...]]:
+        """The parts of each step that has any, by step id, as they are now: of its newest attempt, until it completes.
+        A filter of events must let those of steps through. At most 1,000 of a step.
+        """
+        return {step_id: parts.tree() for step_id, (_, parts) in self._parts.items()}
+
+    @property
     def has_ended(self) -> bool:
         """True once the terminal event was added."""
         return self._terminal is not None
@@ -184,6 +207,7 @@ class ProgressTracker:
             "elapsed": self.elapsed.total_seconds(),
             "remaining": remaining.total_seconds() if remaining is not None else None,
             "remaining_margin": margin.total_seconds() if margin is not None else None,
+            "parts": {step_id: [part.to_dict() for part in parts] for step_id, parts in self.parts.items()},
             "questions": [to_dict(event) for event in self.questions],
             "event_count": self.event_count,
             "events": [to_dict(event) for event in self.events],

@@ -12,16 +12,21 @@ if TYPE_CHECKING:
     from stepwire_server.app import App, output_of, plan_step
     from stepwire_server.engine.asking import InputExpired
     from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, StepEnded, current_step
+    from stepwire_server.engine.reckoning import Report
+    from stepwire_server.engine.substeps import BlockingSubstepContext, SubstepContext
 
 __all__ = [
     "App",
     "BlockingStepContext",
+    "BlockingSubstepContext",
     "InputExpired",
     "Plan",
+    "Report",
     "Result",
     "Retry",
     "StepContext",
     "StepEnded",
+    "SubstepContext",
     "current_step",
     "output_of",
     "plan_step",
@@ -30,12 +35,15 @@ __all__ = [
 _HOMES = {
     "App": "stepwire_server.app",
     "BlockingStepContext": "stepwire_server.engine.context",
+    "BlockingSubstepContext": "stepwire_server.engine.substeps",
     "InputExpired": "stepwire_server.engine.asking",
     "Plan": "stepwire.v1",
+    "Report": "stepwire_server.engine.reckoning",
     "Result": "stepwire_server.engine.context",
     "Retry": "stepwire.v1",
     "StepContext": "stepwire_server.engine.context",
     "StepEnded": "stepwire_server.engine.asking",
+    "SubstepContext": "stepwire_server.engine.substeps",
     "current_step": "stepwire_server.engine.context",
     "output_of": "stepwire_server.app",
     "plan_step": "stepwire_server.app",

@@ -23,6 +23,7 @@ from stepwire.v1 import OutputRef, Retry, Step
 from stepwire.values import to_struct
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, retry_violations
 from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style, for_thread
+from stepwire_server.engine.reckoning import Rule
 
 __all__ = ["App", "output_of", "plan_step"]
 
@@ -55,6 +56,7 @@ class App:
         timeout: float | None = None,
         retry: Retry | None = None,
         at_most_once: bool = False,
+        progress: Rule | None = None,
     ) -> Callable[[F], F]:
         """Registers a function as an operation, under its own name or another.
 
@@ -66,6 +68,13 @@ class App:
         `timeout`: seconds one attempt may take. `retry`: how often to try; a step may say otherwise. `at_most_once`:
         the step is on disk as started before the function is called, and is never tried again; Raises ValueError where
         retry says otherwise. Raises TypeError for a function whose parameters can't be checked or given by name.
+
+        `progress`: a rule of the operation's own for how far a step is. It is a plain, quick function that is called at
+        each report of the step or of one of its parts, with a `Report`, and returns 0 to 100, or None where there is
+        nothing to change. One that raises is logged, and counts as None.
+
+            def by_the_slowest(report: Report) -> float | None:
+                return min((part.percentage for part in report.parts), default=None)
         """
 
         _refuse_function(name, "operation")
@@ -80,6 +89,8 @@ class App:
                     raise ValueError(f"operation {called!r}: {field} {problem}")
                 if at_most_once and retry.attempts > 1:
                     raise ValueError(f"operation {called!r} runs at most once; retry.attempts must be 1")
+            if progress is not None and Style.of(progress) != Style.THREAD:
+                raise TypeError(f"operation {called!r}: progress must be a plain function")
             self._operations[called] = Operation(
                 name=called,
                 function=function,
@@ -89,6 +100,7 @@ class App:
                 retry=retry,
                 timeout=None if timeout is None else timedelta(seconds=timeout),
                 at_most_once=at_most_once,
+                progress=progress,
             )
             return function
 

@@ -44,7 +44,10 @@ def test_columns(width: int) -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=width, color_system="standard")
     with LiveView(console) as view:
         for first in ("plan_started", "step_started", "step_progress"):
-            view.show(event(1, first, step_name="A long name " * 9, message="a long message " * 9))
+            made = event(1, first, step_name="A long name " * 9, message="a long message " * 9)
+            if first == "step_progress":
+                made.step_progress.percentage = 20
+            view.show(made)
         view.show(event(2, "plan_started", message="a long message " * 9))
         view._bars.refresh()
         lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue()).splitlines()[-2:]  # type: ignore[attr-defined]

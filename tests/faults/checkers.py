@@ -28,6 +28,7 @@ from .answers import lost_answers
 from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
 from .history import History, Stream, decoded, events_of
 from .history import kind_of as _kind
+from .parts import parts_of_steps
 from .pauses import dependencies, lost_pauses
 
 __all__ = ["CHECKERS", "check", "events_of"]
@@ -363,9 +364,10 @@ def folding(history: History) -> Iterator[str]:
 
 def percentage(history: History) -> Iterator[str]:
     """P17: the percentage never decreases within a revision of the plan, is 100 exactly when all steps are done, and is
-    what it was where nothing is done: in a pause, its end, and a takeover.
+    what it was where nothing is done: in a pause, its end, and a takeover. A step is as far as its parts.
     """
     for kept in history.journal.values():
+        yield from (f"{kept.execution_id}: {problem}" for problem in parts_of_steps(events_of(kept)))
         before, total, done = 0.0, 0, 0
         moment = 0
         for event in events_of(kept):

@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
-from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry
+from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry, StepState
 from stepwire_server import App, Plan, StepContext, plan_step
 from stepwire_server.engine.engine import Engine
 from stepwire_server.journal import Chunk, ExecutionRecord, Journal, MemoryJournal
@@ -51,9 +51,14 @@ app = App("checked")
 @app.operation()
 async def work(step: StepContext) -> int:
     """Report, fail once, and end."""
-    await step.progress(40, "Some of it")
-    if step.attempt == 1:
-        raise RuntimeError("not yet")
+    await step.progress(10, "Some of it")
+    await step.substeps({"read": 1, "write": 3})
+    async with step.substep("read") as read, read.substep("first"):
+        await read.progress(20)
+    async with step.substep("write") as write:
+        await write.progress(50)
+        if step.attempt == 1:
+            raise RuntimeError("not yet")
     await step.content("a piece")
     return step.attempt
 
@@ -772,6 +777,53 @@ def never_a_hundred(history: History) -> None:
     change(history, len(kept(history).frames), lambda event: setattr(event.progress, "percentage", 99.99))
 
 
+def _change_part(history: History, path: str, state: str, edit: Callable[[Event], None]) -> None:
+    """Changes what is told of a part in this state, in the last attempt of step c."""
+    events = events_of(kept(history))
+    sequence = max(
+        event.sequence
+        for event in events
+        if event.step_id == "c"
+        and event.step_progress.substep.path == path
+        and event.step_progress.substep.state == StepState.Value(f"STEP_STATE_{state}")
+    )
+    change(history, sequence, edit)
+
+
+def step_beyond_its_parts(history: History) -> None:
+    _change_part(history, "read", "COMPLETED", lambda event: setattr(event.step_progress, "percentage", 26))
+
+
+def step_behind_its_parts(history: History) -> None:
+    _change_part(history, "write", "PROGRESS", lambda event: setattr(event.step_progress, "percentage", 25))
+
+
+def part_of_another_weight(history: History) -> None:
+    _change_part(history, "read", "PROGRESS", lambda event: setattr(event.step_progress.substep, "weight", 9))
+
+
+def part_that_goes_on_after_its_end(history: History) -> None:
+    progress = StepState.STEP_STATE_PROGRESS
+    _change_part(
+        history, "read/first", "RUNNING", lambda event: setattr(event.step_progress.substep, "state", progress)
+    )
+
+
+def part_that_begins_twice(history: History) -> None:
+    def again(event: Event) -> None:
+        event.step_progress.substep.state = StepState.STEP_STATE_RUNNING
+
+    _change_part(history, "write", "PROGRESS", again)
+
+
+def part_of_another_that_has_ended(history: History) -> None:
+    _change_part(history, "write", "PROGRESS", lambda event: setattr(event.step_progress.substep, "path", "read/first"))
+
+
+def part_that_is_done_too_early(history: History) -> None:
+    _change_part(history, "write", "COMPLETED", lambda event: setattr(event.step_progress.substep, "percentage", 99))
+
+
 def time_back(history: History) -> None:
     change(history, 5, lambda event: event.event_time.FromSeconds(1))
 
@@ -1065,7 +1117,20 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
     "P14": [stream_without_an_end, stream_without_a_status, call_without_an_answer],
     "P15": [memory_during, memory_after, descriptors_during, descriptors_after, tasks_after, nobody_looked_before],
     "P16": [state_of_another_event, kind_that_does_not_fit, snapshot_of_another_state, reply_of_another_state],
-    "P17": [percentage_back, hundred_too_early, never_a_hundred, time_back, percentage_by_a_pause],
+    "P17": [
+        percentage_back,
+        hundred_too_early,
+        never_a_hundred,
+        time_back,
+        percentage_by_a_pause,
+        step_beyond_its_parts,
+        step_behind_its_parts,
+        part_of_another_weight,
+        part_that_goes_on_after_its_end,
+        part_that_begins_twice,
+        part_of_another_that_has_ended,
+        part_that_is_done_too_early,
+    ],
     "P18": [
         secret_in_an_event,
         secret_in_a_snapshot,

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
 from stepwire.events import event_type
+from stepwire.parts import Parts
 from stepwire.terminal.remaining import Countdown
+from stepwire.terminal.reports import part_name, progress_text, why_failed
 from stepwire.terminal.screen import harmless
 from stepwire.terminal.views import kept, line_of, span_text
-from stepwire.v1.event_pb2 import Event
+from stepwire.v1.event_pb2 import Event, StepProgress, StepState
 
 __all__ = ["LiveView"]
 
@@ -41,6 +45,11 @@ _ENDINGS = {
 }
 
 
+_Place = tuple[int, ...]
+"""Where a bar stands: its step's number, and for each part that leads to it, how many began before."""
+
+_RUNNING = (StepState.STEP_STATE_RUNNING, StepState.STEP_STATE_PROGRESS)
+
 _PERCENTAGE, _CLOCK, _GAPS = 4, 7, 4
 """Columns of the terminal that each line of bars needs beside its name, its bar and its message."""
 
@@ -57,25 +66,48 @@ class _Message(ProgressColumn):
         return Text(message, style="dim", no_wrap=True, overflow="ellipsis")
 
 
+class _Percentage(ProgressColumn):
+    """How far it is; nothing of what has not said it yet, whose bar pulses."""
+
+    def __init__(self) -> None:
+        super().__init__(table_column=Column(width=_PERCENTAGE, no_wrap=True))
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.total is None else f"{task.percentage:>3.0f}%", style="progress.percentage")
+
+
+class _Nested(Progress):
+    """Bars in the order of their places: the whole, each step, and below it its parts, as many as the terminal has
+    lines for. Steps go before parts, and outer parts before inner ones.
+    """
+
+    def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
+        shown = sorted(tasks, key=lambda task: (len(task.fields["place"]), task.fields["place"]))
+        if shown:  # Rich asks for an empty one before there is a console.
+            shown = shown[: max(2, self.console.height - 3)]
+        return super().make_tasks_table(sorted(shown, key=lambda task: task.fields["place"]))
+
+
 class LiveView:
-    """Bars that move in place. What has ended moves up and stays."""
+    """Bars that move in place. What has ended moves up and stays, but for parts of steps that ended well."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
         bar = 24 if console.width >= 80 else 10
         name = max(12, min(44, (console.width - bar - _PERCENTAGE - _CLOCK - _GAPS) * 3 // 5))
-        self._bars = Progress(
+        self._bars: Progress = _Nested(
             TextColumn("{task.description}", table_column=Column(width=name, no_wrap=True)),
             BarColumn(bar_width=bar, table_column=Column(width=bar, no_wrap=True)),
-            TextColumn("{task.percentage:>3.0f}%", table_column=Column(width=_PERCENTAGE, no_wrap=True)),
+            _Percentage(),
             TimeElapsedColumn(table_column=Column(min_width=_CLOCK, no_wrap=True)),
             _Message(),
             console=console,
             expand=True,
         )
         self._left = Countdown()
-        self._whole = self._bars.add_task("[bold]Accepted", total=100, message="", left=self._left)
-        self._steps: dict[str, TaskID] = {}
+        self._whole = self._bars.add_task("[bold]Accepted", total=100, message="", place=(), left=self._left)
+        self._steps: dict[str, _Step] = {}
+        self._told = ""  # why a part failed last
         self._text = ""  # the piece of a line of content that is not whole yet
         self._ending: Text | None = None  # how it ended, where the message column is too short for that
 
@@ -84,8 +116,8 @@ class LiveView:
         return self
 
     def __exit__(self, *error: object) -> None:
-        for bar in self._steps.values():
-            self._bars.remove_task(bar)
+        for step in self._steps.values():
+            step.remove()
         self._bars.stop()
         if self._ending is not None:
             self._console.print(self._ending, highlight=False)
@@ -124,6 +156,8 @@ class LiveView:
             case "content":
                 self._content(event.content.text)
             case _ if kind in _STAYING:
+                if kind == "step_retrying" and event.step_id in self._steps:
+                    self._steps[event.step_id].clear()
                 self._console.print(escape(harmless(line_of(event))), highlight=False)
 
     def notice(self, text: str) -> None:
@@ -142,28 +176,30 @@ class LiveView:
 
     def _start(self, event: Event) -> None:
         again = f" [yellow](attempt {event.attempt})[/]" if event.attempt > 1 else ""
-        description = f"  {_place(event)}{again}"
-        if event.step_id in self._steps:
-            self._bars.reset(self._steps[event.step_id], description=description, total=100, message="")
-        elif len(self._steps) < max(1, self._console.height - 4):
+        earlier = self._steps.pop(event.step_id, None)
+        if earlier is not None:
+            earlier.remove()
+        if len(self._steps) < max(1, self._console.height - 4):
             # Beyond the height of the terminal steps run without a bar; they still get their last line.
-            self._steps[event.step_id] = self._bars.add_task(description, total=100, message=_line(event.message))
+            place = (event.progress.current_step,)
+            self._steps[event.step_id] = _Step(self._bars, place, f"  {_place(event)}{again}", _line(event.message))
 
     def _move(self, event: Event) -> None:
-        bar = self._steps.get(event.step_id)
-        if bar is None:
-            return
-        report = event.step_progress
-        message = _line(event.message or report.stage or report.substep.name)
-        if report.HasField("percentage") and not report.HasField("substep"):
-            self._bars.update(bar, completed=report.percentage, message=message)
-        else:
-            self._bars.update(bar, message=message)
+        step = self._steps.get(event.step_id)
+        if step is not None:
+            step.move(event.step_progress, _line(progress_text(event)))
+        if event.step_progress.substep.state == StepState.STEP_STATE_FAILED:
+            why = _escaped(why_failed(event))
+            # An exception that leaves one part after another is told once.
+            if why != self._told:
+                place = f"{_place(event)} > {_escaped(part_name(event))}"
+                self._console.print(f"  [red]{'failed':9}[/] {place}  [dim]{why}[/]", highlight=False)
+            self._told = why
 
     def _finish(self, event: Event, kind: str) -> None:
-        bar = self._steps.pop(event.step_id, None)
-        if bar is not None:
-            self._bars.remove_task(bar)
+        step = self._steps.pop(event.step_id, None)
+        if step is not None:
+            step.remove()
         colour, name = _ENDINGS[kind]
         match kind:
             case "step_completed":
@@ -184,10 +220,72 @@ class LiveView:
             self._content("\n")
 
 
+class _Step:
+    """The bar of a step that runs, and those of its parts that do."""
+
+    def __init__(self, bars: Progress, place: _Place, description: str, message: str) -> None:
+        self._bars = bars
+        self._place = place
+        self._parts = Parts()
+        self._inner: dict[str, tuple[TaskID, _Place]] = {}
+        self._begun = 0
+        # Without a total its bar pulses, until it has said how far it is.
+        self._bar = bars.add_task(description, total=None, message=message, place=place)
+
+    def move(self, report: StepProgress, said: str) -> None:
+        """Shows a report of the step or of one of its parts."""
+        if report.HasField("percentage"):
+            self._bars.update(self._bar, total=100, completed=report.percentage)
+        if report.HasField("substep") or report.declared:
+            self._parts.apply(report)
+        if not report.HasField("substep"):
+            self._bars.update(self._bar, message="" if report.declared else said)
+            return
+        path, state = report.substep.path, report.substep.state
+        if state != StepState.STEP_STATE_PROGRESS:
+            # What has ended, or begins anew, has nothing left below it.
+            for inner in [inner for inner in self._inner if f"{inner}/".startswith(f"{path}/")]:
+                self._bars.remove_task(self._inner.pop(inner)[0])
+        place = self._place
+        for outer, name, percentage, now in self._parts.line(path):
+            if now in _RUNNING:
+                place = self._show(outer, place, name, percentage)
+        if path in self._inner and (said or state == StepState.STEP_STATE_RUNNING):
+            self._bars.update(self._inner[path][0], message=said)
+
+    def clear(self) -> None:
+        """Takes the bars of the parts away: what they belonged to has ended."""
+        for bar, _ in self._inner.values():
+            self._bars.remove_task(bar)
+        self._inner.clear()
+
+    def remove(self) -> None:
+        """Takes all bars away."""
+        self.clear()
+        self._bars.remove_task(self._bar)
+
+    def _show(self, path: str, outer: _Place, name: str, percentage: float) -> _Place:
+        """Shows a part below another one, or below the step; returns its place."""
+        if path not in self._inner:
+            self._begun += 1
+            place = (*outer, self._begun)
+            text = f"{'  ' * (path.count('/') + 2)}{_escaped(name)}"
+            self._inner[path] = self._bars.add_task(text, total=None, message="", place=place), place
+        bar, place = self._inner[path]
+        # A part that begins is at 0, and may never say more: its bar pulses.
+        self._bars.update(bar, total=100 if percentage > 0 else None, completed=percentage)
+        return place
+
+
 def _place(event: Event) -> str:
     """Returns the step's number and name, as markup."""
     progress = event.progress
-    return f"{progress.current_step}/{progress.total_steps} {escape(_line(event.step_name or event.step_id))}"
+    return f"{progress.current_step}/{progress.total_steps} {_escaped(event.step_name or event.step_id)}"
+
+
+def _escaped(text: str) -> str:
+    """Returns a text as one line of markup."""
+    return escape(_line(text))
 
 
 def _line(text: str) -> str:

@@ -9,8 +9,9 @@ import click
 from google.protobuf.duration_pb2 import Duration
 
 from stepwire.events import event_type, to_dict
+from stepwire.terminal.reports import progress_line
 from stepwire.terminal.screen import json_text, say, shortened
-from stepwire.v1.event_pb2 import AgentUpdate, Event, InputRequested, StepProgress, StepSkipped, SupervisorUpdate
+from stepwire.v1.event_pb2 import AgentUpdate, Event, InputRequested, StepSkipped, SupervisorUpdate
 
 __all__ = ["JsonView", "PlainView", "View", "kept", "line_of", "skip_cause", "span_text"]
 
@@ -151,9 +152,7 @@ def line_of(event: Event) -> str:
             wait = f" in {span_text(retrying.delay)}" if retrying.delay.ToNanoseconds() >= 500_000 else ""
             return f"  {place} (tries again{wait}): {retrying.error.message or text}"
         case "step_progress":
-            report = event.step_progress
-            said = text or report.stage or report.substep.name or f"{event.step_name or event.step_id}{_count(report)}"
-            return f"{progress.percentage:7.0f}%: {said}"
+            return f"{progress.percentage:7.0f}%: {progress_line(event)}"
         case "agent":
             kind = AgentUpdate.Kind.Name(event.agent.kind).removeprefix("KIND_").lower()
             return f"      {event.agent.agent} ({kind}): {text}"
@@ -208,16 +207,6 @@ def _answer_line(event: Event) -> str:
 
 def _with(word: str, reason: str) -> str:
     return f"{word}: {reason}" if reason else word
-
-
-def _count(report: StepProgress) -> str:
-    """Returns how many pieces of how many are done, behind a colon; what the event's percentage of the whole leaves
-    open.
-    """
-    if not report.HasField("current"):
-        return f": {report.percentage:.0f}%" if report.HasField("percentage") else ""
-    of = f" of {report.total:g}" if report.HasField("total") else ""
-    return f": {report.current:g}{of} {report.unit}".rstrip()
 
 
 def skip_cause(skipped: StepSkipped) -> str:

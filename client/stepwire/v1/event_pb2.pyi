@@ -741,7 +741,12 @@ Global___StepStarted: _TypeAlias = StepStarted  # noqa: Y015
 
 @_typing.final
 class StepProgress(_message.Message):
-    """A step, or a part of one, has come further."""
+    """A step, or a part of one, has come further.
+
+    A step may have parts, and parts have parts of their own, at most 16 deep. A step has at most 1,000 of them at a time; what
+    belonged to a part that has completed is gone. `step_retrying` voids the parts of its attempt, and a part that has not
+    ended when its step ends, ended with it.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -752,12 +757,16 @@ class StepProgress(_message.Message):
     UNIT_FIELD_NUMBER: _builtins.int
     DATA_FIELD_NUMBER: _builtins.int
     SUBSTEP_FIELD_NUMBER: _builtins.int
+    DECLARED_FIELD_NUMBER: _builtins.int
     percentage: _builtins.float
-    """0 to 100, of this step. Absent: the amount of work is not known, or only the text is new."""
+    """0 to 100, of this step after this event. Absent: the amount of work is not known, or only the text is new. Beside
+    `substep` and `declared` it says how far the step is by its parts, or by a rule of its operation's own: no reader needs
+    to reckon it.
+    """
     stage: _builtins.str
     """A short name of what it does now, such as "executing_query"."""
     current: _builtins.float
-    """Pieces done, in `unit`."""
+    """Pieces done, in `unit`. This and the next two are the part's, where `substep` is set."""
     total: _builtins.float
     """Pieces in all, in `unit`."""
     unit: _builtins.str
@@ -770,6 +779,10 @@ class StepProgress(_message.Message):
     def substep(self) -> Global___Substep:
         """The part of the step that this is about. Absent: the step itself."""
 
+    @_builtins.property
+    def declared(self) -> _containers.RepeatedCompositeFieldContainer[Global___Substep]:
+        """Parts that are known before they begin. One that is there already changes its weight alone."""
+
     def __init__(
         self,
         *,
@@ -780,10 +793,11 @@ class StepProgress(_message.Message):
         unit: _builtins.str = ...,
         data: _struct_pb2.Struct | None = ...,
         substep: Global___Substep | None = ...,
+        declared: _abc.Iterable[Global___Substep] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_current", b"_current", "_percentage", b"_percentage", "_total", b"_total", "current", b"current", "data", b"data", "percentage", b"percentage", "substep", b"substep", "total", b"total"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current", b"_current", "_percentage", b"_percentage", "_total", b"_total", "current", b"current", "data", b"data", "percentage", b"percentage", "stage", b"stage", "substep", b"substep", "total", b"total", "unit", b"unit"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_current", b"_current", "_percentage", b"_percentage", "_total", b"_total", "current", b"current", "data", b"data", "declared", b"declared", "percentage", b"percentage", "stage", b"stage", "substep", b"substep", "total", b"total", "unit", b"unit"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__current: _TypeAlias = _typing.Literal["current"]  # noqa: Y015
     _WhichOneofArgType__current: _TypeAlias = _typing.Literal["_current", b"_current"]  # noqa: Y015
@@ -802,8 +816,9 @@ Global___StepProgress: _TypeAlias = StepProgress  # noqa: Y015
 
 @_typing.final
 class Substep(_message.Message):
-    """A part of a step. Parts roll up into their step as steps do into the plan; they do not count in
-    Progress.total_steps.
+    """A part of a step. Parts roll up into their step, and into the part that they belong to, as steps do into the plan: by the
+    sum of each one's weight times its fraction, over the sum of the weights. What has parts is as far as they are, or as it
+    said itself where that is more; what has completed is at 100. Parts do not count in Progress.total_steps.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -814,15 +829,19 @@ class Substep(_message.Message):
     PERCENTAGE_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     path: _builtins.str
-    """Names from the step's own parts downwards, joined by "/". Identifies the part in its step and attempt."""
+    """Names from the step's own parts downwards, joined by "/". Within a name "~" is written as "~0" and "/" as "~1".
+    Identifies the part in its step and attempt.
+    """
     name: _builtins.str
-    """A short text for people."""
+    """A short text for people: the last of those names. At most 200 characters."""
     weight: _builtins.float
     """Its share among its siblings. Above 0; 1 when 0."""
     percentage: _builtins.float
-    """0 to 100, of this part."""
+    """0 to 100, of this part after this event."""
     state: Global___StepState.ValueType
-    """Its state."""
+    """Its state. PENDING: declared. RUNNING: begins, also for another time; what belonged to it before is void. PROGRESS: has
+    come further. COMPLETED, FAILED or CANCELLED: has ended. The step may go on after a part that failed.
+    """
     def __init__(
         self,
         *,

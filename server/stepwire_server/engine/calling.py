@@ -19,6 +19,7 @@ from stepwire_server.engine import values
 from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, running_step
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Operation, Style, for_thread
+from stepwire_server.engine.step_events import describe
 from stepwire_server.engine.time_limit import TimeLimit
 
 __all__ = ["AttemptFailed", "call", "describe", "input_of", "results_of", "simulate"]
@@ -90,16 +91,6 @@ def results_of(step: Step, fold: Fold) -> Mapping[str, Any]:
     assert fold.graph is not None
     outputs = {name: fold.steps[fold.graph.index[name]].output for name in step.depends_on}
     return {name: to_python(output) for name, output in outputs.items() if output is not None}
-
-
-def describe(error: BaseException) -> str:
-    """Returns an exception's class and text, whatever its own __str__ does, as text that can be sent."""
-    name = type(error).__name__
-    try:
-        text = str(error).encode("utf-8", "backslashreplace").decode()
-    except Exception:
-        text = "(its text can't be had)"
-    return f"{name}: {text}" if text else name
 
 
 def _places(error: InputInvalid) -> str:

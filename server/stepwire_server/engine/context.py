@@ -20,7 +20,9 @@ from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.asking import Asking, Desk, StepEnded
 from stepwire_server.engine.questions import Nothing
+from stepwire_server.engine.reckoning import Reckoner, Rule
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
+from stepwire_server.engine.substeps import BlockingWork, Teller, Work
 from stepwire_server.journal import Conflict
 
 __all__ = ["BlockingStepContext", "Result", "StepContext", "StepEnded", "current_step", "running_step"]
@@ -60,7 +62,7 @@ def current_step() -> StepContext | BlockingStepContext:
     return step
 
 
-class StepContext:
+class StepContext(Work):
     """One attempt of one step, for its operation.
 
         @app.operation("charge")
@@ -107,7 +109,10 @@ class StepContext:
         desk: Desk,
         away: Callable[[bool], AbstractAsyncContextManager[None]],
         broken_off: Callable[[], bool],
+        rule: Rule | None,
     ) -> None:
+        reckoner = Reckoner(operation=operation, rule=rule)
+        super().__init__(Teller(reckoner, event=self._event, emit=self._emit), path="")
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
         self._results = functools.cache(results)
@@ -192,44 +197,6 @@ class StepContext:
         """
         details = {"choices": choices, "schema": schema, "key": key, "expires_in": expires_in, "default": default}
         return await self._asking.ask(prompt, **details)
-
-    async def progress(
-        self,
-        percentage: float | None = None,
-        message: str = "",
-        *,
-        stage: str = "",
-        current: float | None = None,
-        total: float | None = None,
-        unit: str = "",
-        data: Mapping[str, Any] | None = None,
-        metadata: Mapping[str, str] | None = None,
-    ) -> None:
-        """Says how far the step is.
-
-        `percentage`: 0 to 100, of this step; reckoned from `current` and `total` where it is not given; where it can't
-        be, the amount of work is unknown and only the text is new. Raises ValueError outside 0 to 100.
-        """
-        if percentage is None and current is not None and total:
-            percentage = 100 * current / total
-        if percentage is not None and not 0 <= percentage <= 100:
-            raise ValueError(f"percentage is {percentage}; it must be 0 to 100")
-        event = self._event(message, metadata)
-        progress = event.step_progress
-        progress.SetInParent()
-        if percentage is not None:
-            progress.percentage = percentage
-        if stage:
-            progress.stage = stage
-        if current is not None:
-            progress.current = current
-        if total is not None:
-            progress.total = total
-        if unit:
-            progress.unit = unit
-        if data:
-            progress.data.CopyFrom(_struct(data, "data"))
-        await self._emit(event)
 
     async def content(self, piece: str | bytes, *, channel: str = "", media_type: str = "") -> None:
         """Streams a piece of text or bytes, as it is produced.
@@ -384,12 +351,14 @@ class StepContext:
             event.metadata.update(metadata)
         return event
 
-    async def _emit(self, event: Event) -> int:
-        """Records an event, and returns its sequence."""
+    async def _emit(self, event: Event, complete: Callable[[Event], None] | None = None) -> int:
+        """Records an event, and returns its sequence. `complete` is called right before."""
         self._check()
         try:
             await self._recorder.room()
             self._check()
+            if complete is not None:
+                complete(event)
             return self._recorder.record(event)
         except RecorderClosed:
             raise StepEnded("the execution has ended") from None
@@ -398,8 +367,14 @@ class StepContext:
         if self._closed:
             raise StepEnded(self._closed)
 
+    def _place(self, event: Event) -> None:
+        """It is about the step itself."""
 
-class BlockingStepContext:
+    def _check_open(self) -> None:
+        """A step that has ended says so by itself."""
+
+
+class BlockingStepContext(BlockingWork):
     """The same for an operation that is a plain function and runs in a thread: each method blocks until it is done."""
 
     __slots__ = ("_loop", "_step", "attempt", "execution_id", "id", "name", "operation", "session_id")
@@ -439,10 +414,6 @@ class BlockingStepContext:
         """
         return self._wait(self._step._asking.ask(prompt, **details, in_own_thread=self._is_own_thread()))
 
-    def progress(self, percentage: float | None = None, message: str = "", **details: Any) -> None:
-        """As StepContext.progress."""
-        self._wait(self._step.progress(percentage, message, **details))
-
     def content(self, piece: str | bytes, *, channel: str = "", media_type: str = "") -> None:
         """As StepContext.content."""
         self._wait(self._step.content(piece, channel=channel, media_type=media_type))
@@ -466,6 +437,10 @@ class BlockingStepContext:
     def error(self, message: str) -> None:
         """As StepContext.error."""
         self._wait(self._step.error(message))
+
+    @property
+    def _work(self) -> Work:
+        return self._step
 
     def _is_own_thread(self) -> bool:
         return threading.get_ident() == self._step._thread

@@ -243,9 +243,9 @@ class Fold:
             self.times.step(index, step.state, time_ns)
         self.kept += kept
         if kind == "step_progress":
-            progress = event.step_progress
-            if progress.HasField("percentage") and not progress.HasField("substep"):
-                self._set_fraction(step, progress.percentage / 100)
+            # Of a part, too: how far its step is by it stands beside it.
+            if event.step_progress.HasField("percentage"):
+                self._set_fraction(step, event.step_progress.percentage / 100)
         elif kind == "step_saved":
             step.saved = event.step_saved.state
         elif kind == "input_requested":

@@ -15,6 +15,7 @@ from pydantic import ConfigDict, PydanticUserError, ValidationError, create_mode
 from stepwire.errors import InputInvalid, Violation
 from stepwire.v1 import Retry
 from stepwire.values import to_struct
+from stepwire_server.engine.reckoning import Rule
 
 __all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "Signature", "Style", "for_thread"]
 
@@ -199,6 +200,8 @@ class Operation:
     """Unless a step says otherwise."""
     at_most_once: bool = False
     """Whether a step of it runs at most once."""
+    progress: Rule | None = None
+    """Its own rule of how far a step of it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

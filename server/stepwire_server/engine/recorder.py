@@ -25,7 +25,7 @@ from stepwire_server.engine.states import KINDS
 from stepwire_server.engine.summary import summary_of
 from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal, JournalBusy, Summary
 
-__all__ = ["MAX_EVENT_BYTES", "Recorder", "RecorderClosed", "frame"]
+__all__ = ["MAX_EVENT_BYTES", "Recorder", "RecorderClosed", "check_size", "frame"]
 
 _log = logging.getLogger(__name__)
 
@@ -59,6 +59,13 @@ def frame(encoded: bytes) -> bytes:
         size >>= 7
     head.append(size)
     return bytes(head) + encoded
+
+
+def check_size(event: Event) -> None:
+    """Raises LimitSize where an event without its envelope is too large to be recorded."""
+    size = event.ByteSize()
+    if size > MAX_EVENT_BYTES - _ENVELOPE_BYTES:
+        raise LimitSize(f"the event has {size:,} bytes; at most {MAX_EVENT_BYTES - _ENVELOPE_BYTES:,} are allowed")
 
 
 class Recorder:
@@ -127,9 +134,7 @@ class Recorder:
         """
         if self._lost is not None or self.fold.ended:
             raise RecorderClosed
-        size = event.ByteSize()
-        if size > MAX_EVENT_BYTES - _ENVELOPE_BYTES:
-            raise LimitSize(f"the event has {size:,} bytes; at most {MAX_EVENT_BYTES - _ENVELOPE_BYTES:,} are allowed")
+        check_size(event)
         kind = event.WhichOneof("kind")
         assert kind is not None
         now = self.now_ns()

@@ -12,7 +12,7 @@ from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import StepFold
 from stepwire_server.engine.recorder import Recorder
 
-__all__ = ["StepEvents", "one_line"]
+__all__ = ["StepEvents", "describe", "one_line"]
 
 _MESSAGE = 1_000
 _ERROR_TEXT = 100_000
@@ -90,3 +90,13 @@ class StepEvents:
 def one_line(text: str) -> str:
     """Returns the beginning of a text as one line."""
     return " ".join(text[:_MESSAGE].split())
+
+
+def describe(error: BaseException) -> str:
+    """Returns an exception's class and text, whatever its own __str__ does, as text that can be sent."""
+    name = type(error).__name__
+    try:
+        text = str(error).encode("utf-8", "backslashreplace").decode()
+    except Exception:
+        text = "(its text can't be had)"
+    return f"{name}: {text}" if text else name

@@ -425,6 +425,7 @@ class StepRunner:
             desk=self._around.desk,
             away=self._away,
             broken_off=self._is_broken_off,
+            rule=None if self._around.simulate else self._operation.progress,
         )
 
     def _record_parting(self) -> None:

@@ -118,12 +118,16 @@ async def burst(step: StepContext, reports: int) -> int:
 
 @app.operation()
 async def flaky(step: StepContext, failures: int, pause: float) -> int:
-    """Fail so many times, then end."""
+    """Fail so many times in a part of a part, then end."""
     with gauge.counted(RUNNING):
-        await step.progress(70, "Nearly there")
-        await asyncio.sleep(pause)
-        if step.attempt <= failures:
-            raise ConnectionError(f"attempt {step.attempt}")
+        await step.substeps({"begin": 1, "go on": 3})
+        async with step.substep("begin"):
+            pass
+        async with step.substep("go on") as on, on.substep("inner") as inner:
+            await inner.progress(70, "Nearly there")
+            await asyncio.sleep(pause)
+            if step.attempt <= failures:
+                raise ConnectionError(f"attempt {step.attempt}")
         return step.attempt
 
 
@@ -155,10 +159,11 @@ def thread(step: BlockingStepContext, pieces: int, pause: float) -> str:
     """Report from a thread."""
     with gauge.counted(RUNNING):
         effect(step)
-        for piece in range(1, pieces + 1):
-            time.sleep(pause)
-            step.progress(100 * piece / pieces)
-            step.pausepoint()
+        with step.substep("aside") as aside:
+            for piece in range(1, pieces + 1):
+                time.sleep(pause)
+                aside.progress(100 * piece / pieces)
+                step.pausepoint()
         return "threaded"
 
 

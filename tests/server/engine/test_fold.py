@@ -85,15 +85,19 @@ def test_all_skipped_by_condition_is_complete():
     assert folding.fold.all_done
 
 
-def test_a_part_s_progress_is_not_the_step_s():
-    """Progress of a sub-step, or without a percentage, leaves the step's fraction."""
+def test_how_far_a_step_is_stands_beside_its_part():
+    """Progress of a part moves its step to the percentage that stands beside it, and nothing does where none stands."""
     folding = Folding(1)
     folding.say("step_started", "s0")
     event = Event(step_id="s0")
-    event.step_progress.percentage = 90
-    event.step_progress.substep.path = "part"
+    event.step_progress.substep.path = "never/declared"
+    event.step_progress.substep.percentage = 90
     assert folding.apply(event).progress.percentage == 0
+    event.step_progress.percentage = 40
+    assert folding.apply(event).progress.percentage == 40
     assert folding.say("step_progress", "s0").step_state == StepState.STEP_STATE_PROGRESS
+    assert folding.say("step_retrying", "s0").progress.percentage == 40
+    assert folding.fold.steps[0].fraction == 0
 
 
 def test_the_envelope_is_as_of_its_event():
