@@ -11,7 +11,8 @@ if TYPE_CHECKING:
     from stepwire.v1 import Plan, Retry
     from stepwire_server.app import App, output_of, plan_step
     from stepwire_server.engine.asking import InputExpired
-    from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, StepEnded, current_step
+    from stepwire_server.engine.blocking import BlockingStepContext
+    from stepwire_server.engine.context import Result, StepContext, StepEnded, current_step
 
 __all__ = [
     "App",
@@ -29,7 +30,7 @@ __all__ = [
 
 _HOMES = {
     "App": "stepwire_server.app",
-    "BlockingStepContext": "stepwire_server.engine.context",
+    "BlockingStepContext": "stepwire_server.engine.blocking",
     "InputExpired": "stepwire_server.engine.asking",
     "Plan": "stepwire.v1",
     "Result": "stepwire_server.engine.context",

@@ -27,15 +27,18 @@ from stepwire_server.engine.graph import ID, MAX_SPAN_NS, violations
 from stepwire_server.engine.operation import Catalog
 
 __all__ = [
+    "LARGE_PLAN",
     "MAX_LABELS",
     "MAX_QUERY",
     "aside",
     "check_form",
     "check_work",
+    "in_thread",
     "normalised",
     "plan_problem",
     "query_violations",
     "steps_problem",
+    "summary",
 ]
 
 MAX_QUERY = 10_000
@@ -46,7 +49,7 @@ MAX_LABELS = 32
 
 _MAX_LABEL = 256
 
-_LARGE_PLAN = 200
+LARGE_PLAN = 200
 """Steps above which a plan is checked in a thread."""
 
 _checking = ThreadPoolExecutor(2, thread_name_prefix="stepwire-check")
@@ -73,7 +76,7 @@ def check_form(request: ExecuteRequest) -> None:
     """Raises RequestMalformed, which names everything that is wrong with a request whatever the app can do."""
     found = _form(request)
     if found:
-        raise RequestMalformed(_summary("the request is malformed", found), violations=found)
+        raise RequestMalformed(summary("the request is malformed", found), violations=found)
 
 
 def check_work(request: ExecuteRequest, catalog: Catalog) -> None:
@@ -94,8 +97,11 @@ async def aside(plan: Plan, check: Callable[[], Found]) -> Found:
     """Returns what the check of a plan returns. One of 10,000 steps takes a while: not in the event loop, where all
     streams would wait; nor where operations wait, in asyncio's own threads or the engine's.
     """
-    if len(plan.steps) <= _LARGE_PLAN:
-        return check()
+    return check() if len(plan.steps) <= LARGE_PLAN else await in_thread(check)
+
+
+async def in_thread(check: Callable[[], Found]) -> Found:
+    """Returns what a check returns, which takes a while, as `aside` does."""
     return await asyncio.get_running_loop().run_in_executor(_checking, check)
 
 
@@ -103,31 +109,31 @@ def plan_problem(plan: Plan, catalog: Catalog) -> StepwireError | None:
     """Returns what is wrong with a plan: its form, then its operations, then its inputs."""
     found = violations(plan)
     if found:
-        return PlanInvalid(_summary("the plan is invalid", found), violations=found)
+        return PlanInvalid(summary("the plan is invalid", found), violations=found)
     return steps_problem(list(enumerate(plan.steps)), catalog)
 
 
-def steps_problem(steps: Sequence[tuple[int, Step]], catalog: Catalog) -> StepwireError | None:
+def steps_problem(
+    steps: Sequence[tuple[int, Step]], catalog: Catalog, *, path: str = "plan.steps"
+) -> StepwireError | None:
     """Returns what is wrong with steps of a plan, given with their places in it: operations, then inputs."""
     found = [
         Violation(
-            f"plan.steps[{i}].operation", f"there is no operation {step.operation[:80]!r}; {_known(catalog.operations)}"
+            f"{path}[{i}].operation", f"there is no operation {step.operation[:80]!r}; {_known(catalog.operations)}"
         )
         for i, step in steps
         if step.operation not in catalog.operations
     ]
     if found:
-        return OperationNotFound(_summary("the plan names operations that are not there", found), violations=found)
+        return OperationNotFound(summary("the plan names operations that are not there", found), violations=found)
     for i, step in steps:
         operation = catalog.operations[step.operation]
-        path = f"plan.steps[{i}].input"
-        found += operation.signature.check(to_python(step.input), path=path, given_later=step.input_from)
+        given = to_python(step.input)
+        found += operation.signature.check(given, path=f"{path}[{i}].input", given_later=step.input_from)
         if operation.at_most_once and step.retry.attempts > 1:
-            found.append(
-                Violation(f"plan.steps[{i}].retry.attempts", f"operation {step.operation!r} runs at most once")
-            )
+            found.append(Violation(f"{path}[{i}].retry.attempts", f"operation {step.operation!r} runs at most once"))
     if found:
-        return InputInvalid(_summary("an input does not fit its operation", found), violations=found)
+        return InputInvalid(summary("an input does not fit its operation", found), violations=found)
     return None
 
 
@@ -149,7 +155,7 @@ def _check_call(request: ExecuteRequest, catalog: Catalog) -> None:
     found = values.check(request.call.input, "call.input")
     found = found or named.signature.check(to_python(request.call.input), path="call.input")
     if found:
-        raise InputInvalid(_summary("the input does not fit the plan", found), violations=found)
+        raise InputInvalid(summary("the input does not fit the plan", found), violations=found)
 
 
 def _form(request: ExecuteRequest) -> list[Violation]:
@@ -187,7 +193,8 @@ def _label_violations(labels: Mapping[str, str]) -> list[Violation]:
     return found
 
 
-def _summary(text: str, found: list[Violation]) -> str:
+def summary(text: str, found: list[Violation]) -> str:
+    """Returns a text with the first of what was found, and how many more there are."""
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return f"{text}: {first.field} {first.description}{more}"

@@ -16,7 +16,8 @@ from stepwire.errors import InputInvalid, failure
 from stepwire.v1 import Step
 from stepwire.values import to_python
 from stepwire_server.engine import values
-from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, running_step
+from stepwire_server.engine.blocking import BlockingStepContext
+from stepwire_server.engine.context import Result, StepContext, running_step
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Operation, Style, for_thread
 from stepwire_server.engine.time_limit import TimeLimit

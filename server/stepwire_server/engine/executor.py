@@ -19,13 +19,21 @@ from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import failure
-from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepSkipped, StepState
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepState
 from stepwire_server.engine.asking import Desk, Verdict, record_answer
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.earlier import Inheritance
-from stepwire_server.engine.ending import ended, record_cancelled, record_completed, record_failed, what_failed
+from stepwire_server.engine.ending import (
+    ended,
+    record_cancelled,
+    record_completed,
+    record_failed,
+    record_skipped,
+    what_failed,
+)
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import Graph
+from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.inheritance import has_all, take_over
 from stepwire_server.engine.operation import Catalog, Operation
 from stepwire_server.engine.planning import PlanningFailed, make_plan, record_plan
@@ -114,6 +122,13 @@ class Executor:
             going=asyncio.Event(),
             slots=self._slots,
             desk=Desk(clock),
+            growth=Growth(
+                self.recorder,
+                catalog,
+                execution_id=record.execution_id,
+                is_ending=lambda: self._stopping,
+                on_grown=self._take_up_growth,
+            ),
             leaving=lambda: self._leaving,
         )
         self._schedule: Schedule | None = None
@@ -354,7 +369,7 @@ class Executor:
             self._wake.clear()
             while schedule.to_skip:
                 index, culprit = schedule.next_to_skip()
-                await self._skip(graph, index, graph.steps[culprit].id)
+                await self._skip(index, graph.steps[culprit].id)
             while schedule.ready and self._slots.free and self._may_start:
                 await self.recorder.room()
                 if self._slots.free and self._may_start:
@@ -365,6 +380,11 @@ class Executor:
             if self._leaving and self._grace_over:
                 return
             await self._wake.wait()
+
+    def _take_up_growth(self) -> None:
+        assert self._schedule is not None
+        self._schedule.grow(self.fold.steps)
+        self._wake.set()
 
     @property
     def _may_start(self) -> bool:
@@ -393,7 +413,7 @@ class Executor:
         assert self._schedule is not None
         state = self.fold.steps[runner.index].state
         if state == StepState.STEP_STATE_COMPLETED:
-            self._schedule.completed(runner.index)
+            self._schedule.done(runner.index)
         elif state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
             self._schedule.failed(runner.index)
             if state == StepState.STEP_STATE_FAILED:
@@ -406,26 +426,13 @@ class Executor:
     def _fails_fast(self) -> bool:
         return self._request.options.failure_policy == ExecutionOptions.FAILURE_POLICY_FAIL_FAST
 
-    async def _skip(self, graph: Graph, index: int, culprit: str) -> None:
-        """Records that a step will not run: because of the step `culprit`, or, where that is empty, of the end. One
-        that has run, and would have run again, is recorded as cancelled.
-        """
+    async def _skip(self, index: int, culprit: str) -> None:
+        """Records that a step will not run, as `record_skipped` does, where it has not run and does not run now."""
         state = self.fold.steps[index].state
         if state not in (StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING):
             return
         await self.recorder.room()
-        step = graph.steps[index]
-        event = Event(step_id=step.id, step_name=step.name or step.id)
-        if state == StepState.STEP_STATE_STARTING:
-            event.attempt = self.fold.steps[index].attempt
-            event.message = f"Cancelled: {event.step_name}"
-            event.step_cancelled.SetInParent()
-        else:
-            why = f"{culprit} did not complete" if culprit else "the execution is ending"
-            event.message = f"Skipped: {why}"
-            event.step_skipped.cause = StepSkipped.CAUSE_DEPENDENCY if culprit else StepSkipped.CAUSE_ENDED
-            event.step_skipped.failed_step_id = culprit
-        self.recorder.record(event)
+        record_skipped(self.recorder, index, culprit=culprit)
 
     def _operation(self, step: Step) -> Operation:
         """Returns a step's operation; one that fails where a recovered plan names one that the app no longer has."""
@@ -453,7 +460,7 @@ class Executor:
         graph = self.fold.graph
         if graph is not None:
             for index in range(len(graph)):
-                await self._skip(graph, index, "")
+                await self._skip(index, "")
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
             record_cancelled(self.recorder)
         elif graph is not None and self.fold.all_done:

@@ -4,10 +4,12 @@ then written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf import struct_pb2
 
 from stepwire.errors import reason_of
-from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
+from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, Step, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.questions import Questions
 from stepwire_server.engine.states import (
@@ -34,6 +36,7 @@ class StepFold:
     __slots__ = (
         "_saved_when_lost",
         "attempt",
+        "done",
         "epoch",
         "error",
         "fraction",
@@ -58,6 +61,8 @@ class StepFold:
         """How many of them in a row were lost with their work: none had saved anything else than the one before it, or
         got an answer. One that was lost while it waited for a person is not among them.
         """
+        self.done = False
+        """Whether it completed, or was skipped by its own condition: what depends on it may run."""
         self.fraction = 0.0
         """How much of it is done, 0 to 1."""
         self.output: struct_pb2.Value | None = None
@@ -99,6 +104,7 @@ class Fold:
         "percentage",
         "questions",
         "result",
+        "revision",
         "sequence",
         "skipped",
         "start_ns",
@@ -131,8 +137,10 @@ class Fold:
         self.skipped = 0
         self.kept = 0
         """How many steps it keeps of an earlier execution that it retries: they are done, and never started."""
+        self.revision = 0
+        """How often the plan has grown."""
         self.percentage = 0.0
-        """The high-water mark: a retry does not take it back."""
+        """The high-water mark: a retry does not take it back. Growth does, as far as there is more to do in all."""
         self.result: Event | None = None
         """The terminal event."""
         self._done = 0
@@ -159,12 +167,16 @@ class Fold:
         else:
             if kind == "plan_started" and self.graph is not None:
                 raise TransitionError("plan_started for the second time")
+            if kind == "plan_revised" and self.graph is None:
+                raise TransitionError("plan_revised before plan_started")
             self.state = next_execution_state(self.state, kind)
             if kind == "plan_resumed" and self.graph is None:
                 self.state = self._first_state
             elif kind == "plan_started":
                 self._begin(event.plan_started.plan)
                 self.start_ns = time_ns
+            elif kind == "plan_revised":
+                self._grow(event.plan_revised.steps)
             elif kind == "plan_recovered":
                 self.epoch = event.plan_recovered.epoch
                 self.attempt_count += 1
@@ -208,6 +220,16 @@ class Fold:
         self.steps = [StepFold(step.weight if step.HasField("weight") else 1.0) for step in plan.steps]
         self._full_weight = sum(step.weight for step in self.steps)
 
+    def _grow(self, steps: Sequence[Step]) -> None:
+        assert self.graph is not None
+        self.graph.grow(steps)
+        self.revision += 1
+        before, first = self._full_weight, len(self.steps)
+        self.steps += [StepFold(step.weight if step.HasField("weight") else 1.0) for step in steps]
+        self._full_weight += sum(step.weight for step in self.steps[first:])
+        # What had been reached stays reached, and is less of the whole now.
+        self.percentage *= min(1.0, before / self._full_weight)
+
     def _apply_to_step(self, event: Event, kind: str) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
         index = self.graph.index[event.step_id]
@@ -240,6 +262,7 @@ class Fold:
         elif kind == "step_completed":
             self.completed += 1
             self._done += 1
+            step.done = True
             step.output = event.step_completed.output
             self._set_fraction(step, 1.0)
         elif kind == "step_retrying":
@@ -257,6 +280,7 @@ class Fold:
             self.skipped += 1
             if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
                 self._done += 1
+                step.done = True
                 self._set_fraction(step, 1.0)
         if step.state in ENDED_STEP:
             step.saved = None
