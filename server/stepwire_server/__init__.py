@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stepwire.v1 import Plan, Retry
-    from stepwire_server.app import App, output_of, plan_step
+    from stepwire_server.app import App
     from stepwire_server.engine.asking import InputExpired
     from stepwire_server.engine.blocking import BlockingStepContext
     from stepwire_server.engine.context import Result, StepContext, StepEnded, current_step
+    from stepwire_server.steps import Tested, output_of, plan_step, when
 
 __all__ = [
     "App",
@@ -23,9 +24,11 @@ __all__ = [
     "Retry",
     "StepContext",
     "StepEnded",
+    "Tested",
     "current_step",
     "output_of",
     "plan_step",
+    "when",
 ]
 
 _HOMES = {
@@ -37,9 +40,11 @@ _HOMES = {
     "Retry": "stepwire.v1",
     "StepContext": "stepwire_server.engine.context",
     "StepEnded": "stepwire_server.engine.asking",
+    "Tested": "stepwire_server.steps",
     "current_step": "stepwire_server.engine.context",
-    "output_of": "stepwire_server.app",
-    "plan_step": "stepwire_server.app",
+    "output_of": "stepwire_server.steps",
+    "plan_step": "stepwire_server.steps",
+    "when": "stepwire_server.steps",
 }
 
 

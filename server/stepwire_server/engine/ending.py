@@ -12,7 +12,16 @@ from stepwire.v1 import Event, ExecutionState, StepSkipped, StepState
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.recorder import Recorder
 
-__all__ = ["ended", "record_cancelled", "record_completed", "record_failed", "record_skipped", "running", "what_failed"]
+__all__ = [
+    "ended",
+    "record_cancelled",
+    "record_completed",
+    "record_failed",
+    "record_not_met",
+    "record_skipped",
+    "running",
+    "what_failed",
+]
 
 
 def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
@@ -46,7 +55,8 @@ def what_failed(fold: Fold, failed: Sequence[str]) -> str:
 def record_completed(recorder: Recorder) -> None:
     """Records that every step completed."""
     fold = recorder.fold
-    event = Event(message=f"Execution completed: {fold.completed}/{len(fold.steps)} steps succeeded")
+    skipped = f", {fold.skipped} skipped by their conditions" if fold.skipped else ""
+    event = Event(message=f"Execution completed: {fold.completed}/{len(fold.steps)} steps succeeded{skipped}")
     _time(recorder, event.plan_completed.execution_time)
     assert fold.graph is not None
     sinks = fold.graph.sinks()
@@ -104,6 +114,16 @@ def record_skipped(recorder: Recorder, index: int, *, culprit: str) -> None:
         event.message = f"Skipped: {why}"
         event.step_skipped.cause = StepSkipped.CAUSE_DEPENDENCY if culprit else StepSkipped.CAUSE_ENDED
         event.step_skipped.failed_step_id = culprit
+    recorder.record(event)
+
+
+def record_not_met(recorder: Recorder, index: int, *, why: str) -> None:
+    """Records that a step does not run because of its own conditions: it is done."""
+    fold = recorder.fold
+    assert fold.graph is not None
+    step = fold.graph.steps[index]
+    event = Event(step_id=step.id, step_name=step.name or step.id, message=f"Skipped: {why}")
+    event.step_skipped.cause = StepSkipped.CAUSE_CONDITION
     recorder.record(event)
 
 

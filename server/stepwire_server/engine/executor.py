@@ -22,12 +22,15 @@ from stepwire.errors import failure
 from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepState
 from stepwire_server.engine.asking import Desk, Verdict, record_answer
 from stepwire_server.engine.clock import Clock, Timer
+from stepwire_server.engine.conditions import unmet
+from stepwire_server.engine.control import cancelling, paused, resumed
 from stepwire_server.engine.earlier import Inheritance
 from stepwire_server.engine.ending import (
     ended,
     record_cancelled,
     record_completed,
     record_failed,
+    record_not_met,
     record_skipped,
     what_failed,
 )
@@ -167,10 +170,7 @@ class Executor:
             raise ended(self.execution_id, self.fold.state)
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
             return self.fold.sequence
-        event = Event(message=f"Cancelling{': ' + reason if reason else ''}")
-        event.plan_cancelling.actor = actor
-        event.plan_cancelling.reason = reason
-        sequence = self.recorder.record(event)
+        sequence = self.recorder.record(cancelling(actor=actor, reason=reason))
         self._stop()
         return sequence
 
@@ -181,20 +181,14 @@ class Executor:
         self._check_going_on()
         if self._paused:
             return self.fold.sequence
-        event = Event(message=f"Paused{': ' + reason if reason else ''}")
-        event.plan_paused.actor = actor
-        event.plan_paused.reason = reason
-        return self._record_pause(event)
+        return self._record_pause(paused(actor=actor, reason=reason))
 
     def resume(self, *, actor: str, reason: str) -> int:
         """Records that steps may start again. Returns and raises as `pause` does."""
         self._check_going_on()
         if not self._paused:
             return self.fold.sequence
-        event = Event(message=f"Resumed{': ' + reason if reason else ''}")
-        event.plan_resumed.actor = actor
-        event.plan_resumed.reason = reason
-        return self._record_pause(event)
+        return self._record_pause(resumed(actor=actor, reason=reason))
 
     def provide(self, input_id: str, value: struct_pb2.Value, *, actor: str, verdict: Verdict | None) -> int:
         """Records the answer to a question and lets its step go on. Returns the sequence that must be durable before
@@ -373,7 +367,7 @@ class Executor:
             while schedule.ready and self._slots.free and self._may_start:
                 await self.recorder.room()
                 if self._slots.free and self._may_start:
-                    self._start_step(graph, schedule.next_ready())
+                    self._begin_step(graph, schedule, schedule.next_ready())
             idle = not self._running and not schedule.to_skip
             if idle and (not schedule.ready or self._stopping or self._leaving):
                 return
@@ -398,8 +392,15 @@ class Executor:
         if self._failed and self._fails_fast:
             self._stop()
 
-    def _start_step(self, graph: Graph, index: int) -> None:
+    def _begin_step(self, graph: Graph, schedule: Schedule, index: int) -> None:
+        """Starts a step, or records that its own conditions skip it. One that had begun is not judged again."""
         step = graph.steps[index]
+        judged = self._around.simulate or self.fold.steps[index].attempt
+        why = "" if judged else unmet(step, self.fold.output)
+        if why:
+            record_not_met(self.recorder, index, why=why)
+            schedule.done(index)
+            return
         runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
         self._running[index] = runner
         self._slots.take(index)

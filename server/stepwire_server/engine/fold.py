@@ -158,6 +158,11 @@ class Fold:
         """Whether every step is completed, or skipped by its own condition."""
         return self._done == len(self.steps)
 
+    def output(self, step_id: str) -> struct_pb2.Value | None:
+        """Returns the output of a step of the plan; None where it has none."""
+        assert self.graph is not None
+        return self.steps[self.graph.index[step_id]].output
+
     def apply(self, event: Event, kind: str, time_ns: int) -> None:
         """Takes the next event: its `kind` arm, `step_id` and `metadata` are read, nothing else of it, and nothing is
         written. Raises TransitionError, and has changed nothing then.

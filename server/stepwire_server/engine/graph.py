@@ -9,6 +9,7 @@ from collections.abc import Container, Sequence
 from stepwire.errors import Violation
 from stepwire.v1 import Plan, Retry, Step
 from stepwire_server.engine import values
+from stepwire_server.engine.conditions import condition_violations
 
 __all__ = [
     "ID",
@@ -143,10 +144,8 @@ def step_violations(step: Step, path: str, known: Container[str]) -> list[Violat
         where = f"{path}.input_from[{parameter!r}]"
         if parameter in step.input.fields:
             found.append(Violation(where, "is given by input too; give it once"))
-        if source.step_id not in needed:
-            found.append(Violation(f"{where}.step_id", f"{source.step_id[:80]!r} does not stand in depends_on"))
-        if source.json_pointer and not source.json_pointer.startswith("/"):
-            found.append(Violation(f"{where}.json_pointer", "must be empty or begin with '/' (RFC 6901)"))
+        found += values.check_reference(source, where, needed)
+    found += condition_violations(step, path, needed)
     return found
 
 

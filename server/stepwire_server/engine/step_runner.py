@@ -26,7 +26,7 @@ from stepwire.errors import failure
 from stepwire.v1 import ExecutionState, Step, StepState
 from stepwire_server import failpoints
 from stepwire_server.engine.asking import Desk, InputExpired
-from stepwire_server.engine.calling import AttemptFailed, call, describe, input_of, results_of, simulate
+from stepwire_server.engine.calling import AttemptFailed, absent_of, call, describe, input_of, results_of, simulate
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.growth import Growth
@@ -228,8 +228,8 @@ class StepRunner:
     async def _call(self, context: StepContext) -> struct_pb2.Value:
         if self._around.simulate:
             return await simulate(context)
-        given = input_of(self.step, self._recorder.fold)
-        return await call(self._operation, context, given, self._around.threads, limit=self._limit)
+        given, absent = input_of(self.step, self._recorder.fold), absent_of(self.step, self._recorder.fold)
+        return await call(self._operation, context, given, self._around.threads, limit=self._limit, absent=absent)
 
     def _judge(self, error: BaseException) -> AttemptFailed:
         """Returns what an exception that the operation raised means."""
