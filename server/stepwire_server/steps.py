@@ -34,12 +34,18 @@ def plan_step(
     retry: Retry | None = None,
     timeout: float | None = None,
     conditions: Iterable[Condition] = (),
+    for_each: Mapping[str, OutputRef | Iterable[Any]] | None = None,
+    max_parallel: int = 0,
 ) -> Step:
     """Returns a Step. A parameter of `input` that is `output_of(...)` is taken from that step's output, and the step
     depends on it. Raises InputInvalid for an input that a Struct can't carry.
 
     `conditions`: made with `when(...)`; where one does not hold, the step is skipped and counts as done. The step
     depends on the steps that they test.
+
+    `for_each`: one parameter with a list, or with `output_of(...)` one; the operation is called for each of its items,
+    `max_parallel` at once (0: as many as the execution may), and the step's output is the list of their outputs. Raises
+    ValueError where it is not one parameter, or max_parallel stands alone.
     """
     needed = list(dict.fromkeys(depends_on))
     step = Step(id=id, name=name, operation=operation)
@@ -54,6 +60,12 @@ def plan_step(
         step.input.CopyFrom(to_struct(literal))
     step.conditions.extend(conditions)
     needed += [condition.output.step_id for condition in step.conditions]
+    if for_each is not None:
+        _map(step, for_each, max_parallel)
+        if step.for_each.HasField("output"):
+            needed.append(step.for_each.output.step_id)
+    elif max_parallel:
+        raise ValueError("max_parallel is a bound of for_each, which is not given")
     step.depends_on.extend(dict.fromkeys(needed))
     if weight is not None:
         step.weight = weight
@@ -115,6 +127,18 @@ class Tested:
     def absent(self) -> Condition:
         """There is nothing, also because its step was skipped by its own conditions."""
         return Condition(output=self._output, present=False)
+
+
+def _map(step: Step, for_each: Mapping[str, OutputRef | Iterable[Any]], max_parallel: int) -> None:
+    if len(for_each) != 1:
+        raise ValueError(f"for_each has {len(for_each)} parameters; it takes one, with the list of its values")
+    ((step.for_each.parameter, items),) = for_each.items()
+    step.for_each.max_parallel = max_parallel
+    if isinstance(items, OutputRef):
+        step.for_each.output.CopyFrom(items)
+    else:
+        step.for_each.values.SetInParent()
+        step.for_each.values.values.extend(to_value(item, field="for_each") for item in items)
 
 
 def _value(value: Any) -> struct_pb2.Value:

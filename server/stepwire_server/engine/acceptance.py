@@ -6,7 +6,7 @@ Everything that is wrong is found before anything is stored, and named with its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,7 +24,7 @@ from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan, Step
 from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, violations
-from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.operation import Catalog, Operation
 
 __all__ = [
     "LARGE_PLAN",
@@ -33,6 +33,7 @@ __all__ = [
     "aside",
     "check_form",
     "check_work",
+    "extent",
     "in_thread",
     "normalised",
     "plan_problem",
@@ -97,7 +98,12 @@ async def aside(plan: Plan, check: Callable[[], Found]) -> Found:
     """Returns what the check of a plan returns. One of 10,000 steps takes a while: not in the event loop, where all
     streams would wait; nor where operations wait, in asyncio's own threads or the engine's.
     """
-    return check() if len(plan.steps) <= LARGE_PLAN else await in_thread(check)
+    return check() if extent(plan.steps) <= LARGE_PLAN else await in_thread(check)
+
+
+def extent(steps: Iterable[Step]) -> int:
+    """Returns how many steps there are to check, items that are given with them included."""
+    return sum(1 + len(step.for_each.values.values) for step in steps)
 
 
 async def in_thread(check: Callable[[], Found]) -> Found:
@@ -129,12 +135,32 @@ def steps_problem(
     for i, step in steps:
         operation = catalog.operations[step.operation]
         given = to_python(step.input)
-        found += operation.signature.check(given, path=f"{path}[{i}].input", given_later=step.input_from)
+        later: dict[str, object] = dict(step.input_from)
+        if step.HasField("for_each"):
+            later[step.for_each.parameter] = step.for_each
+        wrong = operation.signature.check(given, path=f"{path}[{i}].input", given_later=later)
+        found += wrong or _item_violations(step, operation, f"{path}[{i}].for_each")
         if operation.at_most_once and step.retry.attempts > 1:
             found.append(Violation(f"{path}[{i}].retry.attempts", f"operation {step.operation!r} runs at most once"))
     if found:
         return InputInvalid(summary("an input does not fit its operation", found), violations=found)
     return None
+
+
+def _item_violations(step: Step, operation: Operation, path: str) -> list[Violation]:
+    """Returns what is wrong with items that are given with their step, each as the parameter that it will be."""
+    name = step.for_each.parameter
+    found: list[Violation] = []
+    for i, item in enumerate(step.for_each.values.values):
+        place = f"{path}.values[{i}]"
+        # Alone: what is given beside it may be large, and is checked once.
+        wrong = operation.signature.check({name: to_python(item)}, path="")
+        found += [
+            Violation(place + field.removeprefix(f".{name}"), text)
+            for field, text in wrong
+            if field == f".{name}" or field.startswith((f".{name}.", f".{name}["))
+        ]
+    return found
 
 
 def query_violations(query: str) -> list[Violation]:

@@ -12,14 +12,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 from concurrent.futures import Executor as ThreadPool
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import failure
-from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepState
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Step, StepState
 from stepwire_server.engine.asking import Desk, Verdict, record_answer
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.conditions import unmet
@@ -38,12 +37,14 @@ from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.inheritance import has_all, take_over
+from stepwire_server.engine.mapping import Mappings
 from stepwire_server.engine.operation import Catalog, Operation
-from stepwire_server.engine.planning import PlanningFailed, make_plan, record_plan
+from stepwire_server.engine.planning import PlanningFailed, await_plan, record_plan
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.engine.recovery import operation_gone, record_takeover
 from stepwire_server.engine.rerun import query_of
 from stepwire_server.engine.schedule import Schedule
+from stepwire_server.engine.settings import Settings
 from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.step_runner import Cause, StepRunner, Surroundings
 from stepwire_server.journal import ExecutionRecord, Journal
@@ -52,23 +53,13 @@ __all__ = ["Executor", "Settings"]
 
 _log = logging.getLogger(__name__)
 
+_FAILED = StepState.STEP_STATE_FAILED
+
 _LAST_WORDS = 1.0
 """Seconds that the steps of a parked execution have to end after they were interrupted, so that it can be recorded."""
 
 _LAST_APPENDS = 1.0
 """Seconds that a parked execution's last events have to become durable."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What every execution of a server shares."""
-
-    max_parallel_steps: int = 32
-    """Steps of one execution that run at once, where its options do not say less."""
-    max_pending_bytes: int = 4 << 20
-    """Bytes of one execution's events that wait for the journal. Beyond, operations wait."""
-    cancel_grace: float = 10.0
-    """Seconds that an operation has to end after it was cancelled or ran out of time. Then its task is abandoned."""
 
 
 class Executor:
@@ -135,6 +126,7 @@ class Executor:
             leaving=lambda: self._leaving,
         )
         self._schedule: Schedule | None = None
+        self._mappings: Mappings | None = None
         self._running: dict[int, StepRunner] = {}
         self._failed: list[str] = []
         self._overdue = False
@@ -292,10 +284,10 @@ class Executor:
             # By the time of the events: a wall clock that was set back must not give the hours again.
             passed = (self.recorder.now_ns() - self._record.create_time_ns) / 1e9
             left = options.time_limit.ToNanoseconds() / 1e9 - passed
-            if left > 0:
-                self._timers.append(self._clock.call_later(left, self._time_is_up))
-            else:
-                self._time_is_up()
+            if left <= 0:
+                return self._time_is_up()
+            self._timers.append(self._clock.call_later(left, self._time_is_up))
+        return None
 
     def _time_is_up(self) -> None:
         if not (self._stopping or self.fold.ended):
@@ -307,9 +299,17 @@ class Executor:
         if self._stopping or self._leaving or self._is_orphan:
             return False
         try:
-            plan = await self._await_plan()
+            plan = await await_plan(
+                self._request,
+                self._catalog,
+                name=f"planning {self.execution_id}",
+                wake=self._wake,
+                stops=lambda: self._stopping or self._leaving,
+                gives_up=lambda: self._grace_over,
+                keep=self._keep,
+            )
         except PlanningFailed as error:
-            self._fail(error.status)
+            record_failed(self.recorder, error.status)
             return False
         if plan is None:
             return False
@@ -332,44 +332,29 @@ class Executor:
         """Whether the earlier execution was gone before this one had all that it keeps of it."""
         return not has_all(self.fold, self._request)
 
-    async def _await_plan(self) -> Plan | None:
-        """Returns the plan; None where the execution was stopped first. A planner that does not end is abandoned."""
-        task = asyncio.create_task(make_plan(self._request, self._catalog), name=f"planning {self.execution_id}")
-        task.add_done_callback(lambda _: self._wake.set())
-        while not task.done():
-            if self._stopping or self._leaving:
-                task.cancel()
-            if self._grace_over:
-                _log.warning("%s: the planner does not end; its task is abandoned", task.get_name())
-                self._keep(task)
-                return None
-            self._wake.clear()
-            await self._wake.wait()
-        if self._stopping or self._leaving:
-            if not task.cancelled():
-                task.exception()
-            return None
-        if task.cancelled():
-            raise PlanningFailed(failure("PLANNER_FAILED", "the planner cancelled its own task"))
-        return task.result()
-
     async def _run_steps(self) -> None:
         graph = self.fold.graph
         assert graph is not None
         schedule = self._schedule = Schedule.of(self.fold)
-        self._mind_failures(graph)
+        mappings = self._mappings = Mappings(
+            self._around, schedule, may_start=lambda: self._may_start, on_end=self._take_end
+        )
+        self._failed = [graph.steps[i].id for i, step in enumerate(self.fold.steps) if step.state == _FAILED]
+        if self._failed and self._fails_fast:
+            self._stop()
         while True:
             # Before anything is looked at: what is done below waits for room, and may miss what happens meanwhile.
             self._wake.clear()
+            await mappings.settle()
             while schedule.to_skip:
                 index, culprit = schedule.next_to_skip()
                 await self._skip(index, graph.steps[culprit].id)
             while schedule.ready and self._slots.free and self._may_start:
                 await self.recorder.room()
                 if self._slots.free and self._may_start:
-                    self._begin_step(graph, schedule, schedule.next_ready())
-            idle = not self._running and not schedule.to_skip
-            if idle and (not schedule.ready or self._stopping or self._leaving):
+                    self._begin_step(graph, schedule.next_ready())
+            idle = not (self._running or schedule.to_skip or mappings.has_news)
+            if idle and (self._stopping or self._leaving or not (schedule.ready or mappings.has_unopened)):
                 return
             if self._leaving and self._grace_over:
                 return
@@ -384,43 +369,46 @@ class Executor:
     def _may_start(self) -> bool:
         return not (self._stopping or self._leaving or self._paused)
 
-    def _mind_failures(self, graph: Graph) -> None:
-        """Takes note of the failures that the events already tell of."""
-        for step, fold in zip(graph.steps, self.fold.steps, strict=True):
-            if fold.state == StepState.STEP_STATE_FAILED:
-                self._failed.append(step.id)
-        if self._failed and self._fails_fast:
-            self._stop()
-
-    def _begin_step(self, graph: Graph, schedule: Schedule, index: int) -> None:
+    def _begin_step(self, graph: Graph, index: int) -> None:
         """Starts a step, or records that its own conditions skip it. One that had begun is not judged again."""
+        assert self._schedule is not None
+        assert self._mappings is not None
         step = graph.steps[index]
         judged = self._around.simulate or self.fold.steps[index].attempt
-        why = "" if judged else unmet(step, self.fold.output)
-        if why:
+        if why := "" if judged else unmet(step, self.fold.output):
             record_not_met(self.recorder, index, why=why)
-            schedule.done(index)
-            return
-        runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
-        self._running[index] = runner
-        self._slots.take(index)
-        runner.start()
+            self._schedule.done(index)
+        elif index in graph.items:
+            self._mappings.begin(index)
+            self._wake.set()
+        else:
+            runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
+            self._running[index] = runner
+            self._slots.take(index)
+            runner.start()
 
     def _step_ended(self, runner: StepRunner) -> None:
         del self._running[runner.index]
         self._slots.leave(runner.index)
         if runner.task is not None and runner.abandoned:
             self._keep(runner.task)
+        self._take_end(runner.index)
+
+    def _take_end(self, index: int) -> None:
+        """Notes what the end of a step means for the others."""
         assert self._schedule is not None
-        state = self.fold.steps[runner.index].state
+        assert self._mappings is not None
+        assert self.fold.graph is not None
+        state = self.fold.steps[index].state
         if state == StepState.STEP_STATE_COMPLETED:
-            self._schedule.done(runner.index)
-        elif state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
-            self._schedule.failed(runner.index)
-            if state == StepState.STEP_STATE_FAILED:
-                self._failed.append(runner.step.id)
+            self._schedule.done(index)
+        elif state in (_FAILED, StepState.STEP_STATE_CANCELLED):
+            self._schedule.failed(index)
+            if state == _FAILED:
+                self._failed.append(self.fold.graph.steps[index].id)
             if self._fails_fast:
                 self._stop()
+        self._mappings.item_ended(index)
         self._wake.set()
 
     @property
@@ -462,21 +450,23 @@ class Executor:
         if graph is not None:
             for index in range(len(graph)):
                 await self._skip(index, "")
+            if self._mappings is not None:
+                await self._mappings.end()
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
             record_cancelled(self.recorder)
         elif graph is not None and self.fold.all_done:
             # Also where the time was up before this could be said: nothing is left that could take longer.
             record_completed(self.recorder)
-        elif self._overdue:
-            limit = self._request.options.time_limit.ToTimedelta()
-            self._fail(failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}"))
-        elif self._is_orphan:
-            self._fail(failure("PLAN_NOT_FOUND", "the execution that it retries was gone before all was kept of it"))
         else:
-            self._fail(failure("STEP_FAILED", what_failed(self.fold, self._failed)))
+            record_failed(self.recorder, self._why_failed())
 
-    def _fail(self, status: status_pb2.Status) -> None:
-        record_failed(self.recorder, status)
+    def _why_failed(self) -> status_pb2.Status:
+        if self._overdue:
+            limit = self._request.options.time_limit.ToTimedelta()
+            return failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}")
+        if self._is_orphan:
+            return failure("PLAN_NOT_FOUND", "the execution that it retries was gone before all was kept of it")
+        return failure("STEP_FAILED", what_failed(self.fold, self._failed))
 
     def _fail_hard(self) -> None:
         """Ends an execution that the engine itself could not run on."""
@@ -487,7 +477,7 @@ class Executor:
             if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
                 record_cancelled(self.recorder)
                 return
-            self._fail(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
+            record_failed(self.recorder, failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
         except Exception:
             _log.exception("execution %s: its end could not be recorded", self.execution_id)
 

@@ -44,6 +44,7 @@ class StepFold:
         "output",
         "recoveries",
         "saved",
+        "started_ns",
         "state",
         "weight",
     )
@@ -53,6 +54,8 @@ class StepFold:
         self.state: StepState.ValueType = StepState.STEP_STATE_PENDING
         self.attempt = 0
         """The newest attempt, from 1."""
+        self.started_ns = 0
+        """When that began."""
         self.epoch = 0
         """That of the process in which the newest attempt started."""
         self.recoveries = 0
@@ -168,7 +171,7 @@ class Fold:
         written. Raises TransitionError, and has changed nothing then.
         """
         if event.step_id:
-            self._apply_to_step(event, kind)
+            self._apply_to_step(event, kind, time_ns)
         else:
             if kind == "plan_started" and self.graph is not None:
                 raise TransitionError("plan_started for the second time")
@@ -222,7 +225,7 @@ class Fold:
 
     def _begin(self, plan: Plan) -> None:
         self.graph = Graph(plan)
-        self.steps = [StepFold(step.weight if step.HasField("weight") else 1.0) for step in plan.steps]
+        self._add(plan.steps)
         self._full_weight = sum(step.weight for step in self.steps)
 
     def _grow(self, steps: Sequence[Step]) -> None:
@@ -230,12 +233,26 @@ class Fold:
         self.graph.grow(steps)
         self.revision += 1
         before, first = self._full_weight, len(self.steps)
-        self.steps += [StepFold(step.weight if step.HasField("weight") else 1.0) for step in steps]
+        given_up = self._add(steps)
         self._full_weight += sum(step.weight for step in self.steps[first:])
+        self._full_weight -= given_up
         # What had been reached stays reached, and is less of the whole now.
         self.percentage *= min(1.0, before / self._full_weight)
 
-    def _apply_to_step(self, event: Event, kind: str) -> None:
+    def _add(self, steps: Sequence[Step]) -> float:
+        """Adds steps. Mapped ones leave their weight to their items; returns how much of it was counted before."""
+        assert self.graph is not None
+        first = len(self.steps)
+        self.steps += [StepFold(step.weight if step.HasField("weight") else 1.0) for step in steps]
+        given_up = 0.0
+        for i in range(first, len(self.steps)):
+            parent = self.graph.item_of.get(i)
+            if parent is not None:
+                given_up += self.steps[parent].weight if parent < first else 0.0
+                self.steps[parent].weight = 0.0
+        return given_up
+
+    def _apply_to_step(self, event: Event, kind: str, time_ns: int) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
         index = self.graph.index[event.step_id]
         step = self.steps[index]
@@ -263,6 +280,7 @@ class Fold:
             if step.attempt == 0:
                 self._started += 1
             step.attempt += 1
+            step.started_ns = time_ns
             step.epoch = self.epoch
         elif kind == "step_completed":
             self.completed += 1

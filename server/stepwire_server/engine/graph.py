@@ -10,6 +10,7 @@ from stepwire.errors import Violation
 from stepwire.v1 import Plan, Retry, Step
 from stepwire_server.engine import values
 from stepwire_server.engine.conditions import condition_violations
+from stepwire_server.engine.items import clash, for_each_violations, stem_of
 
 __all__ = [
     "ID",
@@ -48,7 +49,7 @@ MAX_SPAN_NS = 366 * 86_400 * 10**9
 class Graph:
     """A plan whose form is right. Steps are known by their index in the plan's order, from 0. It grows at its end."""
 
-    __slots__ = ("dependants", "index", "size", "steps", "waits_for")
+    __slots__ = ("dependants", "index", "item_of", "items", "size", "stems", "steps", "waits_for")
 
     def __init__(self, plan: Plan) -> None:
         self.steps: list[Step] = []
@@ -58,6 +59,12 @@ class Graph:
         """How many steps each step depends on."""
         self.dependants: list[list[int]] = []
         """The steps that depend on each step directly, in the plan's order."""
+        self.items: dict[int, list[int]] = {}
+        """The items of each mapped step, in their order."""
+        self.item_of: dict[int, int] = {}
+        """From an item to its mapped step."""
+        self.stems: set[str] = set()
+        """The ids of which a step would be an item, if a step that is mapped had one of them."""
         self.size = plan.ByteSize()
         """Bytes of the encoded plan."""
         self._add(plan.steps)
@@ -81,6 +88,20 @@ class Graph:
             self.waits_for.append(len(needed))
             for name in needed:
                 self.dependants[self.index[name]].append(i)
+            if step.HasField("for_each"):
+                self.items[i] = []
+        for i, step in enumerate(steps, first):
+            stem = stem_of(step.id)
+            if stem:
+                self.stems.add(stem)
+                parent = self.index.get(stem)
+                if parent in self.items:
+                    self.item_of[i] = parent
+                    self.items[parent].append(i)
+
+    def is_mapped(self, step_id: str) -> bool:
+        """Returns whether there is a mapped step of this id."""
+        return self.index.get(step_id) in self.items
 
     def needs(self, index: int) -> list[int]:
         """Returns the steps that a step depends on directly."""
@@ -90,13 +111,13 @@ class Graph:
         return len(self.steps)
 
     def sinks(self) -> list[int]:
-        """Returns the steps that nothing depends on, in the plan's order."""
-        return [i for i, followers in enumerate(self.dependants) if not followers]
+        """Returns the steps that nothing depends on, in the plan's order. On an item its mapped step depends."""
+        return [i for i, followers in enumerate(self.dependants) if not followers and i not in self.item_of]
 
 
-def violations(plan: Plan, path: str = "plan") -> list[Violation]:
+def violations(plan: Plan, path: str = "plan", *, ran: bool = False) -> list[Violation]:
     """Returns everything that is wrong with a plan's form, each with its field. Operations and inputs' types are not
-    looked at here.
+    looked at here. `ran`: it is a plan as it ran, in which mapped steps may have their items.
     """
     if not plan.steps:
         return [Violation(f"{path}.steps", "is empty; a plan has at least one step")]
@@ -113,15 +134,20 @@ def violations(plan: Plan, path: str = "plan") -> list[Violation]:
         elif step.id in first:
             found.append(Violation(f"{path}.steps[{i}].id", f"{step.id!r} is the id of steps[{first[step.id]}] too"))
         first.setdefault(step.id, i)
+    mapped = {step.id for step in plan.steps if step.HasField("for_each")}
     for i, step in enumerate(plan.steps):
-        found += step_violations(step, f"{path}.steps[{i}]", first)
+        if mapped and not ran and stem_of(step.id) in mapped:
+            found.append(clash(step.id, f"{path}.steps[{i}]"))
+        found += step_violations(step, f"{path}.steps[{i}]", first, room=MAX_STEPS - len(plan.steps))
     if not found:
         found += cycle_violations(plan.steps, f"{path}.steps")
     return found
 
 
-def step_violations(step: Step, path: str, known: Container[str]) -> list[Violation]:
-    """Returns what is wrong with a step's form beside its id, in a plan that has the steps `known`."""
+def step_violations(step: Step, path: str, known: Container[str], *, room: int) -> list[Violation]:
+    """Returns what is wrong with a step's form beside its id, in a plan that has the steps `known`, and room for so
+    many more.
+    """
     found: list[Violation] = []
     if not step.operation:
         found.append(Violation(f"{path}.operation", "is empty; ListOperations names those there are"))
@@ -146,6 +172,7 @@ def step_violations(step: Step, path: str, known: Container[str]) -> list[Violat
             found.append(Violation(where, "is given by input too; give it once"))
         found += values.check_reference(source, where, needed)
     found += condition_violations(step, path, needed)
+    found += for_each_violations(step, path, needed, room=room)
     return found
 
 

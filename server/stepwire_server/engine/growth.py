@@ -13,9 +13,10 @@ from collections.abc import Callable, Iterable, Sequence
 
 from stepwire.errors import ExecutionEnded, PlanInvalid, Violation
 from stepwire.v1 import Event, ExecutionState, Step
-from stepwire_server.engine.acceptance import LARGE_PLAN, in_thread, steps_problem, summary
+from stepwire_server.engine.acceptance import LARGE_PLAN, extent, in_thread, steps_problem, summary
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS, Graph, cycle_violations, step_violations
+from stepwire_server.engine.items import clash, stem_of
 from stepwire_server.engine.operation import Catalog
 from stepwire_server.engine.recorder import Recorder
 
@@ -54,7 +55,7 @@ class Growth:
             if not isinstance(step, Step):
                 raise TypeError(f"add_steps was given {type(step).__name__}; make steps with plan_step")
         graph = self._graph
-        if len(given) > LARGE_PLAN:
+        if extent(given) > LARGE_PLAN:
             found = await in_thread(lambda: self._form(graph, given))
         else:
             found = self._form(graph, given)
@@ -93,7 +94,7 @@ class Growth:
         for i, step in enumerate(given):
             if not ID.fullmatch(step.id):
                 found.append(Violation(f"steps[{i}].id", f"{step.id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
-            found += step_violations(step, f"steps[{i}]", known)
+            found += step_violations(step, f"steps[{i}]", known, room=MAX_STEPS - len(graph) - len(given))
         found = found or cycle_violations(given, "steps")
         if found:
             return found
@@ -121,13 +122,20 @@ def room_violations(graph: Graph, new: Sequence[Step]) -> list[Violation]:
 
 
 def _new(graph: Graph, given: Sequence[Step]) -> tuple[list[Step], list[Violation]]:
-    """Returns the steps that are not in the plan, and what is wrong with those whose id another step has."""
+    """Returns the steps that are not in the plan, and what is wrong with those whose id another step has, or
+    an item of a mapped one would have."""
     fresh: dict[str, Step] = {}
     found: list[Violation] = []
+    mapped = {step.id for step in given if step.HasField("for_each")}
     for i, step in enumerate(given):
         same = graph.steps[graph.index[step.id]] if step.id in graph.index else fresh.get(step.id)
         if same is None:
             fresh[step.id] = step
+            if graph.is_mapped(stem_of(step.id)) or stem_of(step.id) in mapped:
+                found.append(clash(step.id, f"steps[{i}]"))
+            elif step.id in mapped and step.id in graph.stems:
+                text = f"{step.id!r} has for_each, and the plan has a step whose id one of its items would have"
+                found.append(Violation(f"steps[{i}].id", text))
         elif same != step:
             for name in _differences(same, step):
                 text = f"the plan has a step {step.id!r} with another {name}; give this one another id"

@@ -20,14 +20,15 @@ class Schedule:
     """The steps of one execution that have not started, by their index in the plan's order.
 
     Each step comes out of it at most once: from `next_ready` where all that it depends on is done, from `next_to_skip`
-    where something will never be.
+    where something never will be. An item of a mapped step must be released, too.
     """
 
     __slots__ = ("_doomed", "_graph", "_ready", "_to_skip", "_waits")
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
-        self._waits = list(graph.waits_for)
+        # An item waits for its release beside what it depends on.
+        self._waits = [count + (i in graph.item_of) for i, count in enumerate(graph.waits_for)]
         self._ready = [i for i, count in enumerate(self._waits) if count == 0]
         self._to_skip: deque[tuple[int, int]] = deque()
         self._doomed: dict[int, int] = {}
@@ -68,9 +69,13 @@ class Schedule:
     def done(self, index: int) -> None:
         """Notes that a step completed, or was skipped by its own condition: what waited for it alone is ready."""
         for follower in self._graph.dependants[index]:
-            self._waits[follower] -= 1
-            if self._waits[follower] == 0:
-                heapq.heappush(self._ready, follower)
+            self.release(follower)
+
+    def release(self, index: int) -> None:
+        """Notes that a step waits for one thing less: something that it depends on, or its release as an item."""
+        self._waits[index] -= 1
+        if self._waits[index] == 0:
+            heapq.heappush(self._ready, index)
 
     def failed(self, index: int) -> None:
         """Notes that a step failed or was cancelled: all that depend on it, directly or not, are to be skipped."""
@@ -81,7 +86,7 @@ class Schedule:
         first = len(self._waits)
         for i in range(first, len(self._graph)):
             needed = self._graph.needs(i)
-            self._waits.append(sum(not steps[j].done for j in needed))
+            self._waits.append(sum(not steps[j].done for j in needed) + (i in self._graph.item_of))
             if self._waits[i] == 0:
                 heapq.heappush(self._ready, i)
         for i in range(first, len(self._graph)):
