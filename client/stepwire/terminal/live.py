@@ -30,6 +30,7 @@ _STAYING = frozenset(
         "plan_cancelling",
         "plan_paused",
         "plan_resumed",
+        "plan_revised",
         "stage",
         "step_retrying",
         "supervisor",

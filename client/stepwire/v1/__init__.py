@@ -82,7 +82,7 @@ from stepwire.v1.execution_service_pb2 import (
     WatchExecutionRequest,
     WatchExecutionsRequest,
 )
-from stepwire.v1.plan_pb2 import OutputRef, Plan, PlanCall, Retry, Step
+from stepwire.v1.plan_pb2 import Condition, ForEach, OutputRef, Plan, PlanCall, Retry, Step
 
 __all__ = [
     "AgentUpdate",
@@ -93,6 +93,7 @@ __all__ = [
     "BuildPlanResponse",
     "CancelExecutionRequest",
     "CancelExecutionResponse",
+    "Condition",
     "Content",
     "ErrorReport",
     "Event",
@@ -104,6 +105,7 @@ __all__ = [
     "ExecutionOptions",
     "ExecutionState",
     "ExecutionView",
+    "ForEach",
     "GetExecutionRequest",
     "GetExecutionResponse",
     "GetServerInfoRequest",

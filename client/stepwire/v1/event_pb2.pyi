@@ -470,7 +470,9 @@ Global___PlanStarted: _TypeAlias = PlanStarted  # noqa: Y015
 
 @_typing.final
 class PlanRevised(_message.Message):
-    """The plan has grown while it runs."""
+    """The plan has grown while it runs. From here on it is the plan as it was with these steps at its end: what the steps that
+    it had depend on has not changed. The percentage may go down here, since there is more to do in all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -478,12 +480,12 @@ class PlanRevised(_message.Message):
     ADDED_BY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     added_by: _builtins.str
-    """The step that added them."""
+    """The step that added them: one that called for it, or a mapped one (Step.for_each), whose items they are."""
     revision: _builtins.int
     """Counts the plan's revisions, from 1."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.Step]:
-        """The steps that were added."""
+        """The steps that were added. Each may depend on any step of the plan."""
 
     def __init__(
         self,
@@ -962,7 +964,9 @@ class StepFailed(_message.Message):
       DEADLINE_EXCEEDED INPUT_EXPIRED          nobody answered in time what the step asked, and it had no default.
       INVALID_ARGUMENT INPUT_INVALID           what other steps gave does not fit the operation.
       INTERNAL OUTPUT_INVALID                  what the operation returned can't be sent.
-      RESOURCE_EXHAUSTED LIMIT_SIZE            what the operation returned or reported is too large.
+      RESOURCE_EXHAUSTED LIMIT_SIZE            what the operation returned or reported is too large; or a mapped step has
+                                               more items than the plan has room for.
+      ABORTED STEP_FAILED                      items of the mapped step failed.
       NOT_FOUND OPERATION_NOT_FOUND            the server that took the execution over does not have the operation.
       ABORTED RECOVERED                        the attempt ended with its process, lost or stopped in order.
       ABORTED RECOVERY_LIMIT                   attempts of this step were lost with their processes too often in a row,

@@ -4,11 +4,13 @@ then written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf import struct_pb2
 from google.protobuf.duration_pb2 import Duration
 
 from stepwire.errors import reason_of
-from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
+from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, Step, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.questions import Questions
 from stepwire_server.engine.states import (
@@ -36,6 +38,7 @@ class StepFold:
     __slots__ = (
         "_saved_when_lost",
         "attempt",
+        "done",
         "epoch",
         "error",
         "fraction",
@@ -43,6 +46,7 @@ class StepFold:
         "output",
         "recoveries",
         "saved",
+        "started_ns",
         "state",
         "weight",
     )
@@ -52,6 +56,8 @@ class StepFold:
         self.state: StepState.ValueType = StepState.STEP_STATE_PENDING
         self.attempt = 0
         """The newest attempt, from 1."""
+        self.started_ns = 0
+        """When that began."""
         self.epoch = 0
         """That of the process in which the newest attempt started."""
         self.recoveries = 0
@@ -60,6 +66,8 @@ class StepFold:
         """How many of them in a row were lost with their work: none had saved anything else than the one before it, or
         got an answer. One that was lost while it waited for a person is not among them.
         """
+        self.done = False
+        """Whether it completed, or was skipped by its own condition: what depends on it may run."""
         self.fraction = 0.0
         """How much of it is done, 0 to 1."""
         self.output: struct_pb2.Value | None = None
@@ -102,6 +110,7 @@ class Fold:
         "questions",
         "remaining",
         "result",
+        "revision",
         "sequence",
         "skipped",
         "start_ns",
@@ -136,8 +145,10 @@ class Fold:
         self.skipped = 0
         self.kept = 0
         """How many steps it keeps of an earlier execution that it retries: they are done, and never started."""
+        self.revision = 0
+        """How often the plan has grown."""
         self.percentage = 0.0
-        """The high-water mark: a retry does not take it back."""
+        """The high-water mark: a retry does not take it back. Growth does, as far as there is more to do in all."""
         self.remaining: tuple[int, int] | None = None
         """An estimate of what is left, and its margin, in nanoseconds: as the last event says, or is to say."""
         self.result: Event | None = None
@@ -157,6 +168,11 @@ class Fold:
         """Whether every step is completed, or skipped by its own condition."""
         return self._done == len(self.steps)
 
+    def output(self, step_id: str) -> struct_pb2.Value | None:
+        """Returns the output of a step of the plan; None where it has none."""
+        assert self.graph is not None
+        return self.steps[self.graph.index[step_id]].output
+
     def apply(self, event: Event, kind: str, time_ns: int) -> None:
         """Takes the next event: its `kind` arm, `step_id`, `metadata` and time remaining are read, nothing else of it,
         and nothing is written. Raises TransitionError, and has changed nothing then.
@@ -166,6 +182,8 @@ class Fold:
         else:
             if kind == "plan_started" and self.graph is not None:
                 raise TransitionError("plan_started for the second time")
+            if kind == "plan_revised" and self.graph is None:
+                raise TransitionError("plan_revised before plan_started")
             before = self.state
             self.state = next_execution_state(before, kind)
             if before == ExecutionState.EXECUTION_STATE_PAUSED and self.state != before:
@@ -176,6 +194,9 @@ class Fold:
                 self._begin(event.plan_started.plan)
                 self.start_ns = time_ns
                 self.times.begin(time_ns)
+            elif kind == "plan_revised":
+                self.times.grow(len(self.steps), time_ns)
+                self._grow(event.plan_revised.steps)
             elif kind == "plan_paused":
                 self.times.pause(time_ns)
             elif kind == "plan_recovered":
@@ -225,8 +246,32 @@ class Fold:
 
     def _begin(self, plan: Plan) -> None:
         self.graph = Graph(plan)
-        self.steps = [StepFold(step.weight if step.HasField("weight") else 1.0) for step in plan.steps]
+        self._add(plan.steps)
         self._full_weight = sum(step.weight for step in self.steps)
+
+    def _grow(self, steps: Sequence[Step]) -> None:
+        assert self.graph is not None
+        self.graph.grow(steps)
+        self.revision += 1
+        before, first = self._full_weight, len(self.steps)
+        given_up = self._add(steps)
+        self._full_weight += sum(step.weight for step in self.steps[first:])
+        self._full_weight -= given_up
+        # What had been reached stays reached, and is less of the whole now.
+        self.percentage *= min(1.0, before / self._full_weight)
+
+    def _add(self, steps: Sequence[Step]) -> float:
+        """Adds steps. Mapped ones leave their weight to their items; returns how much of it was counted before."""
+        assert self.graph is not None
+        first = len(self.steps)
+        self.steps += [StepFold(step.weight if step.HasField("weight") else 1.0) for step in steps]
+        given_up = 0.0
+        for i in range(first, len(self.steps)):
+            parent = self.graph.item_of.get(i)
+            if parent is not None:
+                given_up += self.steps[parent].weight if parent < first else 0.0
+                self.steps[parent].weight = 0.0
+        return given_up
 
     def _apply_to_step(self, event: Event, kind: str, time_ns: int) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
@@ -258,10 +303,12 @@ class Fold:
             if step.attempt == 0:
                 self._started += 1
             step.attempt += 1
+            step.started_ns = time_ns
             step.epoch = self.epoch
         elif kind == "step_completed":
             self.completed += 1
             self._done += 1
+            step.done = True
             step.output = event.step_completed.output
             self._set_fraction(step, 1.0)
         elif kind == "step_retrying":
@@ -279,6 +326,7 @@ class Fold:
             self.skipped += 1
             if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
                 self._done += 1
+                step.done = True
                 self._set_fraction(step, 1.0)
         if step.state in ENDED_STEP:
             step.saved = None

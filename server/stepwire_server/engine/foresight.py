@@ -108,7 +108,7 @@ class Foresight:
             if kind == "step_completed" and since is not None:
                 assert self._fold.graph is not None
                 operation = self._fold.graph.steps[index].operation
-                if operation not in self._known():
+                if operation not in self._known() and index not in self._fold.graph.items:
                     self._own.setdefault(operation, []).append((time_ns - since) / _SECOND)
 
     def _tell(self, left: Left | None, time_ns: int) -> None:
@@ -125,20 +125,30 @@ class Foresight:
             self._order = _from_the_end(graph)
         known, own = self._known(), _spreads(self._own)
         path: list[Left] = [_NOTHING] * len(graph)
+        mapped: dict[int, Left] = {}
         longest, work = _NOTHING, _NOTHING
         for i in self._order:
             if self._fold.steps[i].state in ENDED_STEP:
                 continue
-            operation = graph.steps[i].operation
-            spread = known.get(operation) or own.get(operation)
-            left = self._left(i, spread, now)
+            if graph.items.get(i):
+                left: Left | None = _NOTHING  # What it takes is in its items.
+            else:
+                operation = graph.steps[i].operation
+                left = self._left(i, known.get(operation) or own.get(operation), now)
             if left is None:
                 return None
             work += left
-            path[i] = left + max((path[j] for j in graph.dependants[i]), default=_NOTHING)
+            parent = graph.item_of.get(i)
+            if parent is not None:
+                mapped[parent] = mapped.get(parent, _NOTHING) + left
+                path[i] = left + path[parent]
+            else:
+                path[i] = left + max((path[j] for j in graph.dependants[i]), default=_NOTHING)
             longest = max(longest, path[i])
-        shared = Left(work.mean / self._slots, work.variance / self._slots**2)
-        return max(longest, shared)
+        for i, left in mapped.items():
+            if graph.steps[i].for_each.max_parallel:
+                longest = max(longest, _shared(left, graph.steps[i].for_each.max_parallel) + path[i])
+        return max(longest, _shared(work, self._slots))
 
     def _left(self, index: int, spread: Spread | None, now: int) -> Left | None:
         """Returns what is left of a step, by the past, by what it says of itself, or by both."""
@@ -156,6 +166,11 @@ class Foresight:
         off = share * max(by_itself, by_past.mean if by_past else 0.0, elapsed * _OFF_LAST)
         said = Left(by_itself, off**2)
         return said if by_past is None else _both(by_past, said)
+
+
+def _shared(work: Left, slots: int) -> Left:
+    """Returns how long work takes that so many do together."""
+    return Left(work.mean / slots, work.variance / slots**2)
 
 
 def _both(one: Left, other: Left) -> Left:
@@ -177,15 +192,13 @@ def _spreads(durations: Mapping[str, Sequence[float]]) -> Mapping[str, Spread]:
 
 
 def _from_the_end(graph: Graph) -> Sequence[int]:
-    """Returns all steps, each after all that depend on it."""
-    waits = [len(set(followers)) for followers in graph.dependants]
-    needs: list[list[int]] = [[] for _ in waits]
-    for i, followers in enumerate(graph.dependants):
-        for follower in followers:
-            needs[follower].append(i)
+    """Returns all steps, each after all that wait for it: what depends on it, and of an item its mapped step."""
+    waits = [len(followers) for followers in graph.dependants]
+    for i in graph.item_of:
+        waits[i] += 1
     order = [i for i, count in enumerate(waits) if count == 0]
     for i in order:
-        for needed in needs[i]:
+        for needed in (*graph.needs(i), *graph.items.get(i, ())):
             waits[needed] -= 1
             if waits[needed] == 0:
                 order.append(needed)

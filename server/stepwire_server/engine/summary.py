@@ -35,7 +35,7 @@ def summary_of(fold: Fold, request: ExecuteRequest) -> Summary | None:
     if request.options.simulate:
         return None
     graph, times = fold.graph, fold.times
-    plan = plan_name_of(request) or (graph.plan.name if graph is not None else "")
+    plan = plan_name_of(request) or (graph.name if graph is not None else "")
     ran = _ran(times)
     first = times.first
     return Summary(
@@ -90,6 +90,8 @@ def _ran(times: Times) -> list[int]:
 
 def _steps(graph: Graph, fold: Fold, ran: list[int]) -> Iterator[StepSummary]:
     for i in ran:
+        if i in graph.items:
+            continue  # What took its time is in its items.
         found = fold.times.steps[i]
         assert found.started is not None
         yield StepSummary(
@@ -121,9 +123,9 @@ def _bottleneck(graph: Graph, times: Times, ran: list[int]) -> str:
     longest, operation = -1, ""
     while True:
         step = times.steps[here]
-        if step.started is not None and step.duration >= longest:
+        if step.started is not None and step.duration >= longest and here not in graph.items:
             longest, operation = step.duration, graph.steps[here].operation
-        needed = _needed(graph, times, here)
+        needed = [*_needed(graph, times, here), *_items(graph, times, here)]
         if not needed:
             return operation
         here = max(needed, key=lambda i: _end(times, i))
@@ -133,6 +135,11 @@ def _needed(graph: Graph, times: Times, index: int) -> list[int]:
     """Returns the steps that a step depends on and that have ended."""
     found = (graph.index[name] for name in graph.steps[index].depends_on)
     return [i for i in found if i in times.steps and times.steps[i].ended is not None]
+
+
+def _items(graph: Graph, times: Times, index: int) -> list[int]:
+    """Returns the items of a mapped step that have ended: it ends with the last of them."""
+    return [i for i in graph.items.get(index, ()) if i in times.steps and times.steps[i].ended is not None]
 
 
 def _end(times: Times, index: int) -> tuple[int, int]:

@@ -9,10 +9,11 @@ from statistics import median
 import pytest
 
 from stepwire.errors import JournalDamaged
-from stepwire.v1 import Event, Execution, Plan
+from stepwire.v1 import Event, Execution, Plan, PlanRevised
 from stepwire_server import App, StepContext, plan_step
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.foresight import Foresight
+from stepwire_server.engine.items import item_steps
 from stepwire_server.engine.spread import Spread
 from stepwire_server.journal import MemoryJournal, Typical
 
@@ -271,3 +272,34 @@ async def test_what_is_told_is_in_the_snapshot():
         await rig.engine.cancel(execution_id, actor="", reason="")
         rig.clock.advance(60)
         await rig.ended(execution_id)
+
+
+def test_a_plan_that_grows_takes_longer():
+    """Steps that are added are reckoned with as soon as they are."""
+    scene = Scene(*chain(1), ten=TEN)
+    scene.say("step_started", "s0")
+    added = PlanRevised(steps=[plan_step("more", "ten", depends_on=["s0"])], added_by="s0", revision=1)
+    event = Event()
+    event.plan_revised.CopyFrom(added)
+    scene.fold.apply(event, "plan_revised", int(5e9))
+    scene.now = 5.0
+    assert scene.estimated() == pytest.approx(15, rel=0.01)
+
+
+@pytest.mark.parametrize(("bound", "seconds"), [(0, 10.0), (1, 30.0), (2, 15.0)])
+def test_a_mapped_step_takes_as_long_as_its_items(bound: int, seconds: float):
+    """What a mapped step takes is in its items, as many of them at once as its bound allows."""
+    mapped = plan_step("m", "ten", for_each={"n": [1, 2, 3]}, max_parallel=bound)
+    scene = Scene(mapped, plan_step("last", "ten", depends_on=["m"]), ten=TEN)
+    scene.say("step_started", "m")
+    event = Event()
+    event.plan_revised.steps.extend(item_steps(mapped, list(mapped.for_each.values.values), most=10_000))
+    event.plan_revised.added_by = "m"
+    scene.fold.apply(event, "plan_revised", 0)
+    assert scene.estimated() == pytest.approx(seconds + 10, rel=0.01)
+    scene.known = {}
+    for i in (1, 2, 3):
+        scene.say("step_started", f"m-{i}")
+        scene.say("step_completed", f"m-{i}", after=10.0)
+    scene.say("step_completed", "m", after=100.0)
+    assert scene.estimated() == pytest.approx(10, rel=0.2)
