@@ -14,7 +14,10 @@ from stepwire_server.journal import Journal
 __all__ = ["Experience"]
 
 _EVERY = 1.0
-"""Seconds between two readings, at least."""
+"""Seconds between two readings, at least ..."""
+
+_EVERY_SPENT = 50.0
+"""... and so many more for each second that a reading takes: there may be many operations, and each day has its part."""
 
 _log = logging.getLogger(__name__)
 
@@ -33,12 +36,15 @@ class Experience:
 
     async def read(self) -> None:
         """Reads what the journal has. What can't be read only leaves estimates out, and the log says why."""
-        self._behind, self._due = False, self._clock.monotonic() + _EVERY
+        self._behind, began = False, self._clock.monotonic()
         try:
             typical = await self._journal.typical(tenant="")
         except StepwireError as error:
             _log.warning("past durations can't be read, and no time remaining is told without them: %s", error)
             return
+        finally:
+            now = self._clock.monotonic()
+            self._due = now + _EVERY + _EVERY_SPENT * (now - began)
         self.known = {
             name: Spread(count=each.count, p25=each.p25, p50=each.p50, p75=each.p75) for name, each in typical.items()
         }
