@@ -3,8 +3,8 @@
     python -m tests.server.journal.statistics_million [EVENTS] [FOLDER]
 
 The events are real ones: of random plans, with failures, retries, questions and pauses, over 90 days, recorded by the
-engine's recorder into a journal in a file. Prints a table, and ends with 1 where anything differs. The tests run a small
-slice of it.
+engine's recorder into a journal in a file. Prints a table, and ends with 1 where anything differs. The tests run a
+small slice of it.
 """
 
 from __future__ import annotations
