@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepwire.events import event_type, is_completed, is_error, is_terminal, output_of, to_dict, to_json
     from stepwire.patience import Patience
     from stepwire.progress import ProgressCallback, ProgressTracker
+    from stepwire.totals import Totals
 
     __version__: str
 
@@ -35,6 +36,7 @@ __all__ = [
     "Run",
     "StepwireError",
     "StreamBroken",
+    "Totals",
     "Watch",
     "__version__",
     "event_type",
@@ -56,6 +58,7 @@ _MODULES = {
     "Run": "client",
     "StepwireError": "errors",
     "StreamBroken": "errors",
+    "Totals": "totals",
     "Watch": "client",
     "event_type": "events",
     "is_completed": "events",

@@ -313,6 +313,20 @@ class Client:
         """Returns what the server can run."""
         return self._unary("ListOperations", service_pb2.ListOperationsRequest(), service_pb2.ListOperationsResponse)
 
+    def statistics(
+        self,
+        *,
+        operations: Iterable[str] = (),
+        plans: Iterable[str] = (),
+        from_time: datetime | None = None,
+        before_time: datetime | None = None,
+    ) -> service_pb2.GetStatisticsResponse:
+        """Returns durations, failures, retries and bottlenecks of what ended in a span, by operation and plan: of all,
+        or of those that are named. Counts whole hours; the response says which. Raises InvalidRequest, JournalDamaged.
+        """
+        request = requests.statistics(operations, plans, from_time=from_time, before_time=before_time)
+        return self._unary("GetStatistics", request, service_pb2.GetStatisticsResponse)
+
     def server_info(self) -> service_pb2.GetServerInfoResponse:
         """Returns the server's version, limits and capabilities."""
         return self._unary("GetServerInfo", service_pb2.GetServerInfoRequest(), service_pb2.GetServerInfoResponse)

@@ -118,6 +118,7 @@ def to_dict(event: Event) -> dict[str, Any]:
         "total_steps": progress.total_steps,
         "percentage": progress.percentage,
         "remaining": _seconds(progress.remaining) if progress.HasField("remaining") else None,
+        "remaining_margin": _seconds(progress.remaining_margin) if progress.HasField("remaining_margin") else None,
         "state": state_name(event),
         "message": event.message,
         "data": data,

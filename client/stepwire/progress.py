@@ -151,6 +151,12 @@ class ProgressTracker:
         return progress.remaining.ToTimedelta() if progress.HasField("remaining") else None
 
     @property
+    def remaining_margin(self) -> timedelta | None:
+        """How sure `remaining` is: about every second execution ends within this much of it. None where it is."""
+        progress = self._progress
+        return progress.remaining_margin.ToTimedelta() if progress.HasField("remaining_margin") else None
+
+    @property
     def state(self) -> str:
         """The execution's state, such as "RUNNING". "UNSPECIFIED" before the first event."""
         return state_name(Event(execution_state=self._last.execution_state) if self._last is not None else Event())
@@ -186,7 +192,7 @@ class ProgressTracker:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the figures and the kept events as a dict that JSON can carry. Times are in seconds."""
-        start, remaining = self.start_time, self.remaining
+        start, remaining, margin = self.start_time, self.remaining, self.remaining_margin
         return {
             "state": self.state,
             "percentage": self.percentage,
@@ -200,6 +206,7 @@ class ProgressTracker:
             "start_time": start.isoformat().replace("+00:00", "Z") if start is not None else None,
             "elapsed": self.elapsed.total_seconds(),
             "remaining": remaining.total_seconds() if remaining is not None else None,
+            "remaining_margin": margin.total_seconds() if margin is not None else None,
             "parts": {step_id: [part.to_dict() for part in parts] for step_id, parts in self.parts.items()},
             "questions": [to_dict(event) for event in self.questions],
             "event_count": self.event_count,

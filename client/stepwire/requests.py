@@ -18,6 +18,7 @@ from stepwire.v1.plan_pb2 import Plan, PlanCall
 from stepwire.values import to_plan, to_struct, to_value
 
 __all__ = [
+    "BATCH_KEYS",
     "METHODS",
     "BatchWork",
     "FailurePolicy",
@@ -35,6 +36,7 @@ __all__ = [
     "selection",
     "snapshots",
     "start",
+    "statistics",
     "watch_many",
 ]
 
@@ -123,6 +125,8 @@ def execute(
         )
     if input is not None and call is None:
         raise TypeError("input=... is the input of a named plan: it goes with call=...")
+    if failure_policy not in _POLICIES:
+        raise ValueError(f"failure_policy is {failure_policy!r}; it is one of {', '.join(_POLICIES)}")
     options = ExecutionOptions(
         max_parallel_steps=max_parallel_steps,
         time_limit=duration(time_limit),
@@ -170,6 +174,10 @@ class BatchWork(Work, total=False):
 
     query: str
     """What to run, unless it has a plan or a call."""
+
+
+BATCH_KEYS = BatchWork.__required_keys__ | BatchWork.__optional_keys__
+"""The keywords that a piece of work may have."""
 
 
 def batch(works: Iterable[BatchWork | str]) -> service_pb2.BatchStartExecutionsRequest:
@@ -257,6 +265,18 @@ def chosen(
     for field, time in ((message.created_from, created_from), (message.created_before, created_before)):
         if time is not None:
             field.FromDatetime(time)
+    return message
+
+
+def statistics(
+    operations: Iterable[str], plans: Iterable[str], *, from_time: datetime | None, before_time: datetime | None
+) -> service_pb2.GetStatisticsRequest:
+    """Returns the request for statistics of a span."""
+    message = service_pb2.GetStatisticsRequest(operations=_texts(operations), plans=_texts(plans))
+    if from_time is not None:
+        message.from_time.FromDatetime(from_time)
+    if before_time is not None:
+        message.before_time.FromDatetime(before_time)
     return message
 
 

@@ -13,6 +13,7 @@ from stepwire.patience import Patience
 from stepwire.requests import METHODS, Method
 from stepwire.resume import DEFAULT_HEARTBEAT
 from stepwire.steps import Ask, Open, Outage
+from stepwire.totals import Totals, totals_of
 from stepwire.v1.execution_pb2 import Execution
 from stepwire.v1.execution_service_pb2 import WatchExecutionsRequest
 from stepwire.wide import WideResumption
@@ -53,6 +54,11 @@ class BaseWatch:
         that has just ended stays until the next event is asked for.
         """
         return MappingProxyType(self._resumption.executions)
+
+    @property
+    def totals(self) -> Totals:
+        """One progress over all executions that the watch has told of, those that have ended in it as well."""
+        return totals_of(self._resumption.executions.values(), self._resumption.ends)
 
     @property
     def position(self) -> int:

@@ -17,7 +17,7 @@ What is different from a stream of one execution:
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 
 from google.protobuf.message import Message
@@ -64,6 +64,8 @@ class WideResumption:
         self.executions: dict[str, Execution] = {}
         """What is known of the executions that were told of and whose end was not given yet. Those that were named and
         had ended before stay."""
+        self.ends: Counter[int] = Counter()
+        """How many have left `executions` because their end was given, by state."""
         self.outage: Outage | None = None
         """Set from the loss of a connection to the first message over the next one. None before the first message."""
         self._named = named
@@ -109,6 +111,7 @@ class WideResumption:
         if self._given is not None:
             if is_terminal(self._given):
                 self.executions.pop(self._given.execution_id, None)
+                self.ends[self._given.execution_state] += 1
             self._given = None
         while self._pending:
             item = self._pending.popleft()

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from stepwire.v1 import Plan, Retry
-    from stepwire_server.app import App, output_of, plan_step
+    from stepwire_server.app import App
     from stepwire_server.engine.asking import InputExpired
-    from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, StepEnded, current_step
+    from stepwire_server.engine.blocking import BlockingStepContext
+    from stepwire_server.engine.context import Result, StepContext, StepEnded, current_step
     from stepwire_server.engine.reckoning import Report
     from stepwire_server.engine.substeps import BlockingSubstepContext, SubstepContext
+    from stepwire_server.steps import Tested, output_of, plan_step, when
 
 __all__ = [
     "App",
@@ -27,14 +29,16 @@ __all__ = [
     "StepContext",
     "StepEnded",
     "SubstepContext",
+    "Tested",
     "current_step",
     "output_of",
     "plan_step",
+    "when",
 ]
 
 _HOMES = {
     "App": "stepwire_server.app",
-    "BlockingStepContext": "stepwire_server.engine.context",
+    "BlockingStepContext": "stepwire_server.engine.blocking",
     "BlockingSubstepContext": "stepwire_server.engine.substeps",
     "InputExpired": "stepwire_server.engine.asking",
     "Plan": "stepwire.v1",
@@ -44,9 +48,11 @@ _HOMES = {
     "StepContext": "stepwire_server.engine.context",
     "StepEnded": "stepwire_server.engine.asking",
     "SubstepContext": "stepwire_server.engine.substeps",
+    "Tested": "stepwire_server.steps",
     "current_step": "stepwire_server.engine.context",
-    "output_of": "stepwire_server.app",
-    "plan_step": "stepwire_server.app",
+    "output_of": "stepwire_server.steps",
+    "plan_step": "stepwire_server.steps",
+    "when": "stepwire_server.steps",
 }
 
 

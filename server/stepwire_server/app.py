@@ -15,17 +15,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
-from stepwire.v1 import OutputRef, Retry, Step
-from stepwire.values import to_struct
+from stepwire.v1 import Retry
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, retry_violations
 from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style, for_thread
 from stepwire_server.engine.reckoning import Rule
 
-__all__ = ["App", "output_of", "plan_step"]
+__all__ = ["App"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -175,47 +174,6 @@ class App:
             raise ValueError(f"{noun} name {name!r} does not match [A-Za-z0-9_-]{{1,64}}")
         if name in taken:
             raise ValueError(f"app {self.name!r} has its {noun} {name!r} already")
-
-
-def plan_step(
-    id: str,  # noqa: A002 - the step's own word for it
-    operation: str,
-    *,
-    name: str = "",
-    input: Mapping[str, Any] | None = None,  # noqa: A002 - likewise
-    depends_on: Iterable[str] = (),
-    weight: float | None = None,
-    retry: Retry | None = None,
-    timeout: float | None = None,
-) -> Step:
-    """Returns a Step. A parameter of `input` that is `output_of(...)` is taken from that step's output, and the step
-    depends on it. Raises InputInvalid for an input that a Struct can't carry.
-    """
-    needed = list(dict.fromkeys(depends_on))
-    step = Step(id=id, name=name, operation=operation)
-    literal: dict[str, Any] = {}
-    for key, value in (input or {}).items():
-        if isinstance(value, OutputRef):
-            step.input_from[key].CopyFrom(value)
-            if value.step_id not in needed:
-                needed.append(value.step_id)
-        else:
-            literal[key] = value
-    if literal:
-        step.input.CopyFrom(to_struct(literal))
-    step.depends_on.extend(needed)
-    if weight is not None:
-        step.weight = weight
-    if retry is not None:
-        step.retry.CopyFrom(retry)
-    if timeout is not None:
-        step.timeout.FromTimedelta(timedelta(seconds=timeout))
-    return step
-
-
-def output_of(step_id: str, json_pointer: str = "") -> OutputRef:
-    """Returns a reference to a step's output, or to the part that a JSON pointer (RFC 6901) names."""
-    return OutputRef(step_id=step_id, json_pointer=json_pointer)
 
 
 def _refuse_function(name: object, noun: str) -> None:

@@ -14,6 +14,7 @@ import click
 
 from stepwire.errors import JournalDamaged
 from stepwire.v1 import ExecutionState
+from stepwire_server.engine.summary import SummaryReader
 from stepwire_server.journal.aside import Aside
 from stepwire_server.journal.base import JournalRefused
 from stepwire_server.journal.checking import Finding, check
@@ -54,7 +55,9 @@ def journal() -> None:
 @journal.command("stats")
 @_PATH
 def stats(path: Path) -> None:
-    """Print what a journal holds. A server may have it open.
+    """Print what a journal's file holds, in numbers. A server may have it open.
+
+    How long executions took, and how often they failed, is what `stepwire stats` shows, from a server.
 
     \b
     stepwire-server journal stats /var/lib/stepwire/journal.db
@@ -71,7 +74,8 @@ def check_command(path: Path) -> None:
     """Verify all that a journal holds. A server may have it open.
 
     Reads everything: each chunk's checksum; that each execution's events are dense, end where its record says, and end
-    in one terminal event if it has ended. Prints what is wrong. The exit code is 0 where nothing is, and 1 otherwise.
+    in one terminal event if it has ended; the statistics. Prints what is wrong. The exit code is 0 where nothing is,
+    and 1 otherwise.
 
     \b
     stepwire-server journal check /var/lib/stepwire/journal.db && echo sound
@@ -190,8 +194,8 @@ def import_command(path: Path, source: Path, with_unfinished: bool) -> None:
     """Put exported executions into a journal that no server has open. It is made where there is none.
 
     The file is verified first; where a part is missing or changed, nothing is imported. An execution that the journal
-    has already stays as it is, so that an import may be repeated. One that is older than what the server keeps will be
-    purged when it starts.
+    has already stays as it is, so that an import may be repeated; a new one goes into the statistics, too. One that is
+    older than what the server keeps will be purged when it starts.
 
     \b
     stepwire-server journal import journal.db executions.jsonl
@@ -201,7 +205,9 @@ def import_command(path: Path, source: Path, with_unfinished: bool) -> None:
         with _bar("verifying", size) as progress:
             verify(source, progress=progress)
         with _refusals(), _opened_alone(path, make=True) as connection, _bar("importing", size) as progress:
-            done = import_executions(connection, source, with_unfinished=with_unfinished, progress=progress)
+            done = import_executions(
+                connection, source, summing=SummaryReader, with_unfinished=with_unfinished, progress=progress
+            )
     except ExportDamaged as error:
         raise click.ClickException(f"{source}: {error}. Nothing was imported.") from error
     click.echo(f"imported {done.executions:,} executions with {done.events:,} events; {done.present:,} were there")

@@ -15,7 +15,8 @@ from .scripted import EXECUTION, completed, event
 
 KEYS = {
     *("type", "step_id", "step_name", "current_step", "total_steps", "percentage", "state", "message", "data", "error"),
-    *("timestamp", "event_id", "execution_time", "metadata", "execution_id", "sequence", "attempt", "remaining"),
+    *("timestamp", "event_id", "execution_time", "metadata", "execution_id", "sequence", "attempt"),
+    *("remaining", "remaining_margin"),
 }
 
 
@@ -50,6 +51,7 @@ def test_progress() -> None:
         "total_steps": 2,
         "percentage": 70.0,
         "remaining": None,
+        "remaining_margin": None,
         "state": "PROGRESS",
         "message": "event 7",
         "data": {"percentage": 50.0, "stage": "reading", "data": {"files": 3}},

@@ -26,6 +26,7 @@ def test_names() -> None:
         "Run",
         "StepwireError",
         "StreamBroken",
+        "Totals",
         "Watch",
         "__version__",
         "event_type",

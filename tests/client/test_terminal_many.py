@@ -115,5 +115,5 @@ def test_the_table_fits_the_terminal() -> None:
     console.print(table)
     lines = console.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert len(lines) <= 12
-    assert "and 22 more" in lines[-1]
+    assert "and 23 more" in lines[-1]
     assert "e29" in lines[-2]

@@ -269,7 +269,9 @@ def test_live_bars(sample: ServerProcess, gate: Gate) -> None:
 
 @pytest.mark.parametrize("shown", ["live", "plain"])
 def test_ctrl_c_leaves_the_execution(sample: ServerProcess, gate: Gate, tmp_path: Path, shown: str) -> None:
-    """Ctrl-C during `run` exits 130, says how to watch on, and leaves the execution running; that command works."""
+    """Ctrl-C during `run`, on a terminal with bars once more at the question, exits 130, says how to watch on, and
+    leaves the execution running; that command works.
+    """
     file = tmp_path / "plan.json"
     file.write_text(json.dumps(paced(gate, [10, 10])), "utf-8")
     flags = ["--plain"] if shown == "plain" else []
@@ -278,6 +280,9 @@ def test_ctrl_c_leaves_the_execution(sample: ServerProcess, gate: Gate, tmp_path
         gate.release("a")
         terminal.read_until("50%")
         terminal.type(b"\x03")
+        if shown == "live":
+            terminal.read_until("leaves it running: ")
+            terminal.type(b"\x03")
         assert terminal.end() == 130
     assert "\x1b[?25l" not in terminal.text[terminal.text.rfind("\x1b[?25h") :]
     assert "Traceback" not in terminal.text
@@ -297,6 +302,35 @@ def test_ctrl_c_leaves_the_execution(sample: ServerProcess, gate: Gate, tmp_path
     events = [json.loads(line) for line in done.stdout.splitlines()]
     assert [event["sequence"] for event in events] == list(range(int(hint[3]) + 1, 25))
     assert events[-1]["type"] == "plan_completed"
+
+
+@pytest.mark.parametrize("answers", [b"c", b"gc", b"\n", b"\x04"])
+def test_ctrl_c_asks_what_is_to_become_of_it(sample: ServerProcess, gate: Gate, tmp_path: Path, answers: bytes) -> None:
+    """At Ctrl-C during `run` on a terminal, c cancels and shows the end, g goes on, Enter and the end of the input
+    leave the execution running.
+    """
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(paced(gate, [10, 10])), "utf-8")
+    with Terminal(command("stepwire"), "--server", sample.address, "run", "--plan", str(file)) as terminal:
+        terminal.read_until("1/1")
+        for number, answer in enumerate(answers, 1):
+            terminal.type(b"\x03")
+            terminal.read_until("(?s)" + "leaves it running: .*" * number)
+            terminal.type(bytes([answer]) if answer in b"\n\x04" else bytes([answer]) + b"\n")
+            if answer == ord("g"):
+                gate.release("a")
+                terminal.read_until("50%")
+        assert terminal.end() == (3 if b"c" in answers else 130)
+    with Client(sample.address) as client:
+        match = re.search(r"execution (\S+)", terminal.plain)
+        assert match
+        found = client.get(match[1])
+        assert found.HasField("end_time") == (b"c" in answers)
+        if b"c" in answers:
+            cancelling = next(iter(client.events(match[1], kinds=["plan_cancelling"]))).plan_cancelling
+            assert (cancelling.reason, cancelling.actor) == ("Ctrl-C", os.environ.get("USER", ""))
+    assert ("The execution goes on" in terminal.plain) == (b"c" not in answers)
+    assert "Traceback" not in terminal.text
 
 
 def test_interrupt_without_a_terminal(sample: ServerProcess, gate: Gate) -> None:

@@ -5,20 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 import secrets
-import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from stepwire.client import Run
-from stepwire.errors import ExecutionCancelled, ExecutionFailed
 from stepwire.events import execution_to_dict, message_to_dict
-from stepwire.terminal.answers import LineReader
-from stepwire.terminal.control import actor, answer, answer_command, cancel, pause, resume
-from stepwire.terminal.live import LiveView
+from stepwire.requests import BatchWork
+from stepwire.terminal.control import actor, answer, cancel, pause, resume
 from stepwire.terminal.options import (
     address_checked,
     as_json_option,
@@ -28,8 +24,8 @@ from stepwire.terminal.options import (
     plan_file,
     poll_option,
     server_option,
+    works_file,
 )
-from stepwire.terminal.outages import OutageWatch
 from stepwire.terminal.output import (
     cut,
     print_execution,
@@ -39,13 +35,12 @@ from stepwire.terminal.output import (
     print_plan,
     print_table,
 )
-from stepwire.terminal.questions import QuestionWatch
-from stepwire.terminal.screen import say
 from stepwire.terminal.server import Server
+from stepwire.terminal.showing import show_run
+from stepwire.terminal.statistics import stats
 from stepwire.terminal.steps import KINDS, account
 from stepwire.terminal.table import KINDS as KINDS_OF_MANY
 from stepwire.terminal.table import show_many
-from stepwire.terminal.views import JsonView, PlainView, View
 from stepwire.v1.execution_pb2 import Execution
 
 __all__ = ["stepwire"]
@@ -137,7 +132,7 @@ def run(
 
     On a terminal you are asked what its steps ask; elsewhere `stepwire answer` answers.
 
-    Ctrl-C leaves; the execution goes on.
+    Ctrl-C asks whether to cancel it or to leave it running, and again leaves. Without a terminal it leaves at once.
     """
     if sum(work is not None for work in (query, plan, call, step)) != 1:
         raise click.UsageError("Give one of these: a QUERY, --plan FILE, --call NAME, --step OPERATION.")
@@ -169,7 +164,7 @@ def run(
         except KeyboardInterrupt:
             click.echo(f"\nInterrupted before the server answered. --request-id {request_id} finds it.", err=True)
             raise
-        _show(server, followed, plain=plain, as_json=as_json, begun=True)
+        show_run(server, followed, plain=plain, as_json=as_json, begun=True)
 
 
 def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -208,7 +203,7 @@ def retry(
       stepwire retry b7Qk2XvNf9TzLm4RcYh8Wd --reason "the bank is back"
       stepwire retry b7Qk2XvNf9TzLm4RcYh8Wd --step charge --step notify
 
-    Ctrl-C leaves; the execution goes on.
+    Ctrl-C asks whether to cancel it or to leave it running, and again leaves. Without a terminal it leaves at once.
     """
     request_id = request_id or secrets.token_urlsafe(16)
     with server.client(poll=poll, request_id=request_id) as client:
@@ -222,7 +217,47 @@ def retry(
         if detach:
             print_json(execution_to_dict(execution)) if as_json else click.echo(execution.execution_id)
             return
-        _show(server, client.watch(execution.execution_id, history=0), plain=plain, as_json=as_json, begun=True)
+        show_run(server, client.watch(execution.execution_id, history=0), plain=plain, as_json=as_json, begun=True)
+
+
+@stepwire.command()
+@click.argument("works", metavar="FILE", callback=works_file, type=click.Path(path_type=Path))
+@click.option("--session", default="", help="The session of those that name none.")
+@click.option("--detach", is_flag=True, help="Start them, print their ids, and leave.")
+@as_plain_option
+@as_json_option
+@server_option
+@click.pass_obj
+def batch(server: Server, works: Sequence[BatchWork], session: str, detach: bool, plain: bool, as_json: bool) -> None:
+    """Starts several executions together, all of them or none, and shows them until all have ended.
+
+    FILE has a JSON list (- for standard input). Each entry is a query, or an object with `query`, or `plan`, or `call`
+    and `input`, and what else is to be said of it: `request_id`, `session_id`, `labels`, `time_limit` in seconds and
+    others, as in Python's `client.start`.
+
+    \b
+      stepwire batch orders.json
+      echo '[{"call": "refund", "input": {"order_id": "A-17"}}, {"call": "refund", "input": {"order_id": "A-18"}}]' \\
+        | stepwire batch - --detach
+
+    Exits with 1 where one failed, and else with 3 where one was cancelled. Ctrl-C leaves; what runs goes on.
+    """
+    with server.client(poll=False) as client:
+        started = client.start_batch({"session_id": session, **work} for work in works)
+        if detach:
+            for execution in started:
+                print_json(execution_to_dict(execution)) if as_json else click.echo(execution.execution_id)
+            return
+        # A table begins with what stands; lines begin with what was first.
+        table = Console().is_terminal and not (plain or as_json)
+        many = client.watch_executions(
+            execution_ids=[execution.execution_id for execution in started],
+            after_position=None if table else 0,
+            kinds=() if as_json else KINDS_OF_MANY,
+        )
+        totals = show_many(server, many, plain=plain, as_json=as_json)
+    if totals.failed or totals.cancelled:
+        raise click.exceptions.Exit(1 if totals.failed else 3)
 
 
 @stepwire.command()
@@ -271,7 +306,7 @@ def watch(
             many = client.watch_executions(session_id=session, labels=labels, after_position=after, kinds=kinds)
             show_many(server, many, plain=plain, as_json=as_json)
             return
-        _show(server, client.watch(execution_id, after_sequence=after or 0, history=0), plain=plain, as_json=as_json)
+        show_run(server, client.watch(execution_id, after_sequence=after or 0, history=0), plain=plain, as_json=as_json)
 
 
 @stepwire.command()
@@ -404,53 +439,5 @@ def operations(server: Server, as_json: bool) -> None:
         print_operations(response)
 
 
-for _command in (answer, cancel, pause, resume):
+for _command in (answer, cancel, pause, resume, stats):
     stepwire.add_command(_command)
-
-
-def _show(server: Server, followed: Run, *, plain: bool, as_json: bool, begun: bool = False) -> None:
-    """Shows a run to its end, and then its output. Raises what it ended with. One that was begun here is named, and who
-    sits at the terminal is asked what its steps ask.
-    """
-    console = Console()
-    view: View
-    if as_json:
-        view = JsonView()
-    elif console.is_terminal and not plain:
-        view = LiveView(console)
-    else:
-        view = PlainView()
-    questions = QuestionWatch(
-        followed,
-        view,
-        hint=lambda input_id: answer_command(server, followed.execution_id, input_id),
-        answer=lambda input_id, value: followed.answer(input_id, value, actor()),
-        lines=LineReader(sys.stdin.fileno()) if begun and isinstance(view, LiveView) and sys.stdin.isatty() else None,
-    )
-    try:
-        with followed, view, questions, OutageWatch(followed, view.notice) as outages:
-            if begun and not as_json:
-                view.notice(f"execution {followed.execution_id}")
-            for event in followed:
-                outages.look()
-                questions.show(event)
-            ended = followed.terminal is not None
-            try:
-                output = followed.result()
-            except (ExecutionFailed, ExecutionCancelled) as error:
-                if not ended:
-                    view.notice(f"It had ended before: {error}")
-                raise
-    except KeyboardInterrupt:
-        identity = followed.execution_id
-        click.echo(
-            f"\nThe execution goes on.\n"
-            f"  Watch it:  {server.command('watch', identity, '--after', str(followed.sequence))}\n"
-            f"  Cancel it: {server.command('cancel', identity)}",
-            err=True,
-        )
-        raise
-    if not as_json:
-        if not ended:
-            say("It had ended before.")
-        print_output(output, console=console)

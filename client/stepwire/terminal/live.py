@@ -12,6 +12,7 @@ from rich.text import Text
 
 from stepwire.events import event_type
 from stepwire.parts import Parts
+from stepwire.terminal.remaining import Countdown
 from stepwire.terminal.reports import part_name, progress_text, why_failed
 from stepwire.terminal.screen import harmless
 from stepwire.terminal.views import kept, line_of, span_text
@@ -29,6 +30,7 @@ _STAYING = frozenset(
         "plan_cancelling",
         "plan_paused",
         "plan_resumed",
+        "plan_revised",
         "stage",
         "step_retrying",
         "supervisor",
@@ -60,7 +62,9 @@ class _Message(ProgressColumn):
         super().__init__(table_column=Column(ratio=1))
 
     def render(self, task: Task) -> Text:
-        return Text(task.fields["message"], style="dim", no_wrap=True, overflow="ellipsis")
+        left = task.fields["left"].text if "left" in task.fields else ""
+        message = ", ".join(text for text in (task.fields["message"], left) if text)
+        return Text(message, style="dim", no_wrap=True, overflow="ellipsis")
 
 
 class _Percentage(ProgressColumn):
@@ -111,7 +115,8 @@ class LiveView:
             console=console,
             expand=True,
         )
-        self._whole = self._bars.add_task("[bold]Accepted", total=100, message="", place=())
+        self._left = Countdown()
+        self._whole = self._bars.add_task("[bold]Accepted", total=100, message="", place=(), left=self._left)
         self._steps: dict[str, _Step] = {}
         self._told = ""  # why a part failed last
         self._text = ""  # the piece of a line of content that is not whole yet
@@ -132,6 +137,7 @@ class LiveView:
         """Shows one event."""
         kind = event_type(event)
         progress = event.progress
+        self._left.set(progress)
         counts = f"{progress.completed_steps}/{progress.total_steps} steps" if progress.total_steps else ""
         self._bars.update(
             self._whole,

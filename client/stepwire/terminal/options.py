@@ -6,10 +6,11 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
+from stepwire.requests import BATCH_KEYS, BatchWork, batch
 from stepwire.terminal.server import Server
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "plan_file",
     "poll_option",
     "server_option",
+    "works_file",
 ]
 
 
@@ -53,6 +55,38 @@ def plan_file(context: click.Context, parameter: click.Parameter, path: Path | N
         return json_object(context, parameter, sys.stdin.read() if str(path) == "-" else path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise click.BadParameter(str(error)) from None
+
+
+def works_file(_context: click.Context, _parameter: click.Parameter, path: Path) -> list[BatchWork]:
+    """Returns what a file of a batch has: a list of queries and objects."""
+    try:
+        text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
+        found = json.loads(text)
+    except (OSError, ValueError) as error:
+        raise click.BadParameter(f"{path}: {error}") from None
+    if not isinstance(found, list):
+        raise click.BadParameter(f'{path} has no JSON list; write one entry for each execution, such as ["a query"]')
+    for index, work in enumerate(found):
+        problem = _problem(work)
+        if problem:
+            raise click.BadParameter(f"{path}: entry {index} {problem}")
+    return [{"query": work} if isinstance(work, str) else work for work in found]
+
+
+def _problem(work: Any) -> str:
+    """Returns what is wrong with an entry of a batch, whatever a server would say of it; empty where nothing is."""
+    if isinstance(work, str):
+        return ""
+    if not isinstance(work, dict):
+        return "is neither a query nor an object"
+    unknown = sorted(work.keys() - BATCH_KEYS)
+    if unknown:
+        return f"has {unknown[0]!r}, which is not known; known are {', '.join(sorted(BATCH_KEYS))}"
+    try:
+        batch([cast(BatchWork, work)])
+    except (TypeError, ValueError, AttributeError) as error:
+        return f"can't be sent: {error}"
+    return ""
 
 
 def address_checked(_context: click.Context, _parameter: click.Parameter, text: str | None) -> str | None:

@@ -15,9 +15,11 @@ from rich.markdown import Markdown
 from stepwire.errors import CallFailed, LimitReached, PlanNotFound, StepwireError
 from stepwire.events import execution_to_dict, message_to_dict
 from stepwire.patience import can_pass
+from stepwire.terminal.remaining import remaining_text
 from stepwire.terminal.screen import harmless, json_text, say
 from stepwire.terminal.steps import Account
 from stepwire.terminal.views import span_text
+from stepwire.v1.event_pb2 import Progress
 from stepwire.v1.execution_pb2 import Execution
 from stepwire.v1.execution_service_pb2 import ListOperationsResponse
 from stepwire.v1.plan_pb2 import Plan
@@ -63,6 +65,13 @@ def print_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         say(cut(line, console.width) if console.is_terminal else line)
 
 
+def _remaining(progress: Progress) -> str:
+    if not progress.HasField("remaining"):
+        return ""
+    left, margin = (span.ToNanoseconds() / 1e9 for span in (progress.remaining, progress.remaining_margin))
+    return remaining_text(left, margin)
+
+
 def cut(text: str, width: int) -> str:
     """Returns a text that is at most so many columns of a terminal wide, with an ellipsis where it was cut."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
@@ -79,6 +88,7 @@ def print_execution(execution: Execution, gathered: Account) -> None:
         + (f", {progress.failed_steps} failed" if progress.failed_steps else "")
         + (f", {progress.skipped_steps} skipped" if progress.skipped_steps else ""),
         "elapsed": span_text(progress.elapsed),
+        "remaining": _remaining(progress),
         "query": execution.query,
         "session": execution.session_id,
         "request id": execution.request_id,

@@ -60,6 +60,7 @@ class QuestionWatch:
         self._held: list[Event] = []
         self._asking = False
         self._changed = threading.Condition()
+        self._terminal = threading.Lock()
         self._left = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stepwire-questions", daemon=True)
 
@@ -81,6 +82,23 @@ class QuestionWatch:
             self._held.append(event)
             self._changed.wait_for(lambda: not self._asking or len(self._held) < _MOST_HELD)
 
+    def ask_aside(self, text: str) -> str | None:
+        """Asks the person something that is no step's question, and returns the line. None where nobody can be asked:
+        elsewhere than on a terminal, and while a step's question is.
+        """
+        if self._lines is None or not self._terminal.acquire(blocking=False):
+            return None
+        try:
+            self._lines.forget()
+            with self._aside():
+                say(text, nl=False)
+                return self._lines.read(lambda: True)
+        except EOFError:
+            self._lines = None
+            return None
+        finally:
+            self._terminal.release()
+
     def _watch(self) -> None:
         while not self._left.wait(_INTERVAL):
             question = self._next()
@@ -88,9 +106,10 @@ class QuestionWatch:
                 continue
             self._done.add(question.sequence)
             if self._lines is not None:
-                self._lines.forget()
-                with self._aside():
-                    self._ask(question, self._lines)
+                with self._terminal:
+                    self._lines.forget()
+                    with self._aside():
+                        self._ask(question, self._lines)
             else:
                 self._tell(question)
 

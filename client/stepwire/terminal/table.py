@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -15,16 +16,21 @@ from rich.text import Text
 from stepwire.client import Watch
 from stepwire.events import EVENT_TYPES, has_ended, is_terminal
 from stepwire.terminal.outages import OutageWatch
+from stepwire.terminal.remaining import Countdown, remaining_text
 from stepwire.terminal.screen import harmless, say
 from stepwire.terminal.server import Server
 from stepwire.terminal.views import JsonView, line_of
+from stepwire.totals import Totals
 from stepwire.v1.event_pb2 import Event, ExecutionState
 from stepwire.v1.execution_pb2 import Execution
 
-__all__ = ["KINDS", "JsonLines", "Lines", "LiveTable", "ManyView", "show_many"]
+__all__ = ["KINDS", "JsonLines", "Lines", "LiveTable", "ManyView", "show_many", "totals_line"]
 
 KINDS = sorted(EVENT_TYPES - {"content"})
 """What is shown of many executions: all but the text that their steps write, which nobody could tell apart."""
+
+_COUNT_EVERY = 0.25
+"""Seconds between two looks at how far all are together: each goes over all of them."""
 
 _COLOURS = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}
 
@@ -42,6 +48,10 @@ class ManyView(Protocol):
         """Shows one event."""
         ...
 
+    def count(self, totals: Totals) -> None:
+        """Shows how far all of them are together."""
+        ...
+
     def notice(self, text: str) -> None:
         """Shows a line that is no event's. Called from any thread."""
         ...
@@ -49,6 +59,9 @@ class ManyView(Protocol):
 
 class JsonLines(JsonView):
     """Each event as one line of JSON."""
+
+    def count(self, totals: Totals) -> None:
+        """Shows nothing: events alone are lines."""
 
     def __enter__(self) -> JsonLines:
         return self
@@ -78,6 +91,11 @@ class Lines:
         if line:
             say(f"{event.execution_id}  {line}")
 
+    def count(self, totals: Totals) -> None:
+        """Shows nothing before the end: a line for each event would bury it."""
+        if totals.has_ended:
+            say(totals_line(totals))
+
     def notice(self, text: str) -> None:
         """Shows a line on standard error."""
         say(f"stepwire: {text}", err=True)
@@ -89,6 +107,8 @@ class LiveTable:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._rows: dict[str, tuple[str, float, str]] = {}
+        self._left: dict[str, Countdown] = {}
+        self._totals = ""
         self._lock = threading.Lock()
         self._live = Live(self, console=console, refresh_per_second=4)
 
@@ -99,24 +119,30 @@ class LiveTable:
     def __exit__(self, *error: object) -> None:
         with self._lock:
             self._rows.clear()
+            self._left.clear()
         self._live.stop()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
             rows = list(self._rows.items())
-        room = max(1, console.height - 4)
+            totals = self._totals
+            left = {name: countdown.text.removesuffix(" left") for name, countdown in self._left.items()}
+        room = max(1, console.height - 5)
         table = Table(box=None, expand=True, pad_edge=False)
         table.add_column("EXECUTION", no_wrap=True, max_width=24)
         table.add_column("STATE", no_wrap=True, max_width=11)
         table.add_column("DONE", no_wrap=True, justify="right", width=5)
+        table.add_column("LEFT", no_wrap=True, max_width=12, overflow="ellipsis")
         table.add_column("", no_wrap=True, ratio=1, overflow="ellipsis")
         for name, (state, percentage, text) in rows[-room:]:
-            table.add_row(Text(name), Text(state), f"{percentage:.0f}%", Text(text, style="dim"))
+            table.add_row(Text(name), Text(state), f"{percentage:.0f}%", left.get(name, ""), Text(text, style="dim"))
         yield table
         if len(rows) > room:
             yield Text(f"and {len(rows) - room:,} more", style="dim")
         elif not rows:
             yield Text("nothing runs", style="dim")
+        if totals:
+            yield Text(totals, style="bold", no_wrap=True, overflow="ellipsis")
 
     def begin(self, executions: Mapping[str, Execution]) -> None:
         """Gives each a row."""
@@ -125,6 +151,7 @@ class LiveTable:
                 if not has_ended(execution):
                     row = (_state(execution.state), execution.progress.percentage, _line(execution.query))
                     self._rows[name] = row
+                    self._left.setdefault(name, Countdown()).set(execution.progress)
 
     def show(self, event: Event) -> None:
         """Changes the execution's row, or moves it up where that was its end."""
@@ -135,32 +162,64 @@ class LiveTable:
             before = self._rows.get(name)
             if is_terminal(event):
                 self._rows.pop(name, None)
+                self._left.pop(name, None)
             else:
+                self._left.setdefault(name, Countdown()).set(event.progress)
                 self._rows[name] = (state, event.progress.percentage, text or (before[2] if before else ""))
         if is_terminal(event):
             ending = Text.assemble((f"{state:10}", _COLOURS.get(state, "")), f" {name}  ", (text, "dim"))
             self._console.print(ending, highlight=False, no_wrap=True, overflow="ellipsis")
+
+    def count(self, totals: Totals) -> None:
+        """Changes the line below the table."""
+        with self._lock:
+            self._totals = totals_line(totals)
 
     def notice(self, text: str) -> None:
         """Shows a line above the table."""
         self._console.print(Text(harmless(text), style="yellow"))
 
 
-def show_many(server: Server, watch: Watch, *, plain: bool, as_json: bool) -> None:
-    """Shows a watch until Ctrl-C, or until all that it names have ended."""
+def show_many(server: Server, watch: Watch, *, plain: bool, as_json: bool) -> Totals:
+    """Shows a watch until Ctrl-C, or until all that it names have ended. Returns what became of them."""
     console = Console()
     live = console.is_terminal and not plain
     view: ManyView = JsonLines() if as_json else LiveTable(console) if live else Lines()
+    counted = -_COUNT_EVERY
     try:
         with watch, view, OutageWatch(watch, view.notice) as outages:
             view.begin(watch.executions)
             for event in watch:
                 outages.look()
                 view.show(event)
+                if (now := time.monotonic()) - counted >= _COUNT_EVERY:
+                    counted = now
+                    view.count(watch.totals)
+            view.count(watch.totals)
     except KeyboardInterrupt:
         again = server.command("watch", "--all", "--after", str(watch.position))
         click.echo(f"\nWhat runs goes on. Watch on from here: {again}", err=True)
         raise
+    return watch.totals
+
+
+def totals_line(totals: Totals) -> str:
+    """Returns how far executions are together, in a line."""
+    counts = [
+        f"{count:,} {name}"
+        for count, name in (
+            (totals.running, "running"),
+            (totals.completed, "completed"),
+            (totals.failed, "failed"),
+            (totals.cancelled, "cancelled"),
+        )
+        if count
+    ]
+    line = f"{totals.executions:,} execution{'' if totals.executions == 1 else 's'}: {', '.join(counts) or 'none'}"
+    if totals.has_ended:
+        return line
+    left = "" if totals.remaining is None else f", {remaining_text(totals.remaining.total_seconds())}"
+    return f"{line}; {totals.percentage:.0f}%{left}"
 
 
 def _state(state: ExecutionState.ValueType) -> str:

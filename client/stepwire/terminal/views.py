@@ -117,6 +117,8 @@ def line_of(event: Event) -> str:
             count = progress.total_steps or len(event.plan_started.plan.steps)
             earlier = event.metadata.get("retry_of")
             return f"Starting: {count} step{'' if count == 1 else 's'}" + (f", a retry of {earlier}" if earlier else "")
+        case "plan_revised":
+            return f"Growing: {text or f'{len(event.plan_revised.steps)} more steps'} ({progress.total_steps} in all)"
         case "plan_completed":
             done = text or f"{progress.completed_steps}/{progress.total_steps} steps"
             return f"Completed: {done} ({span_text(event.plan_completed.execution_time)})"

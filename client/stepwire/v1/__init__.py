@@ -68,6 +68,7 @@ from stepwire.v1.execution_service_pb2 import (
     OperationStatistics,
     PauseExecutionRequest,
     PauseExecutionResponse,
+    PlanStatistics,
     ProvideInputRequest,
     ProvideInputResponse,
     ResumeExecutionRequest,
@@ -81,7 +82,7 @@ from stepwire.v1.execution_service_pb2 import (
     WatchExecutionRequest,
     WatchExecutionsRequest,
 )
-from stepwire.v1.plan_pb2 import OutputRef, Plan, PlanCall, Retry, Step
+from stepwire.v1.plan_pb2 import Condition, ForEach, OutputRef, Plan, PlanCall, Retry, Step
 
 __all__ = [
     "AgentUpdate",
@@ -92,6 +93,7 @@ __all__ = [
     "BuildPlanResponse",
     "CancelExecutionRequest",
     "CancelExecutionResponse",
+    "Condition",
     "Content",
     "ErrorReport",
     "Event",
@@ -103,6 +105,7 @@ __all__ = [
     "ExecutionOptions",
     "ExecutionState",
     "ExecutionView",
+    "ForEach",
     "GetExecutionRequest",
     "GetExecutionResponse",
     "GetServerInfoRequest",
@@ -135,6 +138,7 @@ __all__ = [
     "PlanResumed",
     "PlanRevised",
     "PlanStarted",
+    "PlanStatistics",
     "Progress",
     "ProvideInputRequest",
     "ProvideInputResponse",

@@ -383,6 +383,7 @@ class Progress(_message.Message):
     SKIPPED_STEPS_FIELD_NUMBER: _builtins.int
     ELAPSED_FIELD_NUMBER: _builtins.int
     REMAINING_FIELD_NUMBER: _builtins.int
+    REMAINING_MARGIN_FIELD_NUMBER: _builtins.int
     percentage: _builtins.float
     """0 to 100: the sum of each step's weight times its fraction, over the sum of the weights. Never decreases within
     one revision of the plan, and is 100 only when every step is completed or skipped by its own condition.
@@ -405,7 +406,16 @@ class Progress(_message.Message):
 
     @_builtins.property
     def remaining(self) -> _duration_pb2.Duration:
-        """An estimate of the time to the end. Absent when unknown."""
+        """An estimate of the time to the end as of this event, from how long such steps took before. Absent when unknown:
+        before the plan is, where a step still to run has an operation that has not completed yet, in a pause, while a step
+        waits for a person, and at the end.
+        """
+
+    @_builtins.property
+    def remaining_margin(self) -> _duration_pb2.Duration:
+        """How sure `remaining` is: about every second execution ends within this much of it, earlier or later. Absent where
+        `remaining` is.
+        """
 
     def __init__(
         self,
@@ -418,10 +428,11 @@ class Progress(_message.Message):
         skipped_steps: _builtins.int = ...,
         elapsed: _duration_pb2.Duration | None = ...,
         remaining: _duration_pb2.Duration | None = ...,
+        remaining_margin: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "remaining", b"remaining"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["elapsed", b"elapsed", "remaining", b"remaining", "remaining_margin", b"remaining_margin"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_steps", b"completed_steps", "current_step", b"current_step", "elapsed", b"elapsed", "failed_steps", b"failed_steps", "percentage", b"percentage", "remaining", b"remaining", "skipped_steps", b"skipped_steps", "total_steps", b"total_steps"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["completed_steps", b"completed_steps", "current_step", b"current_step", "elapsed", b"elapsed", "failed_steps", b"failed_steps", "percentage", b"percentage", "remaining", b"remaining", "remaining_margin", b"remaining_margin", "skipped_steps", b"skipped_steps", "total_steps", b"total_steps"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -459,7 +470,9 @@ Global___PlanStarted: _TypeAlias = PlanStarted  # noqa: Y015
 
 @_typing.final
 class PlanRevised(_message.Message):
-    """The plan has grown while it runs."""
+    """The plan has grown while it runs. From here on it is the plan as it was with these steps at its end: what the steps that
+    it had depend on has not changed. The percentage may go down here, since there is more to do in all.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -467,12 +480,12 @@ class PlanRevised(_message.Message):
     ADDED_BY_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     added_by: _builtins.str
-    """The step that added them."""
+    """The step that added them: one that called for it, or a mapped one (Step.for_each), whose items they are."""
     revision: _builtins.int
     """Counts the plan's revisions, from 1."""
     @_builtins.property
     def steps(self) -> _containers.RepeatedCompositeFieldContainer[_plan_pb2.Step]:
-        """The steps that were added."""
+        """The steps that were added. Each may depend on any step of the plan."""
 
     def __init__(
         self,
@@ -951,7 +964,9 @@ class StepFailed(_message.Message):
       DEADLINE_EXCEEDED INPUT_EXPIRED          nobody answered in time what the step asked, and it had no default.
       INVALID_ARGUMENT INPUT_INVALID           what other steps gave does not fit the operation.
       INTERNAL OUTPUT_INVALID                  what the operation returned can't be sent.
-      RESOURCE_EXHAUSTED LIMIT_SIZE            what the operation returned or reported is too large.
+      RESOURCE_EXHAUSTED LIMIT_SIZE            what the operation returned or reported is too large; or a mapped step has
+                                               more items than the plan has room for.
+      ABORTED STEP_FAILED                      items of the mapped step failed.
       NOT_FOUND OPERATION_NOT_FOUND            the server that took the execution over does not have the operation.
       ABORTED RECOVERED                        the attempt ended with its process, lost or stopped in order.
       ABORTED RECOVERY_LIMIT                   attempts of this step were lost with their processes too often in a row,

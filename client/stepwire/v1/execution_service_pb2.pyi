@@ -1280,17 +1280,22 @@ class GetStatisticsRequest(_message.Message):
     OPERATIONS_FIELD_NUMBER: _builtins.int
     FROM_TIME_FIELD_NUMBER: _builtins.int
     BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    PLANS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def operations(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Operations. Empty: all."""
+        """Operations. Empty: all. At most 1,000. One of which nothing is known has no entry in the response."""
 
     @_builtins.property
     def from_time(self) -> _timestamp_pb2.Timestamp:
-        """From this time on. Absent: from the beginning."""
+        """What ended at this time or later. Absent: from the beginning."""
 
     @_builtins.property
     def before_time(self) -> _timestamp_pb2.Timestamp:
-        """Before this time. Absent: to now."""
+        """What ended before this time. Absent: to now."""
+
+    @_builtins.property
+    def plans(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Plans, as `operations`. An empty name is that of plans without one."""
 
     def __init__(
         self,
@@ -1298,10 +1303,11 @@ class GetStatisticsRequest(_message.Message):
         operations: _abc.Iterable[_builtins.str] | None = ...,
         from_time: _timestamp_pb2.Timestamp | None = ...,
         before_time: _timestamp_pb2.Timestamp | None = ...,
+        plans: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "from_time", b"from_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "from_time", b"from_time", "operations", b"operations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "from_time", b"from_time", "operations", b"operations", "plans", b"plans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1317,15 +1323,42 @@ class GetStatisticsResponse(_message.Message):
     COMPLETED_EXECUTIONS_FIELD_NUMBER: _builtins.int
     FAILED_EXECUTIONS_FIELD_NUMBER: _builtins.int
     CANCELLED_EXECUTIONS_FIELD_NUMBER: _builtins.int
+    PLANS_FIELD_NUMBER: _builtins.int
+    FROM_TIME_FIELD_NUMBER: _builtins.int
+    BEFORE_TIME_FIELD_NUMBER: _builtins.int
+    OMITTED_PLANS_FIELD_NUMBER: _builtins.int
+    DAMAGED_TALLIES_FIELD_NUMBER: _builtins.int
     completed_executions: _builtins.int
-    """Executions that ended in the span, by state."""
+    """Executions that ended in the span, by state; of all plans, whichever were asked for."""
     failed_executions: _builtins.int
     """As above."""
     cancelled_executions: _builtins.int
     """As above."""
+    omitted_plans: _builtins.int
+    """How many plans are left out of `plans`."""
+    damaged_tallies: _builtins.int
+    """How many stored tallies (of one operation or plan in one hour or day) are left out, because they do not match their
+    checksum: all that is here is then too low. Tell the operator; `stepwire-server journal check` names them.
+    """
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___OperationStatistics]:
-        """By operation."""
+        """By operation, in the order of their names."""
+
+    @_builtins.property
+    def plans(self) -> _containers.RepeatedCompositeFieldContainer[Global___PlanStatistics]:
+        """By plan, in the order of their names: the 1,000 of which most executions ended, where there are more."""
+
+    @_builtins.property
+    def from_time(self) -> _timestamp_pb2.Timestamp:
+        """Where the span begins: the whole hour that from_time lies in, or, where that is absent, the first in which an
+        execution ended. Absent: none did, before before_time.
+        """
+
+    @_builtins.property
+    def before_time(self) -> _timestamp_pb2.Timestamp:
+        """Where the span ends, exclusive: the end of the whole hour that before_time lies in, or, where that is absent, of the
+        last one in which an execution ended. Absent: none did, since from_time.
+        """
 
     def __init__(
         self,
@@ -1334,10 +1367,15 @@ class GetStatisticsResponse(_message.Message):
         completed_executions: _builtins.int = ...,
         failed_executions: _builtins.int = ...,
         cancelled_executions: _builtins.int = ...,
+        plans: _abc.Iterable[Global___PlanStatistics] | None = ...,
+        from_time: _timestamp_pb2.Timestamp | None = ...,
+        before_time: _timestamp_pb2.Timestamp | None = ...,
+        omitted_plans: _builtins.int = ...,
+        damaged_tallies: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "from_time", b"from_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancelled_executions", b"cancelled_executions", "completed_executions", b"completed_executions", "failed_executions", b"failed_executions", "operations", b"operations"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["before_time", b"before_time", "cancelled_executions", b"cancelled_executions", "completed_executions", b"completed_executions", "damaged_tallies", b"damaged_tallies", "failed_executions", b"failed_executions", "from_time", b"from_time", "omitted_plans", b"omitted_plans", "operations", b"operations", "plans", b"plans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1358,19 +1396,30 @@ class OperationStatistics(_message.Message):
     P99_FIELD_NUMBER: _builtins.int
     MEAN_WAIT_FIELD_NUMBER: _builtins.int
     BOTTLENECK_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    FAILURE_RATE_FIELD_NUMBER: _builtins.int
     operation: _builtins.str
     """The operation."""
     count: _builtins.int
-    """Steps that ended."""
+    """Steps that completed or failed. Those that were cancelled are not among them."""
     failed: _builtins.int
     """Of those, the failed ones."""
     retries: _builtins.int
-    """Attempts beyond the first."""
+    """Attempts beyond the first, also of cancelled steps. One that began anew after the server had died is one of them."""
     bottleneck: _builtins.int
-    """Executions in which a step of this operation took the largest share of the critical path."""
+    """Executions in which a step of this operation took the largest share of the critical path: the way back from the step
+    that ended last, from each to the one that it waited for last.
+    """
+    cancelled: _builtins.int
+    """Steps that were cancelled after they had started."""
+    failure_rate: _builtins.float
+    """`failed` as a share of `count`, 0 to 1."""
     @_builtins.property
     def p50(self) -> _duration_pb2.Duration:
-        """Half of the steps took at most this long."""
+        """Half of the steps in `count` took at most this long: from the start of the first attempt to the end, with what lies
+        between attempts, but without the time that a step waited for people, and without pauses that it outlasted. Absent
+        where there is none.
+        """
 
     @_builtins.property
     def p95(self) -> _duration_pb2.Duration:
@@ -1382,7 +1431,9 @@ class OperationStatistics(_message.Message):
 
     @_builtins.property
     def mean_wait(self) -> _duration_pb2.Duration:
-        """Mean time between being ready and starting."""
+        """Mean time between being ready and starting, of the steps in `count`: from when the last step that it depends on had
+        ended, or the plan had started, to its first start, without pauses. Absent where there is none.
+        """
 
     def __init__(
         self,
@@ -1396,11 +1447,95 @@ class OperationStatistics(_message.Message):
         p99: _duration_pb2.Duration | None = ...,
         mean_wait: _duration_pb2.Duration | None = ...,
         bottleneck: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        failure_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mean_wait", b"mean_wait", "p50", b"p50", "p95", b"p95", "p99", b"p99"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottleneck", b"bottleneck", "count", b"count", "failed", b"failed", "mean_wait", b"mean_wait", "operation", b"operation", "p50", b"p50", "p95", b"p95", "p99", b"p99", "retries", b"retries"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottleneck", b"bottleneck", "cancelled", b"cancelled", "count", b"count", "failed", b"failed", "failure_rate", b"failure_rate", "mean_wait", b"mean_wait", "operation", b"operation", "p50", b"p50", "p95", b"p95", "p99", b"p99", "retries", b"retries"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OperationStatistics: _TypeAlias = OperationStatistics  # noqa: Y015
+
+@_typing.final
+class PlanStatistics(_message.Message):
+    """What the journal knows of one plan."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PLAN_FIELD_NUMBER: _builtins.int
+    COMPLETED_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    CANCELLED_FIELD_NUMBER: _builtins.int
+    FAILURE_RATE_FIELD_NUMBER: _builtins.int
+    RETRIES_FIELD_NUMBER: _builtins.int
+    P50_FIELD_NUMBER: _builtins.int
+    P95_FIELD_NUMBER: _builtins.int
+    P99_FIELD_NUMBER: _builtins.int
+    MEAN_WAIT_FIELD_NUMBER: _builtins.int
+    BOTTLENECK_FIELD_NUMBER: _builtins.int
+    BOTTLENECK_COUNT_FIELD_NUMBER: _builtins.int
+    plan: _builtins.str
+    """The name under which the app keeps the plan, or the plan's own. Empty: of plans without a name, and of executions that
+    ended before they had a plan. After 500 names in an hour, others are counted together as "(other names)".
+    """
+    completed: _builtins.int
+    """Executions that completed."""
+    failed: _builtins.int
+    """Executions that failed."""
+    cancelled: _builtins.int
+    """Executions that were cancelled."""
+    failure_rate: _builtins.float
+    """`failed` as a share of those that completed or failed, 0 to 1."""
+    retries: _builtins.int
+    """Attempts of their steps beyond the first."""
+    bottleneck: _builtins.str
+    """The operation that was the bottleneck of most executions, as OperationStatistics.bottleneck has it; of several the
+    first by name. Empty: no step ran.
+    """
+    bottleneck_count: _builtins.int
+    """In how many executions it was."""
+    @_builtins.property
+    def p50(self) -> _duration_pb2.Duration:
+        """Half of those that completed or failed took at most this long, from acceptance to the end; pauses count, and waiting
+        for people. Absent where there is none.
+        """
+
+    @_builtins.property
+    def p95(self) -> _duration_pb2.Duration:
+        """95 of 100 took at most this long."""
+
+    @_builtins.property
+    def p99(self) -> _duration_pb2.Duration:
+        """99 of 100 took at most this long."""
+
+    @_builtins.property
+    def mean_wait(self) -> _duration_pb2.Duration:
+        """Mean time between acceptance and the start of the first step, without pauses, of those that completed or failed and
+        started one. Absent where there is none.
+        """
+
+    def __init__(
+        self,
+        *,
+        plan: _builtins.str = ...,
+        completed: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        cancelled: _builtins.int = ...,
+        failure_rate: _builtins.float = ...,
+        retries: _builtins.int = ...,
+        p50: _duration_pb2.Duration | None = ...,
+        p95: _duration_pb2.Duration | None = ...,
+        p99: _duration_pb2.Duration | None = ...,
+        mean_wait: _duration_pb2.Duration | None = ...,
+        bottleneck: _builtins.str = ...,
+        bottleneck_count: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mean_wait", b"mean_wait", "p50", b"p50", "p95", b"p95", "p99", b"p99"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bottleneck", b"bottleneck", "bottleneck_count", b"bottleneck_count", "cancelled", b"cancelled", "completed", b"completed", "failed", b"failed", "failure_rate", b"failure_rate", "mean_wait", b"mean_wait", "p50", b"p50", "p95", b"p95", "p99", b"p99", "plan", b"plan", "retries", b"retries"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PlanStatistics: _TypeAlias = PlanStatistics  # noqa: Y015

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import struct_pb2 as google_dot_protobuf_dot_struct__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16stepwire/v1/plan.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"a\n\x04Plan\x12 \n\x05steps\x18\x01 \x03(\x0b\x32\x11.stepwire.v1.Step\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x08\x61nalysis\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xde\x02\n\x04Step\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12&\n\x05input\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x34\n\ninput_from\x18\x05 \x03(\x0b\x32 .stepwire.v1.Step.InputFromEntry\x12\x12\n\ndepends_on\x18\x06 \x03(\t\x12\x13\n\x06weight\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12!\n\x05retry\x18\x08 \x01(\x0b\x32\x12.stepwire.v1.Retry\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x1aH\n\x0eInputFromEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.stepwire.v1.OutputRef:\x02\x38\x01\x42\t\n\x07_weight\"2\n\tOutputRef\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x14\n\x0cjson_pointer\x18\x02 \x01(\t\"\xad\x01\n\x05Retry\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\x05\x12\x30\n\rinitial_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmultiplier\x18\x04 \x01(\x01\x12\x0e\n\x06jitter\x18\x05 \x01(\x01\x12\x0e\n\x06\x65rrors\x18\x06 \x03(\t\"@\n\x08PlanCall\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16stepwire/v1/plan.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\"a\n\x04Plan\x12 \n\x05steps\x18\x01 \x03(\x0b\x32\x11.stepwire.v1.Step\x12\x0c\n\x04name\x18\x02 \x01(\t\x12)\n\x08\x61nalysis\x18\x03 \x01(\x0b\x32\x17.google.protobuf.Struct\"\xb2\x03\n\x04Step\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x11\n\toperation\x18\x03 \x01(\t\x12&\n\x05input\x18\x04 \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x34\n\ninput_from\x18\x05 \x03(\x0b\x32 .stepwire.v1.Step.InputFromEntry\x12\x12\n\ndepends_on\x18\x06 \x03(\t\x12\x13\n\x06weight\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12!\n\x05retry\x18\x08 \x01(\x0b\x32\x12.stepwire.v1.Retry\x12*\n\x07timeout\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12*\n\nconditions\x18\n \x03(\x0b\x32\x16.stepwire.v1.Condition\x12&\n\x08\x66or_each\x18\x0b \x01(\x0b\x32\x14.stepwire.v1.ForEach\x1aH\n\x0eInputFromEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12%\n\x05value\x18\x02 \x01(\x0b\x32\x16.stepwire.v1.OutputRef:\x02\x38\x01\x42\t\n\x07_weight\"\xf6\x01\n\tCondition\x12&\n\x06output\x18\x01 \x01(\x0b\x32\x16.stepwire.v1.OutputRef\x12(\n\x06\x65quals\x18\x02 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12,\n\nnot_equals\x18\x03 \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12,\n\x06one_of\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12\x0f\n\x05\x61\x62ove\x18\x05 \x01(\x01H\x00\x12\x0f\n\x05\x62\x65low\x18\x06 \x01(\x01H\x00\x12\x11\n\x07present\x18\x07 \x01(\x08H\x00\x42\x06\n\x04test\"\x93\x01\n\x07\x46orEach\x12(\n\x06output\x18\x01 \x01(\x0b\x32\x16.stepwire.v1.OutputRefH\x00\x12,\n\x06values\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.ListValueH\x00\x12\x11\n\tparameter\x18\x03 \x01(\t\x12\x14\n\x0cmax_parallel\x18\x04 \x01(\x05\x42\x07\n\x05items\"2\n\tOutputRef\x12\x0f\n\x07step_id\x18\x01 \x01(\t\x12\x14\n\x0cjson_pointer\x18\x02 \x01(\t\"\xad\x01\n\x05Retry\x12\x10\n\x08\x61ttempts\x18\x01 \x01(\x05\x12\x30\n\rinitial_delay\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\tmax_delay\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x12\n\nmultiplier\x18\x04 \x01(\x01\x12\x0e\n\x06jitter\x18\x05 \x01(\x01\x12\x0e\n\x06\x65rrors\x18\x06 \x03(\t\"@\n\x08PlanCall\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12&\n\x05input\x18\x02 \x01(\x0b\x32\x17.google.protobuf.Structb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,13 +38,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PLAN']._serialized_start=101
   _globals['_PLAN']._serialized_end=198
   _globals['_STEP']._serialized_start=201
-  _globals['_STEP']._serialized_end=551
-  _globals['_STEP_INPUTFROMENTRY']._serialized_start=468
-  _globals['_STEP_INPUTFROMENTRY']._serialized_end=540
-  _globals['_OUTPUTREF']._serialized_start=553
-  _globals['_OUTPUTREF']._serialized_end=603
-  _globals['_RETRY']._serialized_start=606
-  _globals['_RETRY']._serialized_end=779
-  _globals['_PLANCALL']._serialized_start=781
-  _globals['_PLANCALL']._serialized_end=845
+  _globals['_STEP']._serialized_end=635
+  _globals['_STEP_INPUTFROMENTRY']._serialized_start=552
+  _globals['_STEP_INPUTFROMENTRY']._serialized_end=624
+  _globals['_CONDITION']._serialized_start=638
+  _globals['_CONDITION']._serialized_end=884
+  _globals['_FOREACH']._serialized_start=887
+  _globals['_FOREACH']._serialized_end=1034
+  _globals['_OUTPUTREF']._serialized_start=1036
+  _globals['_OUTPUTREF']._serialized_end=1086
+  _globals['_RETRY']._serialized_start=1089
+  _globals['_RETRY']._serialized_end=1262
+  _globals['_PLANCALL']._serialized_start=1264
+  _globals['_PLANCALL']._serialized_end=1328
 # @@protoc_insertion_point(module_scope)

@@ -90,6 +90,8 @@ class Step(_message.Message):
     WEIGHT_FIELD_NUMBER: _builtins.int
     RETRY_FIELD_NUMBER: _builtins.int
     TIMEOUT_FIELD_NUMBER: _builtins.int
+    CONDITIONS_FIELD_NUMBER: _builtins.int
+    FOR_EACH_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Unique in its plan. Matches [A-Za-z0-9_-]{1,64}."""
     name: _builtins.str
@@ -107,12 +109,14 @@ class Step(_message.Message):
     @_builtins.property
     def input_from(self) -> _containers.MessageMap[_builtins.str, Global___OutputRef]:
         """Parameters that are taken from the outputs of other steps: parameter name to output. Each step that is named here
-        must stand in depends_on too, and no parameter may stand both here and in input.
+        must stand in depends_on too, and no parameter may stand both here and in input. Where the other step was skipped by its
+        own conditions there is no output: the operation's default applies, and without one this step fails with
+        INPUT_INVALID.
         """
 
     @_builtins.property
     def depends_on(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Ids of the steps that must have completed before this one starts."""
+        """Ids of the steps that must have completed, or been skipped by their own conditions, before this one starts."""
 
     @_builtins.property
     def retry(self) -> Global___Retry:
@@ -121,6 +125,17 @@ class Step(_message.Message):
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
         """The longest one attempt may take. The operation's own setting when absent, no limit when that has none."""
+
+    @_builtins.property
+    def conditions(self) -> _containers.RepeatedCompositeFieldContainer[Global___Condition]:
+        """Tests of what the steps in depends_on gave. They are made when all those are done and this step could start; where
+        one does not hold, the step is skipped with CAUSE_CONDITION. It counts as done then, and what depends on it goes on
+        without its output. A simulation makes no tests: there all of them hold.
+        """
+
+    @_builtins.property
+    def for_each(self) -> Global___ForEach:
+        """Absent: the operation is called once. Else it is called once for each item of a list, in steps of their own."""
 
     def __init__(
         self,
@@ -134,16 +149,125 @@ class Step(_message.Message):
         weight: _builtins.float | None = ...,
         retry: Global___Retry | None = ...,
         timeout: _duration_pb2.Duration | None = ...,
+        conditions: _abc.Iterable[Global___Condition] | None = ...,
+        for_each: Global___ForEach | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "input", b"input", "retry", b"retry", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "for_each", b"for_each", "input", b"input", "retry", b"retry", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "depends_on", b"depends_on", "id", b"id", "input", b"input", "input_from", b"input_from", "name", b"name", "operation", b"operation", "retry", b"retry", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "conditions", b"conditions", "depends_on", b"depends_on", "for_each", b"for_each", "id", b"id", "input", b"input", "input_from", b"input_from", "name", b"name", "operation", b"operation", "retry", b"retry", "timeout", b"timeout", "weight", b"weight"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
     _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
 
 Global___Step: _TypeAlias = Step  # noqa: Y015
+
+@_typing.final
+class Condition(_message.Message):
+    """A test of a step's output. Numbers are compared as doubles; values of two types are never equal, and true is not 1. A
+    test that does not fit the value's type does not hold. Where the step was skipped, or its output has nothing at the
+    pointer, only `present: false` holds.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    EQUALS_FIELD_NUMBER: _builtins.int
+    NOT_EQUALS_FIELD_NUMBER: _builtins.int
+    ONE_OF_FIELD_NUMBER: _builtins.int
+    ABOVE_FIELD_NUMBER: _builtins.int
+    BELOW_FIELD_NUMBER: _builtins.int
+    PRESENT_FIELD_NUMBER: _builtins.int
+    above: _builtins.float
+    """It is a number above this one."""
+    below: _builtins.float
+    """It is a number below this one."""
+    present: _builtins.bool
+    """True: there is something, if only null. False: there is nothing."""
+    @_builtins.property
+    def output(self) -> Global___OutputRef:
+        """The output that is tested. Its step must stand in depends_on."""
+
+    @_builtins.property
+    def equals(self) -> _struct_pb2.Value:
+        """It is this value."""
+
+    @_builtins.property
+    def not_equals(self) -> _struct_pb2.Value:
+        """It is another value than this."""
+
+    @_builtins.property
+    def one_of(self) -> _struct_pb2.ListValue:
+        """It is one of these values. At least one."""
+
+    def __init__(
+        self,
+        *,
+        output: Global___OutputRef | None = ...,
+        equals: _struct_pb2.Value | None = ...,
+        not_equals: _struct_pb2.Value | None = ...,
+        one_of: _struct_pb2.ListValue | None = ...,
+        above: _builtins.float = ...,
+        below: _builtins.float = ...,
+        present: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "below", b"below", "equals", b"equals", "not_equals", b"not_equals", "one_of", b"one_of", "output", b"output", "present", b"present", "test", b"test"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["above", b"above", "below", b"below", "equals", b"equals", "not_equals", b"not_equals", "one_of", b"one_of", "output", b"output", "present", b"present", "test", b"test"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_test: _TypeAlias = _typing.Literal["equals", "not_equals", "one_of", "above", "below", "present"]  # noqa: Y015
+    _WhichOneofArgType_test: _TypeAlias = _typing.Literal["test", b"test"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_test) -> _WhichOneofReturnType_test | None: ...
+
+Global___Condition: _TypeAlias = Condition  # noqa: Y015
+
+@_typing.final
+class ForEach(_message.Message):
+    """Maps a step over a list: when it could start, the plan is revised by a step for each item, and the step itself lasts
+    until all of these have ended. Its output is the list of their outputs, in the items' order; it fails with STEP_FAILED
+    where one of them failed, once the others have ended too. An empty list gives an empty one at once.
+
+    The items of a step "resize" are steps with the ids "resize-1", "resize-2" and so on, which no other step of a plan may
+    have. Each has the mapped step's operation, input, retry, timeout and depends_on, and a like share of its weight, so that
+    the percentage stays what it was. They are steps like others, with attempts of their own; the mapped step has one attempt,
+    which takes no slot and goes on where another process takes the execution over.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OUTPUT_FIELD_NUMBER: _builtins.int
+    VALUES_FIELD_NUMBER: _builtins.int
+    PARAMETER_FIELD_NUMBER: _builtins.int
+    MAX_PARALLEL_FIELD_NUMBER: _builtins.int
+    parameter: _builtins.str
+    """The parameter of the operation that is given the item. It must not stand in input or input_from."""
+    max_parallel: _builtins.int
+    """Items that run at once, within the bound that the execution has. 0: that one alone."""
+    @_builtins.property
+    def output(self) -> Global___OutputRef:
+        """A list that another step gave. The step must stand in depends_on."""
+
+    @_builtins.property
+    def values(self) -> _struct_pb2.ListValue:
+        """The items themselves."""
+
+    def __init__(
+        self,
+        *,
+        output: Global___OutputRef | None = ...,
+        values: _struct_pb2.ListValue | None = ...,
+        parameter: _builtins.str = ...,
+        max_parallel: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "output", b"output", "values", b"values"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "max_parallel", b"max_parallel", "output", b"output", "parameter", b"parameter", "values", b"values"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType_items: _TypeAlias = _typing.Literal["output", "values"]  # noqa: Y015
+    _WhichOneofArgType_items: _TypeAlias = _typing.Literal["items", b"items"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType_items) -> _WhichOneofReturnType_items | None: ...
+
+Global___ForEach: _TypeAlias = ForEach  # noqa: Y015
 
 @_typing.final
 class OutputRef(_message.Message):

@@ -9,11 +9,11 @@ from stepwire_server.engine.graph import ID
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import TERMINAL_KINDS, Chunk
 
-__all__ = ["EventSieve", "check_execution_filter"]
+__all__ = ["TIMES", "EventSieve", "check_execution_filter"]
 
 _MAX_ITEMS = 1_000
 
-_TIMES = (-62_135_596_800, 253_402_300_799)
+TIMES = (-62_135_596_800, 253_402_300_799)
 """First and last second of a Timestamp, as its specification bounds it."""
 
 
@@ -92,7 +92,7 @@ def check_execution_filter(chosen: ExecutionFilter, *, field: str = "filter", fo
     found += [
         Violation(f"{field}.{name}", "is not a time of the years 1 to 9999")
         for name in ("created_from", "created_before")
-        if not _TIMES[0] <= getattr(chosen, name).seconds <= _TIMES[1]
+        if not TIMES[0] <= getattr(chosen, name).seconds <= TIMES[1]
     ]
     if found:
         raise _invalid(found)

@@ -20,7 +20,6 @@ from stepwire.errors import (
     CursorExpired,
     ExecutionNotFound,
     LimitSize,
-    NotBuiltYet,
     PlanInvalid,
     RequestMalformed,
     Violation,
@@ -70,6 +69,7 @@ from stepwire_server.api import paging
 from stepwire_server.api.admission import Admission, Place
 from stepwire_server.api.envelope import MAX_REQUEST_BYTES, Call, Envelope
 from stepwire_server.api.filters import EventSieve, check_execution_filter
+from stepwire_server.api.statistics import answer_of, checked_span
 from stepwire_server.api.streams import BATCH_EVENTS, Streams, heartbeat_seconds
 from stepwire_server.api.wide import WideStreams
 from stepwire_server.engine.acceptance import MAX_QUERY
@@ -124,7 +124,7 @@ class Service:
         self._started_ns = started_ns
         self._tasks = 0
         self._tasks_counted = -math.inf
-        built: dict[str, tuple[type[Message], Callable[[Any, Call], Awaitable[None]]]] = {
+        methods: dict[str, tuple[type[Message], Callable[[Any, Call], Awaitable[None]]]] = {
             "Execute": (ExecuteRequest, self._execute),
             "StartExecution": (StartExecutionRequest, self._start_execution),
             "BatchStartExecutions": (BatchStartExecutionsRequest, self._batch_start_executions),
@@ -142,12 +142,9 @@ class Service:
             "BuildPlan": (BuildPlanRequest, self._build_plan),
             "ListOperations": (ListOperationsRequest, self._list_operations),
             "GetServerInfo": (GetServerInfoRequest, self._get_server_info),
+            "GetStatistics": (GetStatisticsRequest, self._get_statistics),
         }
-        later: dict[str, type[Message]] = {
-            "GetStatistics": GetStatisticsRequest,
-        }
-        self._capabilities = sorted(built)
-        methods = built | {name: (kind, _not_built(name)) for name, kind in later.items()}
+        self._capabilities = sorted(methods)
         self.methods: Mapping[str, Envelope[Any]] = {
             name: Envelope(
                 name,
@@ -328,6 +325,11 @@ class Service:
         response.start_time.FromNanoseconds(self._started_ns)
         await _answer(call, response)
 
+    async def _get_statistics(self, request: GetStatisticsRequest, call: Call) -> None:
+        span = checked_span(request)
+        found = await self._journal.statistics(tenant="", from_ns=span.from_ns, before_ns=span.before_ns)
+        await _answer(call, answer_of(found, request))
+
     def _load(self) -> Load:
         now = asyncio.get_running_loop().time()
         if now >= self._tasks_counted + _TASKS_SECONDS:
@@ -402,13 +404,6 @@ class Service:
             if plan is not None:
                 execution.plan.CopyFrom(plan)
         return execution
-
-
-def _not_built(name: str) -> Callable[[Any, Call], Awaitable[None]]:
-    async def refuse(request: Message, call: Call) -> None:
-        raise NotBuiltYet(f"this release does not have {name} yet; GetServerInfo lists what it has")
-
-    return refuse
 
 
 async def _control(

@@ -6,7 +6,7 @@ Everything that is wrong is found before anything is stored, and named with its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -24,18 +24,22 @@ from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan, Step
 from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, violations
-from stepwire_server.engine.operation import Catalog
+from stepwire_server.engine.operation import Catalog, Operation
 
 __all__ = [
+    "LARGE_PLAN",
     "MAX_LABELS",
     "MAX_QUERY",
     "aside",
     "check_form",
     "check_work",
+    "extent",
+    "in_thread",
     "normalised",
     "plan_problem",
     "query_violations",
     "steps_problem",
+    "summary",
 ]
 
 MAX_QUERY = 10_000
@@ -46,7 +50,7 @@ MAX_LABELS = 32
 
 _MAX_LABEL = 256
 
-_LARGE_PLAN = 200
+LARGE_PLAN = 200
 """Steps above which a plan is checked in a thread."""
 
 _checking = ThreadPoolExecutor(2, thread_name_prefix="stepwire-check")
@@ -73,7 +77,7 @@ def check_form(request: ExecuteRequest) -> None:
     """Raises RequestMalformed, which names everything that is wrong with a request whatever the app can do."""
     found = _form(request)
     if found:
-        raise RequestMalformed(_summary("the request is malformed", found), violations=found)
+        raise RequestMalformed(summary("the request is malformed", found), violations=found)
 
 
 def check_work(request: ExecuteRequest, catalog: Catalog) -> None:
@@ -94,8 +98,16 @@ async def aside(plan: Plan, check: Callable[[], Found]) -> Found:
     """Returns what the check of a plan returns. One of 10,000 steps takes a while: not in the event loop, where all
     streams would wait; nor where operations wait, in asyncio's own threads or the engine's.
     """
-    if len(plan.steps) <= _LARGE_PLAN:
-        return check()
+    return check() if extent(plan.steps) <= LARGE_PLAN else await in_thread(check)
+
+
+def extent(steps: Iterable[Step]) -> int:
+    """Returns how many steps there are to check, items that are given with them included."""
+    return sum(1 + len(step.for_each.values.values) for step in steps)
+
+
+async def in_thread(check: Callable[[], Found]) -> Found:
+    """Returns what a check returns, which takes a while, as `aside` does."""
     return await asyncio.get_running_loop().run_in_executor(_checking, check)
 
 
@@ -103,32 +115,52 @@ def plan_problem(plan: Plan, catalog: Catalog) -> StepwireError | None:
     """Returns what is wrong with a plan: its form, then its operations, then its inputs."""
     found = violations(plan)
     if found:
-        return PlanInvalid(_summary("the plan is invalid", found), violations=found)
+        return PlanInvalid(summary("the plan is invalid", found), violations=found)
     return steps_problem(list(enumerate(plan.steps)), catalog)
 
 
-def steps_problem(steps: Sequence[tuple[int, Step]], catalog: Catalog) -> StepwireError | None:
+def steps_problem(
+    steps: Sequence[tuple[int, Step]], catalog: Catalog, *, path: str = "plan.steps"
+) -> StepwireError | None:
     """Returns what is wrong with steps of a plan, given with their places in it: operations, then inputs."""
     found = [
         Violation(
-            f"plan.steps[{i}].operation", f"there is no operation {step.operation[:80]!r}; {_known(catalog.operations)}"
+            f"{path}[{i}].operation", f"there is no operation {step.operation[:80]!r}; {_known(catalog.operations)}"
         )
         for i, step in steps
         if step.operation not in catalog.operations
     ]
     if found:
-        return OperationNotFound(_summary("the plan names operations that are not there", found), violations=found)
+        return OperationNotFound(summary("the plan names operations that are not there", found), violations=found)
     for i, step in steps:
         operation = catalog.operations[step.operation]
-        path = f"plan.steps[{i}].input"
-        found += operation.signature.check(to_python(step.input), path=path, given_later=step.input_from)
+        given = to_python(step.input)
+        later: dict[str, object] = dict(step.input_from)
+        if step.HasField("for_each"):
+            later[step.for_each.parameter] = step.for_each
+        wrong = operation.signature.check(given, path=f"{path}[{i}].input", given_later=later)
+        found += wrong or _item_violations(step, operation, f"{path}[{i}].for_each")
         if operation.at_most_once and step.retry.attempts > 1:
-            found.append(
-                Violation(f"plan.steps[{i}].retry.attempts", f"operation {step.operation!r} runs at most once")
-            )
+            found.append(Violation(f"{path}[{i}].retry.attempts", f"operation {step.operation!r} runs at most once"))
     if found:
-        return InputInvalid(_summary("an input does not fit its operation", found), violations=found)
+        return InputInvalid(summary("an input does not fit its operation", found), violations=found)
     return None
+
+
+def _item_violations(step: Step, operation: Operation, path: str) -> list[Violation]:
+    """Returns what is wrong with items that are given with their step, each as the parameter that it will be."""
+    name = step.for_each.parameter
+    found: list[Violation] = []
+    for i, item in enumerate(step.for_each.values.values):
+        place = f"{path}.values[{i}]"
+        # Alone: what is given beside it may be large, and is checked once.
+        wrong = operation.signature.check({name: to_python(item)}, path="")
+        found += [
+            Violation(place + field.removeprefix(f".{name}"), text)
+            for field, text in wrong
+            if field == f".{name}" or field.startswith((f".{name}.", f".{name}["))
+        ]
+    return found
 
 
 def query_violations(query: str) -> list[Violation]:
@@ -149,7 +181,7 @@ def _check_call(request: ExecuteRequest, catalog: Catalog) -> None:
     found = values.check(request.call.input, "call.input")
     found = found or named.signature.check(to_python(request.call.input), path="call.input")
     if found:
-        raise InputInvalid(_summary("the input does not fit the plan", found), violations=found)
+        raise InputInvalid(summary("the input does not fit the plan", found), violations=found)
 
 
 def _form(request: ExecuteRequest) -> list[Violation]:
@@ -187,7 +219,8 @@ def _label_violations(labels: Mapping[str, str]) -> list[Violation]:
     return found
 
 
-def _summary(text: str, found: list[Violation]) -> str:
+def summary(text: str, found: list[Violation]) -> str:
+    """Returns a text with the first of what was found, and how many more there are."""
     first = found[0]
     more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
     return f"{text}: {first.field} {first.description}{more}"

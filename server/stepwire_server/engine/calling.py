@@ -16,13 +16,14 @@ from stepwire.errors import InputInvalid, failure
 from stepwire.v1 import Step
 from stepwire.values import to_python
 from stepwire_server.engine import values
-from stepwire_server.engine.context import BlockingStepContext, Result, StepContext, running_step
+from stepwire_server.engine.blocking import BlockingStepContext
+from stepwire_server.engine.context import Result, StepContext, running_step
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.operation import Operation, Style, for_thread
 from stepwire_server.engine.step_events import describe
 from stepwire_server.engine.time_limit import TimeLimit
 
-__all__ = ["AttemptFailed", "call", "describe", "input_of", "results_of", "simulate"]
+__all__ = ["AttemptFailed", "absent_of", "call", "describe", "input_of", "results_of", "simulate"]
 
 
 class AttemptFailed(Exception):
@@ -41,15 +42,16 @@ async def call(
     threads: ThreadPool,
     *,
     limit: TimeLimit | None,
+    absent: str = "",
 ) -> struct_pb2.Value:
-    """Returns the operation's output. Raises AttemptFailed where the input does not fit it or the output can't be sent,
-    and whatever the operation raises, NoThread too. `limit` stands still while the operation waits for a free thread:
-    there is one again when one of those ends that are waited for.
+    """Returns the operation's output. Raises AttemptFailed where the input does not fit it (its text ends with
+    `absent`) or the output can't be sent, and whatever the operation raises, NoThread too. `limit` stands still while
+    the operation waits for a free thread: there is one again when one of those ends that are waited for.
     """
     try:
         arguments = operation.signature.bind(given)
     except ValueError as error:
-        raise AttemptFailed(failure("INPUT_INVALID", str(error))) from error
+        raise AttemptFailed(failure("INPUT_INVALID", f"{error}{absent}")) from error
     match operation.style:
         case Style.THREAD:
             output = await _in_thread(operation, context, arguments, threads, limit)
@@ -72,12 +74,15 @@ async def simulate(context: StepContext) -> struct_pb2.Value:
 
 
 def input_of(step: Step, fold: Fold) -> dict[str, Any]:
-    """Returns a step's input with its references followed. Raises AttemptFailed where one leads nowhere."""
-    assert fold.graph is not None
+    """Returns a step's input with its references followed; those to steps that their own conditions skipped are left
+    out. Raises AttemptFailed where one leads nowhere.
+    """
     taken: dict[str, Any] = to_python(step.input)
     for name, source in step.input_from.items():
-        output = fold.steps[fold.graph.index[source.step_id]].output
-        assert output is not None, "a dependency without an output"
+        output = fold.output(source.step_id)
+        if output is None:
+            # Its step was skipped by its own conditions: what the operation does without it, its signature says.
+            continue
         try:
             taken[name] = to_python(values.point(output, source.json_pointer))
         except KeyError as error:
@@ -86,10 +91,19 @@ def input_of(step: Step, fold: Fold) -> dict[str, Any]:
     return taken
 
 
+def absent_of(step: Step, fold: Fold) -> str:
+    """Returns what is not given to a step because its source was skipped, as the end of a text; empty where nothing."""
+    sources = {name: source.step_id for name, source in step.input_from.items()}
+    return "".join(
+        f"; step {step_id!r}, which gives {name!r}, was skipped by its condition"
+        for name, step_id in sources.items()
+        if fold.output(step_id) is None
+    )
+
+
 def results_of(step: Step, fold: Fold) -> Mapping[str, Any]:
     """Returns the outputs of the steps that one depends on directly, by step id."""
-    assert fold.graph is not None
-    outputs = {name: fold.steps[fold.graph.index[name]].output for name in step.depends_on}
+    outputs = {name: fold.output(name) for name in step.depends_on}
     return {name: to_python(output) for name, output in outputs.items() if output is not None}
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from contextvars import ContextVar
@@ -15,17 +15,19 @@ from google.protobuf import struct_pb2
 from google.rpc import code_pb2, status_pb2
 
 from stepwire.errors import LimitSize, StepwireError
-from stepwire.v1 import AgentUpdate, Event, SupervisorUpdate
+from stepwire.v1 import AgentUpdate, Event, Step, SupervisorUpdate
 from stepwire.values import to_python
 from stepwire_server.engine import values
 from stepwire_server.engine.asking import Asking, Desk, StepEnded
+from stepwire_server.engine.blocking import BlockingStepContext
+from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.questions import Nothing
 from stepwire_server.engine.reckoning import Reckoner, Rule
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
-from stepwire_server.engine.substeps import BlockingWork, Teller, Work
+from stepwire_server.engine.substeps import Teller, Work
 from stepwire_server.journal import Conflict
 
-__all__ = ["BlockingStepContext", "Result", "StepContext", "StepEnded", "current_step", "running_step"]
+__all__ = ["Result", "StepContext", "StepEnded", "current_step", "running_step"]
 
 running_step: ContextVar[StepContext | BlockingStepContext] = ContextVar("stepwire_running_step")
 """Set while an operation runs, in its task or thread and all that inherit its context."""
@@ -78,6 +80,7 @@ class StepContext(Work):
         "_asking",
         "_blocking",
         "_closed",
+        "_growth",
         "_hold",
         "_loop",
         "_offsets",
@@ -107,6 +110,7 @@ class StepContext(Work):
         saved: Callable[[], struct_pb2.Value | None],
         hold: Callable[[bool], Awaitable[None]],
         desk: Desk,
+        growth: Growth,
         away: Callable[[bool], AbstractAsyncContextManager[None]],
         broken_off: Callable[[], bool],
         rule: Rule | None,
@@ -118,6 +122,7 @@ class StepContext(Work):
         self._results = functools.cache(results)
         self._saved = saved
         self._hold = hold
+        self._growth = growth
         self._asking = Asking(recorder, desk, event=self._event, away=away, broken_off=broken_off)
         self._offsets: dict[str, int] = {}
         self._blocking: set[Future[Any]] = set()
@@ -197,6 +202,24 @@ class StepContext(Work):
         """
         details = {"choices": choices, "schema": schema, "key": key, "expires_in": expires_in, "default": default}
         return await self._asking.ask(prompt, **details)
+
+    async def add_steps(self, steps: Iterable[Step]) -> None:
+        """Adds steps to the plan, all or none, and returns once that is recorded. They may depend on any step of the
+        plan, on this one, and on each other, and start when what they depend on is done.
+
+        What stands in the plan already, and is the same, is not added again: so another attempt may do all of it once
+        more. Raises PlanInvalid, which names everything that is wrong: an id that another step has, an operation that
+        is not there, an input that does not fit, a plan that would be too large; ExecutionEnded while the execution is
+        ending.
+
+            for number, city in enumerate(cities):
+                await step.add_steps([plan_step(f"visit-{number}", "visit", input={"city": city})])
+        """
+        self._check()
+        try:
+            await self._growth.add(steps, added_by=self.id, check=self._check)
+        except RecorderClosed:
+            raise StepEnded("the execution has ended") from None
 
     async def content(self, piece: str | bytes, *, channel: str = "", media_type: str = "") -> None:
         """Streams a piece of text or bytes, as it is produced.
@@ -372,84 +395,6 @@ class StepContext(Work):
 
     def _check_open(self) -> None:
         """A step that has ended says so by itself."""
-
-
-class BlockingStepContext(BlockingWork):
-    """The same for an operation that is a plain function and runs in a thread: each method blocks until it is done."""
-
-    __slots__ = ("_loop", "_step", "attempt", "execution_id", "id", "name", "operation", "session_id")
-
-    def __init__(self, step: StepContext, loop: asyncio.AbstractEventLoop) -> None:
-        self._step = step
-        self._loop = loop
-        self.execution_id = step.execution_id
-        self.session_id = step.session_id
-        self.id = step.id
-        self.name = step.name
-        self.operation = step.operation
-        self.attempt = step.attempt
-
-    @property
-    def results(self) -> Mapping[str, Any]:
-        """As StepContext.results."""
-        return self._step.results
-
-    @property
-    def saved(self) -> Any:
-        """As StepContext.saved."""
-        return self._step.saved
-
-    def save(self, state: Any) -> None:
-        """As StepContext.save."""
-        self._wait(self._step._keep(state))
-        self.pausepoint()
-
-    def pausepoint(self) -> None:
-        """As StepContext.pausepoint."""
-        self._wait(self._step._stop(in_own_thread=self._is_own_thread()))
-
-    def ask(self, prompt: str, **details: Any) -> Any:
-        """As StepContext.ask. Its thread waits, too, and there are not many: what may take days is better a coroutine
-        function.
-        """
-        return self._wait(self._step._asking.ask(prompt, **details, in_own_thread=self._is_own_thread()))
-
-    def content(self, piece: str | bytes, *, channel: str = "", media_type: str = "") -> None:
-        """As StepContext.content."""
-        self._wait(self._step.content(piece, channel=channel, media_type=media_type))
-
-    def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
-        """As StepContext.artifact."""
-        self._wait(self._step.artifact(name, value, media_type=media_type))
-
-    def agent(self, agent: str, kind: AgentKind, message: str, *, details: Mapping[str, Any] | None = None) -> None:
-        """As StepContext.agent."""
-        self._wait(self._step.agent(agent, kind, message, details=details))
-
-    def supervisor(self, kind: SupervisorKind, message: str, **details: Any) -> None:
-        """As StepContext.supervisor."""
-        self._wait(self._step.supervisor(kind, message, **details))
-
-    def stage(self, name: str, message: str = "", *, details: str = "", data: Mapping[str, Any] | None = None) -> None:
-        """As StepContext.stage."""
-        self._wait(self._step.stage(name, message, details=details, data=data))
-
-    def error(self, message: str) -> None:
-        """As StepContext.error."""
-        self._wait(self._step.error(message))
-
-    @property
-    def _work(self) -> Work:
-        return self._step
-
-    def _is_own_thread(self) -> bool:
-        return threading.get_ident() == self._step._thread
-
-    def _wait(self, call: Coroutine[Any, Any, _T]) -> _T:
-        if self._step.closed:
-            call.close()
-            raise StepEnded(self._step.closed)
-        return self._step.wait_in_thread(asyncio.run_coroutine_threadsafe(call, self._loop))
 
 
 def _cut(piece: str | bytes) -> list[str] | list[bytes]:

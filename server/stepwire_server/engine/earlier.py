@@ -80,11 +80,33 @@ class Earlier:
 
     def to_run(self, step_ids: Iterable[str]) -> set[int]:
         """Returns the steps that run again, by their place in the plan: those that are named, those that are not done,
-        and all that depend on them.
+        and all that depend on them. Who names a mapped step names its items, and it depends on them.
         """
         assert self.plan is not None
+        return self._to_run(Graph(self.plan), step_ids)
+
+    def named(self, step_ids: Iterable[str]) -> set[str]:
+        """Returns the ids that are named, those of a mapped step's items with it."""
+        assert self.plan is not None
         graph = Graph(self.plan)
-        left = [graph.index[step_id] for step_id in step_ids]
+        return {graph.steps[i].id for i in _named(graph, step_ids)}
+
+    def inheritance(self, step_ids: Iterable[str]) -> Inheritance:
+        """Returns what is kept where these steps are named."""
+        assert self.plan is not None
+        graph = Graph(self.plan)
+        again = self._to_run(graph, step_ids)
+        gone = _renewed(graph, again, step_ids)
+        plan = self.plan
+        if gone:
+            plan = Plan(name=plan.name, steps=[step for i, step in enumerate(graph.steps) if i not in gone])
+            if self.plan.HasField("analysis"):
+                plan.analysis.CopyFrom(self.plan.analysis)
+        events = [self._keeping(end) for step_id, end in self.ends.items() if graph.index[step_id] not in again]
+        return Inheritance(plan=plan, query=self.query, events=events)
+
+    def _to_run(self, graph: Graph, step_ids: Iterable[str]) -> set[int]:
+        left = _named(graph, step_ids)
         left += [i for i, step in enumerate(graph.steps) if not self.is_done(step.id)]
         found: set[int] = set()
         while left:
@@ -92,14 +114,9 @@ class Earlier:
             if i not in found:
                 found.add(i)
                 left += graph.dependants[i]
+                if i in graph.item_of:
+                    left.append(graph.item_of[i])
         return found
-
-    def inheritance(self, step_ids: Iterable[str]) -> Inheritance:
-        """Returns what is kept where these steps are named."""
-        assert self.plan is not None
-        again = {self.plan.steps[i].id for i in self.to_run(step_ids)}
-        events = [self._keeping(end) for step_id, end in self.ends.items() if step_id not in again]
-        return Inheritance(plan=self.plan, query=self.query, events=events)
 
     def _keeping(self, end: Event) -> Event:
         event = Event(step_id=end.step_id, step_name=end.step_name, message=f"Kept: {end.step_name}")
@@ -110,6 +127,31 @@ class Earlier:
         else:
             event.step_skipped.CopyFrom(end.step_skipped)
         return event
+
+
+def _named(graph: Graph, step_ids: Iterable[str]) -> list[int]:
+    named = [graph.index[step_id] for step_id in step_ids]
+    return named + [item for i in named for item in graph.items.get(i, ())]
+
+
+def _renewed(graph: Graph, again: set[int], step_ids: Iterable[str]) -> set[int]:
+    """Returns the items that may be others this time, with all that depend on them: those of mapped steps that are
+    named, or depend on what runs again. The new execution makes them anew, and has none of these.
+    """
+    named = {graph.index[step_id] for step_id in step_ids}
+    left = [
+        item
+        for i, items in graph.items.items()
+        if i in named or (i in again and not again.isdisjoint(graph.needs(i)))
+        for item in items
+    ]
+    found: set[int] = set()
+    while left:
+        i = left.pop()
+        if i not in found:
+            found.add(i)
+            left += graph.dependants[i]
+    return found
 
 
 async def read_earlier(journal: Journal, record: ExecutionRecord) -> Earlier:

@@ -1,4 +1,4 @@
-"""The terminal events: what an execution says at its end."""
+"""The terminal events, and those of steps that never run: what an execution says at its end."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from google.protobuf import duration_pb2, struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import ExecutionEnded, ExecutionRunning, LimitSize
-from stepwire.v1 import Event, ExecutionState
+from stepwire.v1 import Event, ExecutionState, StepSkipped, StepState
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.recorder import Recorder
 
-__all__ = ["ended", "record_cancelled", "record_completed", "record_failed", "running", "what_failed"]
+__all__ = [
+    "ended",
+    "record_cancelled",
+    "record_completed",
+    "record_failed",
+    "record_not_met",
+    "record_skipped",
+    "running",
+    "what_failed",
+]
 
 
 def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
@@ -46,7 +55,8 @@ def what_failed(fold: Fold, failed: Sequence[str]) -> str:
 def record_completed(recorder: Recorder) -> None:
     """Records that every step completed."""
     fold = recorder.fold
-    event = Event(message=f"Execution completed: {fold.completed}/{len(fold.steps)} steps succeeded")
+    skipped = f", {fold.skipped} skipped by their conditions" if fold.skipped else ""
+    event = Event(message=f"Execution completed: {fold.completed}/{len(fold.steps)} steps succeeded{skipped}")
     _time(recorder, event.plan_completed.execution_time)
     assert fold.graph is not None
     sinks = fold.graph.sinks()
@@ -84,6 +94,36 @@ def record_cancelled(recorder: Recorder) -> None:
     event.plan_cancelled.actor = actor
     event.plan_cancelled.reason = reason
     _time(recorder, event.plan_cancelled.execution_time)
+    recorder.record(event)
+
+
+def record_skipped(recorder: Recorder, index: int, *, culprit: str) -> None:
+    """Records that a step will not run: because of the step `culprit`, or, where that is empty, of the end. One that
+    has run, and would have run again, is recorded as cancelled.
+    """
+    fold = recorder.fold
+    assert fold.graph is not None
+    step, state = fold.graph.steps[index], fold.steps[index]
+    event = Event(step_id=step.id, step_name=step.name or step.id)
+    if state.state == StepState.STEP_STATE_STARTING:
+        event.attempt = state.attempt
+        event.message = f"Cancelled: {event.step_name}"
+        event.step_cancelled.SetInParent()
+    else:
+        why = f"{culprit} did not complete" if culprit else "the execution is ending"
+        event.message = f"Skipped: {why}"
+        event.step_skipped.cause = StepSkipped.CAUSE_DEPENDENCY if culprit else StepSkipped.CAUSE_ENDED
+        event.step_skipped.failed_step_id = culprit
+    recorder.record(event)
+
+
+def record_not_met(recorder: Recorder, index: int, *, why: str) -> None:
+    """Records that a step does not run because of its own conditions: it is done."""
+    fold = recorder.fold
+    assert fold.graph is not None
+    step = fold.graph.steps[index]
+    event = Event(step_id=step.id, step_name=step.name or step.id, message=f"Skipped: {why}")
+    event.step_skipped.cause = StepSkipped.CAUSE_CONDITION
     recorder.record(event)
 
 

@@ -30,6 +30,7 @@ from stepwire_server.engine.clock import Clock, SystemClock, Timer, new_executio
 from stepwire_server.engine.earlier import Inheritance
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.executor import Executor, Settings
+from stepwire_server.engine.experience import Experience
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.inheritance import left_to_keep
 from stepwire_server.engine.intake import Intake
@@ -82,6 +83,7 @@ class Engine:
         self._stuck: dict[str, StepwireError] = {}
         """Executions that have not ended and that nobody goes on with before a later start, and what to say of them."""
         self._abandoned: set[asyncio.Task[Any]] = set()
+        self._experience = Experience(journal, clock=self._clock)
         self._intake = Intake(
             self.catalog,
             journal,
@@ -298,6 +300,7 @@ class Engine:
         JournalUnavailable, which are about all of them, and has begun none then: what was left out now nobody would
         take over before the next start.
         """
+        await self._experience.read()
         taken: list[tuple[ExecutionRecord, Fold, Inheritance | None]] = []
         for record in await self.journal.unfinished():
             try:
@@ -329,6 +332,7 @@ class Engine:
         await self._intake.close()
         if self._live:
             await asyncio.gather(*(executor.park(grace) for executor in list(self._live.values())))
+        await self._experience.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
         # What waits for a plan still gets it, or is cancelled with its call.
         self._planners.shutdown(wait=False)
@@ -370,15 +374,19 @@ class Engine:
             threads=self._threads,
             on_end=self._ended,
             keep=self._keep,
+            known=lambda: self._experience.known,
             inheritance=inheritance,
         )
         self._live[record.execution_id] = executor
+        self._experience.freshen()
         executor.start()
         self._mind_unwatched(record.execution_id)
         return executor
 
     def _ended(self, executor: Executor) -> None:
         self._live.pop(executor.execution_id, None)
+        if not self._draining:
+            self._experience.freshen(ended=True)
         lost = executor.recorder.lost
         # Where another process owns it, that one goes on; where this one stops, the next.
         gone = self._draining or isinstance(lost, Conflict)

@@ -10,30 +10,44 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
-from dataclasses import dataclass
 from typing import Any
 
 from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import failure
-from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, Step, StepSkipped, StepState
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Step, StepState
 from stepwire_server.engine.asking import Desk, Verdict, record_answer
 from stepwire_server.engine.clock import Clock, Timer
+from stepwire_server.engine.conditions import unmet
+from stepwire_server.engine.control import cancelling, paused, resumed
 from stepwire_server.engine.earlier import Inheritance
-from stepwire_server.engine.ending import ended, record_cancelled, record_completed, record_failed, what_failed
+from stepwire_server.engine.ending import (
+    ended,
+    record_cancelled,
+    record_completed,
+    record_failed,
+    record_not_met,
+    record_skipped,
+    what_failed,
+)
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.graph import Graph
+from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.inheritance import has_all, take_over
+from stepwire_server.engine.mapping import Mappings
 from stepwire_server.engine.operation import Catalog, Operation
-from stepwire_server.engine.planning import PlanningFailed, make_plan, record_plan
+from stepwire_server.engine.planning import PlanningFailed, await_plan, record_plan
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.engine.recovery import operation_gone, record_takeover
 from stepwire_server.engine.rerun import query_of
 from stepwire_server.engine.schedule import Schedule
+from stepwire_server.engine.settings import Settings
 from stepwire_server.engine.slots import Slots
+from stepwire_server.engine.spread import Spread
 from stepwire_server.engine.step_runner import Cause, StepRunner, Surroundings
 from stepwire_server.journal import ExecutionRecord, Journal
 
@@ -41,23 +55,13 @@ __all__ = ["Executor", "Settings"]
 
 _log = logging.getLogger(__name__)
 
+_FAILED = StepState.STEP_STATE_FAILED
+
 _LAST_WORDS = 1.0
 """Seconds that the steps of a parked execution have to end after they were interrupted, so that it can be recorded."""
 
 _LAST_APPENDS = 1.0
 """Seconds that a parked execution's last events have to become durable."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What every execution of a server shares."""
-
-    max_parallel_steps: int = 32
-    """Steps of one execution that run at once, where its options do not say less."""
-    max_pending_bytes: int = 4 << 20
-    """Bytes of one execution's events that wait for the journal. Beyond, operations wait."""
-    cancel_grace: float = 10.0
-    """Seconds that an operation has to end after it was cancelled or ran out of time. Then its task is abandoned."""
 
 
 class Executor:
@@ -77,15 +81,25 @@ class Executor:
         threads: ThreadPool,
         on_end: Callable[[Executor], None],
         keep: Callable[[asyncio.Task[Any]], None],
+        known: Callable[[], Mapping[str, Spread]],
         inheritance: Inheritance | None = None,
     ) -> None:
         self.execution_id = record.execution_id
         self.fold = fold
-        self.recorder = Recorder(
-            journal, record, fold, clock=clock, max_pending_bytes=settings.max_pending_bytes, on_lost=self._lost
-        )
         self._record = record
         self._request = ExecuteRequest.FromString(record.request)
+        bound = settings.max_parallel_steps
+        if self._request.options.max_parallel_steps:
+            bound = min(bound, self._request.options.max_parallel_steps)
+        self.recorder = Recorder(
+            journal,
+            record,
+            fold,
+            clock=clock,
+            max_pending_bytes=settings.max_pending_bytes,
+            on_lost=self._lost,
+            foresight=Foresight(fold, slots=bound, known=known),
+        )
         self._catalog = catalog
         self._clock = clock
         self._settings = settings
@@ -98,9 +112,6 @@ class Executor:
         if inheritance is None:
             self.inherited.set()
         self._wake = asyncio.Event()
-        bound = settings.max_parallel_steps
-        if self._request.options.max_parallel_steps:
-            bound = min(bound, self._request.options.max_parallel_steps)
         self._slots = Slots(bound, self._wake.set)
         self._around = Surroundings(
             execution_id=record.execution_id,
@@ -114,9 +125,17 @@ class Executor:
             going=asyncio.Event(),
             slots=self._slots,
             desk=Desk(clock),
+            growth=Growth(
+                self.recorder,
+                catalog,
+                execution_id=record.execution_id,
+                is_ending=lambda: self._stopping,
+                on_grown=self._take_up_growth,
+            ),
             leaving=lambda: self._leaving,
         )
         self._schedule: Schedule | None = None
+        self._mappings: Mappings | None = None
         self._running: dict[int, StepRunner] = {}
         self._failed: list[str] = []
         self._overdue = False
@@ -152,10 +171,7 @@ class Executor:
             raise ended(self.execution_id, self.fold.state)
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
             return self.fold.sequence
-        event = Event(message=f"Cancelling{': ' + reason if reason else ''}")
-        event.plan_cancelling.actor = actor
-        event.plan_cancelling.reason = reason
-        sequence = self.recorder.record(event)
+        sequence = self.recorder.record(cancelling(actor=actor, reason=reason))
         self._stop()
         return sequence
 
@@ -166,20 +182,14 @@ class Executor:
         self._check_going_on()
         if self._paused:
             return self.fold.sequence
-        event = Event(message=f"Paused{': ' + reason if reason else ''}")
-        event.plan_paused.actor = actor
-        event.plan_paused.reason = reason
-        return self._record_pause(event)
+        return self._record_pause(paused(actor=actor, reason=reason))
 
     def resume(self, *, actor: str, reason: str) -> int:
         """Records that steps may start again. Returns and raises as `pause` does."""
         self._check_going_on()
         if not self._paused:
             return self.fold.sequence
-        event = Event(message=f"Resumed{': ' + reason if reason else ''}")
-        event.plan_resumed.actor = actor
-        event.plan_resumed.reason = reason
-        return self._record_pause(event)
+        return self._record_pause(resumed(actor=actor, reason=reason))
 
     def provide(self, input_id: str, value: struct_pb2.Value, *, actor: str, verdict: Verdict | None) -> int:
         """Records the answer to a question and lets its step go on. Returns the sequence that must be durable before
@@ -283,10 +293,10 @@ class Executor:
             # By the time of the events: a wall clock that was set back must not give the hours again.
             passed = (self.recorder.now_ns() - self._record.create_time_ns) / 1e9
             left = options.time_limit.ToNanoseconds() / 1e9 - passed
-            if left > 0:
-                self._timers.append(self._clock.call_later(left, self._time_is_up))
-            else:
-                self._time_is_up()
+            if left <= 0:
+                return self._time_is_up()
+            self._timers.append(self._clock.call_later(left, self._time_is_up))
+        return None
 
     def _time_is_up(self) -> None:
         if not (self._stopping or self.fold.ended):
@@ -298,9 +308,17 @@ class Executor:
         if self._stopping or self._leaving or self._is_orphan:
             return False
         try:
-            plan = await self._await_plan()
+            plan = await await_plan(
+                self._request,
+                self._catalog,
+                name=f"planning {self.execution_id}",
+                wake=self._wake,
+                stops=lambda: self._stopping or self._leaving,
+                gives_up=lambda: self._grace_over,
+                keep=self._keep,
+            )
         except PlanningFailed as error:
-            self._fail(error.status)
+            record_failed(self.recorder, error.status)
             return False
         if plan is None:
             return False
@@ -323,109 +341,96 @@ class Executor:
         """Whether the earlier execution was gone before this one had all that it keeps of it."""
         return not has_all(self.fold, self._request)
 
-    async def _await_plan(self) -> Plan | None:
-        """Returns the plan; None where the execution was stopped first. A planner that does not end is abandoned."""
-        task = asyncio.create_task(make_plan(self._request, self._catalog), name=f"planning {self.execution_id}")
-        task.add_done_callback(lambda _: self._wake.set())
-        while not task.done():
-            if self._stopping or self._leaving:
-                task.cancel()
-            if self._grace_over:
-                _log.warning("%s: the planner does not end; its task is abandoned", task.get_name())
-                self._keep(task)
-                return None
-            self._wake.clear()
-            await self._wake.wait()
-        if self._stopping or self._leaving:
-            if not task.cancelled():
-                task.exception()
-            return None
-        if task.cancelled():
-            raise PlanningFailed(failure("PLANNER_FAILED", "the planner cancelled its own task"))
-        return task.result()
-
     async def _run_steps(self) -> None:
         graph = self.fold.graph
         assert graph is not None
         schedule = self._schedule = Schedule.of(self.fold)
-        self._mind_failures(graph)
+        mappings = self._mappings = Mappings(
+            self._around, schedule, may_start=lambda: self._may_start, on_end=self._take_end
+        )
+        self._failed = [graph.steps[i].id for i, step in enumerate(self.fold.steps) if step.state == _FAILED]
+        if self._failed and self._fails_fast:
+            self._stop()
         while True:
             # Before anything is looked at: what is done below waits for room, and may miss what happens meanwhile.
             self._wake.clear()
+            await mappings.settle()
             while schedule.to_skip:
                 index, culprit = schedule.next_to_skip()
-                await self._skip(graph, index, graph.steps[culprit].id)
+                await self._skip(index, graph.steps[culprit].id)
             while schedule.ready and self._slots.free and self._may_start:
                 await self.recorder.room()
                 if self._slots.free and self._may_start:
-                    self._start_step(graph, schedule.next_ready())
-            idle = not self._running and not schedule.to_skip
-            if idle and (not schedule.ready or self._stopping or self._leaving):
+                    self._begin_step(graph, schedule.next_ready())
+            idle = not (self._running or schedule.to_skip or mappings.has_news)
+            if idle and (self._stopping or self._leaving or not (schedule.ready or mappings.has_unopened)):
                 return
             if self._leaving and self._grace_over:
                 return
             await self._wake.wait()
 
+    def _take_up_growth(self) -> None:
+        assert self._schedule is not None
+        self._schedule.grow(self.fold.steps)
+        self._wake.set()
+
     @property
     def _may_start(self) -> bool:
         return not (self._stopping or self._leaving or self._paused)
 
-    def _mind_failures(self, graph: Graph) -> None:
-        """Takes note of the failures that the events already tell of."""
-        for step, fold in zip(graph.steps, self.fold.steps, strict=True):
-            if fold.state == StepState.STEP_STATE_FAILED:
-                self._failed.append(step.id)
-        if self._failed and self._fails_fast:
-            self._stop()
-
-    def _start_step(self, graph: Graph, index: int) -> None:
+    def _begin_step(self, graph: Graph, index: int) -> None:
+        """Starts a step, or records that its own conditions skip it. One that had begun is not judged again."""
+        assert self._schedule is not None
+        assert self._mappings is not None
         step = graph.steps[index]
-        runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
-        self._running[index] = runner
-        self._slots.take(index)
-        runner.start()
+        judged = self._around.simulate or self.fold.steps[index].attempt
+        if why := "" if judged else unmet(step, self.fold.output):
+            record_not_met(self.recorder, index, why=why)
+            self._schedule.done(index)
+        elif index in graph.items:
+            self._mappings.begin(index)
+            self._wake.set()
+        else:
+            runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
+            self._running[index] = runner
+            self._slots.take(index)
+            runner.start()
 
     def _step_ended(self, runner: StepRunner) -> None:
         del self._running[runner.index]
         self._slots.leave(runner.index)
         if runner.task is not None and runner.abandoned:
             self._keep(runner.task)
+        self._take_end(runner.index)
+
+    def _take_end(self, index: int) -> None:
+        """Notes what the end of a step means for the others."""
         assert self._schedule is not None
-        state = self.fold.steps[runner.index].state
+        assert self._mappings is not None
+        assert self.fold.graph is not None
+        state = self.fold.steps[index].state
         if state == StepState.STEP_STATE_COMPLETED:
-            self._schedule.completed(runner.index)
-        elif state in (StepState.STEP_STATE_FAILED, StepState.STEP_STATE_CANCELLED):
-            self._schedule.failed(runner.index)
-            if state == StepState.STEP_STATE_FAILED:
-                self._failed.append(runner.step.id)
+            self._schedule.done(index)
+        elif state in (_FAILED, StepState.STEP_STATE_CANCELLED):
+            self._schedule.failed(index)
+            if state == _FAILED:
+                self._failed.append(self.fold.graph.steps[index].id)
             if self._fails_fast:
                 self._stop()
+        self._mappings.item_ended(index)
         self._wake.set()
 
     @property
     def _fails_fast(self) -> bool:
         return self._request.options.failure_policy == ExecutionOptions.FAILURE_POLICY_FAIL_FAST
 
-    async def _skip(self, graph: Graph, index: int, culprit: str) -> None:
-        """Records that a step will not run: because of the step `culprit`, or, where that is empty, of the end. One
-        that has run, and would have run again, is recorded as cancelled.
-        """
+    async def _skip(self, index: int, culprit: str) -> None:
+        """Records that a step will not run, as `record_skipped` does, where it has not run and does not run now."""
         state = self.fold.steps[index].state
         if state not in (StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING):
             return
         await self.recorder.room()
-        step = graph.steps[index]
-        event = Event(step_id=step.id, step_name=step.name or step.id)
-        if state == StepState.STEP_STATE_STARTING:
-            event.attempt = self.fold.steps[index].attempt
-            event.message = f"Cancelled: {event.step_name}"
-            event.step_cancelled.SetInParent()
-        else:
-            why = f"{culprit} did not complete" if culprit else "the execution is ending"
-            event.message = f"Skipped: {why}"
-            event.step_skipped.cause = StepSkipped.CAUSE_DEPENDENCY if culprit else StepSkipped.CAUSE_ENDED
-            event.step_skipped.failed_step_id = culprit
-        self.recorder.record(event)
+        record_skipped(self.recorder, index, culprit=culprit)
 
     def _operation(self, step: Step) -> Operation:
         """Returns a step's operation; one that fails where a recovered plan names one that the app no longer has."""
@@ -453,22 +458,24 @@ class Executor:
         graph = self.fold.graph
         if graph is not None:
             for index in range(len(graph)):
-                await self._skip(graph, index, "")
+                await self._skip(index, "")
+            if self._mappings is not None:
+                await self._mappings.end()
         if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
             record_cancelled(self.recorder)
         elif graph is not None and self.fold.all_done:
             # Also where the time was up before this could be said: nothing is left that could take longer.
             record_completed(self.recorder)
-        elif self._overdue:
-            limit = self._request.options.time_limit.ToTimedelta()
-            self._fail(failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}"))
-        elif self._is_orphan:
-            self._fail(failure("PLAN_NOT_FOUND", "the execution that it retries was gone before all was kept of it"))
         else:
-            self._fail(failure("STEP_FAILED", what_failed(self.fold, self._failed)))
+            record_failed(self.recorder, self._why_failed())
 
-    def _fail(self, status: status_pb2.Status) -> None:
-        record_failed(self.recorder, status)
+    def _why_failed(self) -> status_pb2.Status:
+        if self._overdue:
+            limit = self._request.options.time_limit.ToTimedelta()
+            return failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}")
+        if self._is_orphan:
+            return failure("PLAN_NOT_FOUND", "the execution that it retries was gone before all was kept of it")
+        return failure("STEP_FAILED", what_failed(self.fold, self._failed))
 
     def _fail_hard(self) -> None:
         """Ends an execution that the engine itself could not run on."""
@@ -479,7 +486,7 @@ class Executor:
             if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
                 record_cancelled(self.recorder)
                 return
-            self._fail(failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
+            record_failed(self.recorder, failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))
         except Exception:
             _log.exception("execution %s: its end could not be recorded", self.execution_id)
 

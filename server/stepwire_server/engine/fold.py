@@ -4,10 +4,13 @@ then written.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from google.protobuf import struct_pb2
+from google.protobuf.duration_pb2 import Duration
 
 from stepwire.errors import reason_of
-from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, StepSkipped, StepState
+from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, Step, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.questions import Questions
 from stepwire_server.engine.states import (
@@ -18,6 +21,7 @@ from stepwire_server.engine.states import (
     next_execution_state,
     next_step_state,
 )
+from stepwire_server.engine.times import Times
 
 __all__ = ["NEARLY", "Fold", "StepFold"]
 
@@ -34,6 +38,7 @@ class StepFold:
     __slots__ = (
         "_saved_when_lost",
         "attempt",
+        "done",
         "epoch",
         "error",
         "fraction",
@@ -41,6 +46,7 @@ class StepFold:
         "output",
         "recoveries",
         "saved",
+        "started_ns",
         "state",
         "weight",
     )
@@ -50,6 +56,8 @@ class StepFold:
         self.state: StepState.ValueType = StepState.STEP_STATE_PENDING
         self.attempt = 0
         """The newest attempt, from 1."""
+        self.started_ns = 0
+        """When that began."""
         self.epoch = 0
         """That of the process in which the newest attempt started."""
         self.recoveries = 0
@@ -58,6 +66,8 @@ class StepFold:
         """How many of them in a row were lost with their work: none had saved anything else than the one before it, or
         got an answer. One that was lost while it waited for a person is not among them.
         """
+        self.done = False
+        """Whether it completed, or was skipped by its own condition: what depends on it may run."""
         self.fraction = 0.0
         """How much of it is done, 0 to 1."""
         self.output: struct_pb2.Value | None = None
@@ -98,13 +108,16 @@ class Fold:
         "kept",
         "percentage",
         "questions",
+        "remaining",
         "result",
+        "revision",
         "sequence",
         "skipped",
         "start_ns",
         "state",
         "steps",
         "time_ns",
+        "times",
     )
 
     def __init__(self, *, create_ns: int, planning: bool) -> None:
@@ -126,13 +139,18 @@ class Fold:
         self.graph: Graph | None = None
         self.steps: list[StepFold] = []
         self.questions = Questions()
+        self.times = Times()
         self.completed = 0
         self.failed = 0
         self.skipped = 0
         self.kept = 0
         """How many steps it keeps of an earlier execution that it retries: they are done, and never started."""
+        self.revision = 0
+        """How often the plan has grown."""
         self.percentage = 0.0
-        """The high-water mark: a retry does not take it back."""
+        """The high-water mark: a retry does not take it back. Growth does, as far as there is more to do in all."""
+        self.remaining: tuple[int, int] | None = None
+        """An estimate of what is left, and its margin, in nanoseconds: as the last event says, or is to say."""
         self.result: Event | None = None
         """The terminal event."""
         self._done = 0
@@ -150,21 +168,37 @@ class Fold:
         """Whether every step is completed, or skipped by its own condition."""
         return self._done == len(self.steps)
 
+    def output(self, step_id: str) -> struct_pb2.Value | None:
+        """Returns the output of a step of the plan; None where it has none."""
+        assert self.graph is not None
+        return self.steps[self.graph.index[step_id]].output
+
     def apply(self, event: Event, kind: str, time_ns: int) -> None:
-        """Takes the next event: its `kind` arm, `step_id` and `metadata` are read, nothing else of it, and nothing is
-        written. Raises TransitionError, and has changed nothing then.
+        """Takes the next event: its `kind` arm, `step_id`, `metadata` and time remaining are read, nothing else of it,
+        and nothing is written. Raises TransitionError, and has changed nothing then.
         """
         if event.step_id:
-            self._apply_to_step(event, kind)
+            self._apply_to_step(event, kind, time_ns)
         else:
             if kind == "plan_started" and self.graph is not None:
                 raise TransitionError("plan_started for the second time")
-            self.state = next_execution_state(self.state, kind)
+            if kind == "plan_revised" and self.graph is None:
+                raise TransitionError("plan_revised before plan_started")
+            before = self.state
+            self.state = next_execution_state(before, kind)
+            if before == ExecutionState.EXECUTION_STATE_PAUSED and self.state != before:
+                self.times.unpause(time_ns)
             if kind == "plan_resumed" and self.graph is None:
                 self.state = self._first_state
             elif kind == "plan_started":
                 self._begin(event.plan_started.plan)
                 self.start_ns = time_ns
+                self.times.begin(time_ns)
+            elif kind == "plan_revised":
+                self.times.grow(len(self.steps), time_ns)
+                self._grow(event.plan_revised.steps)
+            elif kind == "plan_paused":
+                self.times.pause(time_ns)
             elif kind == "plan_recovered":
                 self.epoch = event.plan_recovered.epoch
                 self.attempt_count += 1
@@ -175,6 +209,13 @@ class Fold:
                 self.result = event
         self.sequence += 1
         self.time_ns = time_ns
+        # Folding can't reckon it again: what others took by then, the events do not say.
+        told = event.progress
+        self.remaining = (
+            (told.remaining.ToNanoseconds(), told.remaining_margin.ToNanoseconds())
+            if told.HasField("remaining")
+            else None
+        )
 
     def stamp(self, event: Event) -> None:
         """Writes the envelope of the event that was just applied: what is true after it."""
@@ -205,10 +246,34 @@ class Fold:
 
     def _begin(self, plan: Plan) -> None:
         self.graph = Graph(plan)
-        self.steps = [StepFold(step.weight if step.HasField("weight") else 1.0) for step in plan.steps]
+        self._add(plan.steps)
         self._full_weight = sum(step.weight for step in self.steps)
 
-    def _apply_to_step(self, event: Event, kind: str) -> None:
+    def _grow(self, steps: Sequence[Step]) -> None:
+        assert self.graph is not None
+        self.graph.grow(steps)
+        self.revision += 1
+        before, first = self._full_weight, len(self.steps)
+        given_up = self._add(steps)
+        self._full_weight += sum(step.weight for step in self.steps[first:])
+        self._full_weight -= given_up
+        # What had been reached stays reached, and is less of the whole now.
+        self.percentage *= min(1.0, before / self._full_weight)
+
+    def _add(self, steps: Sequence[Step]) -> float:
+        """Adds steps. Mapped ones leave their weight to their items; returns how much of it was counted before."""
+        assert self.graph is not None
+        first = len(self.steps)
+        self.steps += [StepFold(step.weight if step.HasField("weight") else 1.0) for step in steps]
+        given_up = 0.0
+        for i in range(first, len(self.steps)):
+            parent = self.graph.item_of.get(i)
+            if parent is not None:
+                given_up += self.steps[parent].weight if parent < first else 0.0
+                self.steps[parent].weight = 0.0
+        return given_up
+
+    def _apply_to_step(self, event: Event, kind: str, time_ns: int) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
         index = self.graph.index[event.step_id]
         step = self.steps[index]
@@ -219,6 +284,8 @@ class Fold:
         if kept and self._started:
             raise TransitionError(f"{kind} of a kept step after another has started")
         step.state = next_step_state(before, kind, kept=kept)
+        if step.state != before:
+            self.times.step(index, step.state, time_ns)
         self.kept += kept
         if kind == "step_progress":
             # Of a part, too: how far its step is by it stands beside it.
@@ -236,10 +303,12 @@ class Fold:
             if step.attempt == 0:
                 self._started += 1
             step.attempt += 1
+            step.started_ns = time_ns
             step.epoch = self.epoch
         elif kind == "step_completed":
             self.completed += 1
             self._done += 1
+            step.done = True
             step.output = event.step_completed.output
             self._set_fraction(step, 1.0)
         elif kind == "step_retrying":
@@ -257,6 +326,7 @@ class Fold:
             self.skipped += 1
             if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
                 self._done += 1
+                step.done = True
                 self._set_fraction(step, 1.0)
         if step.state in ENDED_STEP:
             step.saved = None
@@ -277,5 +347,15 @@ class Fold:
         progress.completed_steps = self.completed
         progress.failed_steps = self.failed
         progress.skipped_steps = self.skipped
-        seconds, progress.elapsed.nanos = divmod(self.time_ns - self.create_ns, 1_000_000_000)
-        progress.elapsed.seconds = seconds
+        _write(progress.elapsed, self.time_ns - self.create_ns)
+        if self.remaining is not None:
+            left, margin = self.remaining
+            _write(progress.remaining, left)
+            _write(progress.remaining_margin, margin)
+
+
+def _write(duration: Duration, nanoseconds: int) -> None:
+    # A zero is a value here: where only the parts were set, the field would be absent.
+    duration.SetInParent()
+    seconds, duration.nanos = divmod(nanoseconds, 1_000_000_000)
+    duration.seconds = seconds

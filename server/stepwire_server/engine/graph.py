@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 
 from stepwire.errors import Violation
 from stepwire.v1 import Plan, Retry, Step
 from stepwire_server.engine import values
+from stepwire_server.engine.conditions import condition_violations
+from stepwire_server.engine.items import clash, for_each_violations, stem_of
 
 __all__ = [
     "ID",
@@ -18,7 +20,9 @@ __all__ = [
     "MAX_SPAN_NS",
     "MAX_STEPS",
     "Graph",
+    "cycle_violations",
     "retry_violations",
+    "step_violations",
     "violations",
 ]
 
@@ -43,36 +47,78 @@ MAX_SPAN_NS = 366 * 86_400 * 10**9
 
 
 class Graph:
-    """A plan whose form is right. Steps are known by their index in the plan's order, from 0."""
+    """A plan whose form is right. Steps are known by their index in the plan's order, from 0. It grows at its end."""
 
-    __slots__ = ("dependants", "index", "plan", "steps", "waits_for")
+    __slots__ = ("dependants", "index", "item_of", "items", "name", "size", "stems", "steps", "waits_for")
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
-        self.steps: Sequence[Step] = list(plan.steps)
-        self.index = {step.id: i for i, step in enumerate(self.steps)}
+        self.name = plan.name
+        self.steps: list[Step] = []
+        self.index: dict[str, int] = {}
         """From step id to index."""
         self.waits_for: list[int] = []
         """How many steps each step depends on."""
-        self.dependants: list[list[int]] = [[] for _ in self.steps]
+        self.dependants: list[list[int]] = []
         """The steps that depend on each step directly, in the plan's order."""
-        for i, step in enumerate(self.steps):
+        self.items: dict[int, list[int]] = {}
+        """The items of each mapped step, in their order."""
+        self.item_of: dict[int, int] = {}
+        """From an item to its mapped step."""
+        self.stems: set[str] = set()
+        """The ids of which a step would be an item, if a step that is mapped had one of them."""
+        self.size = plan.ByteSize()
+        """Bytes of the encoded plan."""
+        self._add(plan.steps)
+
+    def grow(self, steps: Sequence[Step]) -> None:
+        """Adds steps. They may depend on any step, and on each other; takes no longer for a plan that is long."""
+        self.size = self.size_with(steps)
+        self._add(steps)
+
+    def size_with(self, steps: Sequence[Step]) -> int:
+        """Returns what `size` would be with more steps."""
+        return self.size + Plan(steps=steps).ByteSize()
+
+    def _add(self, steps: Sequence[Step]) -> None:
+        first = len(self.steps)
+        self.steps += steps
+        self.index.update((step.id, i) for i, step in enumerate(steps, first))
+        self.dependants += ([] for _ in steps)
+        for i, step in enumerate(steps, first):
             needed = set(step.depends_on)
             self.waits_for.append(len(needed))
             for name in needed:
                 self.dependants[self.index[name]].append(i)
+            if step.HasField("for_each"):
+                self.items[i] = []
+        for i, step in enumerate(steps, first):
+            stem = stem_of(step.id)
+            if stem:
+                self.stems.add(stem)
+                parent = self.index.get(stem)
+                if parent in self.items:
+                    self.item_of[i] = parent
+                    self.items[parent].append(i)
+
+    def is_mapped(self, step_id: str) -> bool:
+        """Returns whether there is a mapped step of this id."""
+        return self.index.get(step_id) in self.items
+
+    def needs(self, index: int) -> list[int]:
+        """Returns the steps that a step depends on directly."""
+        return [self.index[name] for name in set(self.steps[index].depends_on)]
 
     def __len__(self) -> int:
         return len(self.steps)
 
     def sinks(self) -> list[int]:
-        """Returns the steps that nothing depends on, in the plan's order."""
-        return [i for i, followers in enumerate(self.dependants) if not followers]
+        """Returns the steps that nothing depends on, in the plan's order. On an item its mapped step depends."""
+        return [i for i, followers in enumerate(self.dependants) if not followers and i not in self.item_of]
 
 
-def violations(plan: Plan, path: str = "plan") -> list[Violation]:
+def violations(plan: Plan, path: str = "plan", *, ran: bool = False) -> list[Violation]:
     """Returns everything that is wrong with a plan's form, each with its field. Operations and inputs' types are not
-    looked at here.
+    looked at here. `ran`: it is a plan as it ran, in which mapped steps may have their items.
     """
     if not plan.steps:
         return [Violation(f"{path}.steps", "is empty; a plan has at least one step")]
@@ -89,14 +135,20 @@ def violations(plan: Plan, path: str = "plan") -> list[Violation]:
         elif step.id in first:
             found.append(Violation(f"{path}.steps[{i}].id", f"{step.id!r} is the id of steps[{first[step.id]}] too"))
         first.setdefault(step.id, i)
+    mapped = {step.id for step in plan.steps if step.HasField("for_each")}
     for i, step in enumerate(plan.steps):
-        found += _step_violations(step, f"{path}.steps[{i}]", first)
+        if mapped and not ran and stem_of(step.id) in mapped:
+            found.append(clash(step.id, f"{path}.steps[{i}]"))
+        found += step_violations(step, f"{path}.steps[{i}]", first, room=MAX_STEPS - len(plan.steps))
     if not found:
-        found += _cycle(plan, path)
+        found += cycle_violations(plan.steps, f"{path}.steps")
     return found
 
 
-def _step_violations(step: Step, path: str, known: dict[str, int]) -> list[Violation]:
+def step_violations(step: Step, path: str, known: Container[str], *, room: int) -> list[Violation]:
+    """Returns what is wrong with a step's form beside its id, in a plan that has the steps `known`, and room for so
+    many more.
+    """
     found: list[Violation] = []
     if not step.operation:
         found.append(Violation(f"{path}.operation", "is empty; ListOperations names those there are"))
@@ -119,10 +171,9 @@ def _step_violations(step: Step, path: str, known: dict[str, int]) -> list[Viola
         where = f"{path}.input_from[{parameter!r}]"
         if parameter in step.input.fields:
             found.append(Violation(where, "is given by input too; give it once"))
-        if source.step_id not in needed:
-            found.append(Violation(f"{where}.step_id", f"{source.step_id[:80]!r} does not stand in depends_on"))
-        if source.json_pointer and not source.json_pointer.startswith("/"):
-            found.append(Violation(f"{where}.json_pointer", "must be empty or begin with '/' (RFC 6901)"))
+        found += values.check_reference(source, where, needed)
+    found += condition_violations(step, path, needed)
+    found += for_each_violations(step, path, needed, room=room)
     return found
 
 
@@ -141,20 +192,27 @@ def retry_violations(retry: Retry, path: str) -> list[Violation]:
     return found
 
 
-def _cycle(plan: Plan, path: str) -> list[Violation]:
-    """Returns one violation that names a way around where the steps depend on each other in a circle."""
-    graph = Graph(plan)
-    waits = list(graph.waits_for)
+def cycle_violations(steps: Sequence[Step], path: str) -> list[Violation]:
+    """Returns one violation that names a way around where steps depend on each other in a circle. Steps that are not
+    among these are taken to depend on none of them.
+    """
+    index = {step.id: i for i, step in enumerate(steps)}
+    needs = [[index[name] for name in set(step.depends_on) if name in index] for step in steps]
+    dependants: list[list[int]] = [[] for _ in steps]
+    for i, needed in enumerate(needs):
+        for j in needed:
+            dependants[j].append(i)
+    waits = [len(needed) for needed in needs]
     ready = [i for i, count in enumerate(waits) if count == 0]
     done = 0
     while ready:
         i = ready.pop()
         done += 1
-        for follower in graph.dependants[i]:
+        for follower in dependants[i]:
             waits[follower] -= 1
             if waits[follower] == 0:
                 ready.append(follower)
-    if done == len(graph):
+    if done == len(steps):
         return []
     # Every step that is left waits for another one that is left: going from one to the next must come round.
     here = next(i for i, count in enumerate(waits) if count > 0)
@@ -163,8 +221,8 @@ def _cycle(plan: Plan, path: str) -> list[Violation]:
     while here not in seen:
         seen[here] = len(way)
         way.append(here)
-        here = next(j for name in graph.steps[here].depends_on if waits[j := graph.index[name]] > 0)
-    ring = [graph.steps[i].id for i in way[seen[here] :]]
+        here = next(j for name in steps[here].depends_on if name in index and waits[j := index[name]] > 0)
+    ring = [steps[i].id for i in way[seen[here] :]]
     shown = ring if len(ring) <= 12 else [*ring[:11], f"... ({len(ring) - 11} more)"]
-    first = graph.index[ring[0]]
-    return [Violation(f"{path}.steps[{first}].depends_on", "is a cycle: " + " -> ".join([*shown, ring[0]]))]
+    first = index[ring[0]]
+    return [Violation(f"{path}[{first}].depends_on", "is a cycle: " + " -> ".join([*shown, ring[0]]))]

@@ -148,7 +148,7 @@ def _refuse(found: list[Violation]) -> None:
 
 def _checked(earlier: Earlier, step_ids: frozenset[str], catalog: Catalog) -> Inheritance:
     assert earlier.plan is not None
-    found = violations(earlier.plan)
+    found = violations(earlier.plan, ran=True)
     if found:
         raise PlanInvalid(f"the plan as it ran can't begin anew: {found[0].description}", violations=found)
     _check_again(earlier, step_ids, catalog)
@@ -164,10 +164,12 @@ def _check_again(earlier: Earlier, step_ids: frozenset[str], catalog: Catalog) -
     problem = steps_problem([(i, earlier.plan.steps[i]) for i in again], catalog)
     if problem is not None:
         raise problem
+    named = earlier.named(step_ids)
     found = {
         step.id: why
         for step in (earlier.plan.steps[i] for i in again)
-        if step.id not in step_ids and catalog.operations[step.operation].at_most_once
+        # A mapped step does nothing itself.
+        if step.id not in named and not step.HasField("for_each") and catalog.operations[step.operation].at_most_once
         if (why := _why_not_again(earlier, step.id))
     }
     if found:

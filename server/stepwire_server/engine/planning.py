@@ -23,7 +23,7 @@ from stepwire_server.engine.recorder import Recorder
 from stepwire_server.engine.rerun import keeps, rerun_of, work_of
 from stepwire_server.engine.threads import Threads
 
-__all__ = ["PlanningFailed", "ask_planner", "make_plan", "record_plan", "served"]
+__all__ = ["PlanningFailed", "ask_planner", "await_plan", "make_plan", "record_plan", "served"]
 
 _log = logging.getLogger(__name__)
 
@@ -83,6 +83,40 @@ async def make_plan(request: ExecuteRequest, catalog: Catalog) -> Plan:
     if problem is not None:
         raise PlanningFailed(failure("PLAN_INVALID", str(problem)))
     return plan
+
+
+async def await_plan(
+    request: ExecuteRequest,
+    catalog: Catalog,
+    *,
+    name: str,
+    wake: asyncio.Event,
+    stops: Callable[[], bool],
+    gives_up: Callable[[], bool],
+    keep: Callable[[asyncio.Task[Any]], None],
+) -> Plan | None:
+    """Returns the plan, as `make_plan` does; None where `stops` said first that none is wanted. A planner that does not
+    end is abandoned once that `gives_up`: its task is given to `keep`. `wake` is set whenever one of the two may have
+    changed.
+    """
+    task = asyncio.create_task(make_plan(request, catalog), name=name)
+    task.add_done_callback(lambda _: wake.set())
+    while not task.done():
+        if stops():
+            task.cancel()
+        if gives_up():
+            _log.warning("%s: the planner does not end; its task is abandoned", name)
+            keep(task)
+            return None
+        wake.clear()
+        await wake.wait()
+    if stops():
+        if not task.cancelled():
+            task.exception()
+        return None
+    if task.cancelled():
+        raise PlanningFailed(failure("PLANNER_FAILED", "the planner cancelled its own task"))
+    return task.result()
 
 
 def record_plan(recorder: Recorder, request: ExecuteRequest, plan: Plan, *, query: str) -> None:

@@ -16,12 +16,14 @@ from collections import deque
 from collections.abc import Callable
 
 from stepwire.errors import JournalUnavailable, LimitSize, StepwireError, StorageFull
-from stepwire.v1 import Event, Execution, ExecutionState
+from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState
 from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.snapshot import fixed_part
 from stepwire_server.engine.states import KINDS
-from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal, JournalBusy
+from stepwire_server.engine.summary import summary_of
+from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal, JournalBusy, Summary
 
 __all__ = ["MAX_EVENT_BYTES", "Recorder", "RecorderClosed", "check_size", "frame"]
 
@@ -78,12 +80,15 @@ class Recorder:
         clock: Clock,
         max_pending_bytes: int,
         on_lost: Callable[[BaseException], None],
+        foresight: Foresight,
     ) -> None:
         self.fold = fold
+        self._foresight = foresight
         self._journal = journal
         self._clock = clock
         self._execution_id = record.execution_id
         self._epoch = record.epoch
+        self._request = record.request
         # Encoded messages that follow each other merge: a snapshot is this and what events changed.
         self._fixed = fixed_part(record).SerializeToString()
         self._max_pending_bytes = max_pending_bytes
@@ -91,7 +96,7 @@ class Recorder:
         self._frames: list[bytes] = []
         self._ends: list[int] = []
         self._kinds = bytearray()
-        self._sealed: deque[tuple[Chunk, Execution]] = deque()
+        self._sealed: deque[tuple[Chunk, Execution, Summary | None]] = deque()
         self._pending_bytes = 0
         self._yielded = -math.inf
         self._room = asyncio.Event()
@@ -132,7 +137,9 @@ class Recorder:
         check_size(event)
         kind = event.WhichOneof("kind")
         assert kind is not None
-        self.fold.apply(event, kind, self.now_ns())
+        now = self.now_ns()
+        self.fold.apply(event, kind, now)
+        self._foresight.look(event, kind, now)
         event.execution_id = self._execution_id
         self.fold.stamp(event)
         encoded = frame(event.SerializeToString())
@@ -179,8 +186,8 @@ class Recorder:
             while self._sealed or self._frames:
                 if not self._sealed:
                     self._seal()
-                chunk, snapshot = self._sealed.popleft()
-                await self._store(chunk, snapshot.state, self._fixed + snapshot.SerializeToString())
+                chunk, snapshot, summary = self._sealed.popleft()
+                await self._store(chunk, snapshot.state, self._fixed + snapshot.SerializeToString(), summary)
                 self._durable = chunk.last
                 while self._waiting and self._waiting[0][0] <= self._durable:
                     done = heapq.heappop(self._waiting)[2]
@@ -196,11 +203,18 @@ class Recorder:
         finally:
             self._appending = None
 
-    async def _store(self, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes) -> None:
+    async def _store(
+        self, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes, summary: Summary | None
+    ) -> None:
         while True:
             try:
                 await self._journal.append(
-                    self._execution_id, epoch=self._epoch, chunk=chunk, state=state, snapshot=snapshot
+                    self._execution_id,
+                    epoch=self._epoch,
+                    chunk=chunk,
+                    state=state,
+                    snapshot=snapshot,
+                    summary=summary,
                 )
             except (StorageFull, JournalBusy) as error:  # Nothing of it is stored.
                 what = (
@@ -212,13 +226,23 @@ class Recorder:
                 return
 
     def _seal(self) -> None:
-        """Makes what is pending one chunk, with the snapshot as of its last event."""
+        """Makes what is pending one chunk, with the snapshot as of its last event, and the summary where that is the
+        end.
+        """
         count = len(self._ends)
         chunk = Chunk(
             first=self.fold.sequence - count + 1, data=b"".join(self._frames), ends=self._ends, kinds=bytes(self._kinds)
         )
-        self._sealed.append((chunk, self.fold.snapshot()))
+        self._sealed.append((chunk, self.fold.snapshot(), self._summary() if self.fold.ended else None))
         self._frames, self._ends, self._kinds = [], [], bytearray()
+
+    def _summary(self) -> Summary | None:
+        try:
+            return summary_of(self.fold, ExecuteRequest.FromString(self._request))
+        except Exception:
+            # Statistics keep nothing from ending.
+            _log.exception("execution %s: a bug in its summary; it is not counted", self._execution_id)
+            return None
 
     def _lose(self, error: BaseException) -> None:
         _log.error("execution %s can't be recorded any more: %r", self._execution_id, error)

@@ -36,8 +36,9 @@ def record_takeover(
     recorder.record(event)
     if fold.graph is None:
         return
-    for step, state in zip(fold.graph.steps, fold.steps, strict=True):
-        if state.state in LIVE_STEP:
+    for i, (step, state) in enumerate(zip(fold.graph.steps, fold.steps, strict=True)):
+        # Of a mapped step nothing ran in the process: its items did.
+        if state.state in LIVE_STEP and i not in fold.graph.items:
             recorder.record(_verdict(step, state, operation_of(step), stopping))
 
 

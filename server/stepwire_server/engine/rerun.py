@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from stepwire.v1 import ExecuteRequest
 from stepwire.values import to_python, to_struct
 
-__all__ = ["Rerun", "is_planned", "keeps", "query_of", "rerun_of", "rerun_request", "work_of"]
+__all__ = ["Rerun", "is_planned", "keeps", "plan_name_of", "query_of", "rerun_of", "rerun_request", "work_of"]
 
 _PLAN = ":retry"
 
@@ -42,6 +42,7 @@ def rerun_request(rerun: Rerun, earlier: ExecuteRequest, *, kept: int | None) ->
         "actor": rerun.actor,
         "reason": rerun.reason,
         "query": query_of(earlier),
+        "plan": plan_name_of(earlier) or None,
         "kept": kept,
         "work": b64encode(_only_work(work_of(earlier))).decode() if kept is None else None,
     }
@@ -73,6 +74,13 @@ def keeps(request: ExecuteRequest) -> int | None:
 def query_of(request: ExecuteRequest) -> str:
     """Returns the query that an execution goes back to; empty where there is none."""
     return request.call.input.fields["query"].string_value if request.call.plan == _PLAN else request.query
+
+
+def plan_name_of(request: ExecuteRequest) -> str:
+    """Returns the name under which the app keeps the plan that an execution goes back to; empty where there is none."""
+    if request.call.plan != _PLAN:
+        return request.call.plan
+    return request.call.input.fields["plan"].string_value if "plan" in request.call.input else ""
 
 
 def work_of(request: ExecuteRequest) -> ExecuteRequest:

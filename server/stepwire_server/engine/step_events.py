@@ -24,12 +24,13 @@ class StepEvents:
 
     __slots__ = ("_clock", "_fold", "_recorder", "_started", "_step", "name")
 
-    def __init__(self, recorder: Recorder, step: Step, fold: StepFold, clock: Clock) -> None:
+    def __init__(self, recorder: Recorder, step: Step, fold: StepFold, clock: Clock, *, began: float = 0.0) -> None:
+        """`began`: when the newest attempt did, by the clock's monotonic time, where it was not recorded here."""
         self._recorder = recorder
         self._step = step
         self._fold = fold
         self._clock = clock
-        self._started = 0.0
+        self._started = began
         self.name = step.name or step.id
         """The step's name; its id where it has none."""
 

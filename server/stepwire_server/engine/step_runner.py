@@ -26,9 +26,10 @@ from stepwire.errors import failure
 from stepwire.v1 import ExecutionState, Step, StepState
 from stepwire_server import failpoints
 from stepwire_server.engine.asking import Desk, InputExpired
-from stepwire_server.engine.calling import AttemptFailed, call, describe, input_of, results_of, simulate
+from stepwire_server.engine.calling import AttemptFailed, absent_of, call, describe, input_of, results_of, simulate
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.context import StepContext
+from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.operation import Operation
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.engine.retries import delay_before, is_worth_another
@@ -70,6 +71,7 @@ class Surroundings:
     """Not set while the execution is paused: no attempt begins, and one that comes to a place to stop waits there."""
     slots: Slots
     desk: Desk
+    growth: Growth
     leaving: Callable[[], bool]
     """Whether this process lets go of the execution: a step that only waits is let go of at once."""
 
@@ -226,8 +228,8 @@ class StepRunner:
     async def _call(self, context: StepContext) -> struct_pb2.Value:
         if self._around.simulate:
             return await simulate(context)
-        given = input_of(self.step, self._recorder.fold)
-        return await call(self._operation, context, given, self._around.threads, limit=self._limit)
+        given, absent = input_of(self.step, self._recorder.fold), absent_of(self.step, self._recorder.fold)
+        return await call(self._operation, context, given, self._around.threads, limit=self._limit, absent=absent)
 
     def _judge(self, error: BaseException) -> AttemptFailed:
         """Returns what an exception that the operation raised means."""
@@ -423,6 +425,7 @@ class StepRunner:
             saved=lambda: self._fold.saved,
             hold=self._hold,
             desk=self._around.desk,
+            growth=self._around.growth,
             away=self._away,
             broken_off=self._is_broken_off,
             rule=None if self._around.simulate else self._operation.progress,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Container
 from typing import Any
 
 from google.protobuf import struct_pb2
@@ -15,9 +16,10 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from stepwire import values as shared
 from stepwire.errors import InputInvalid, Violation
+from stepwire.v1 import OutputRef
 from stepwire.values import MAX_DEPTH, MAX_INTEGER
 
-__all__ = ["check", "check_value", "point", "to_value"]
+__all__ = ["check", "check_reference", "check_value", "point", "to_value"]
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,8}")
 """A list's index in a JSON pointer."""
@@ -31,6 +33,16 @@ def check(struct: struct_pb2.Struct, path: str) -> list[Violation]:
 def check_value(value: struct_pb2.Value, path: str) -> list[Violation]:
     """Returns everything in a received Value that is out of bounds, as `check` does."""
     return _check([(path, value, 0)])
+
+
+def check_reference(source: OutputRef, path: str, needed: Container[str]) -> list[Violation]:
+    """Returns what is wrong with a reference to an output, of a step that depends on the steps `needed`."""
+    found: list[Violation] = []
+    if source.step_id not in needed:
+        found.append(Violation(f"{path}.step_id", f"{source.step_id[:80]!r} does not stand in depends_on"))
+    if source.json_pointer and not source.json_pointer.startswith("/"):
+        found.append(Violation(f"{path}.json_pointer", "must be empty or begin with '/' (RFC 6901)"))
+    return found
 
 
 def _check(left: list[tuple[str, struct_pb2.Value, int]]) -> list[Violation]:

@@ -18,6 +18,7 @@ from stepwire_server.journal.base import (
 from stepwire_server.journal.chunk import TERMINAL_KINDS, Chunk
 from stepwire_server.journal.memory import MemoryJournal
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
+from stepwire_server.journal.statistics import Outcome, Statistics, StepSummary, Summary, Tally, Typical
 from stepwire_server.journal.wide import Piece, Stand, Standing, WideFollower
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ __all__ = [
     "JournalLocked",
     "JournalRefused",
     "MemoryJournal",
+    "Outcome",
     "Page",
     "Piece",
     "Purged",
@@ -42,7 +44,12 @@ __all__ = [
     "SqliteJournal",
     "Stand",
     "Standing",
+    "Statistics",
+    "StepSummary",
+    "Summary",
+    "Tally",
     "Tombstone",
+    "Typical",
     "WideFollower",
 ]
 

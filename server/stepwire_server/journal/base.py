@@ -22,6 +22,7 @@ from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.selection import matcher
+from stepwire_server.journal.statistics import Statistics, Summary, Typical
 from stepwire_server.journal.tail import Tails
 from stepwire_server.journal.wide import Entry, Ring, Standing, WideFollower, Window
 
@@ -278,9 +279,17 @@ class Journal(ABC):
 
     @abstractmethod
     async def append(
-        self, execution_id: str, *, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
+        self,
+        execution_id: str,
+        *,
+        epoch: int,
+        chunk: Chunk,
+        state: ExecutionState.ValueType,
+        snapshot: bytes,
+        summary: Summary | None = None,
     ) -> int:
-        """Adds a chunk, and with it the record's new state and snapshot; returns the chunk's position.
+        """Adds a chunk, and with it the record's new state and snapshot; returns the chunk's position. With the chunk
+        that ends an execution comes its summary, which goes into the statistics; none where it is not to be counted.
 
         Returns when all of it is durable, and then the followers have been woken. Chunks of many executions that come
         together share one commit, and are stored in the order of the calls: the next one need not wait for this one.
@@ -290,6 +299,22 @@ class Journal(ABC):
         other JournalUnavailable, and when the call is cancelled, it may have been stored: only what the journal says
         counts.
         """
+
+    # -- statistics
+
+    @abstractmethod
+    async def statistics(self, *, tenant: str, from_ns: int | None = None, before_ns: int | None = None) -> Statistics:
+        """Returns what became of the executions that ended in a span of nanoseconds since 1970: of all whole hours that
+        it touches. None: open. Also of those that were purged since. What is damaged is left out, and counted.
+        """
+
+    @abstractmethod
+    async def typical(self, *, tenant: str) -> Mapping[str, Typical]:
+        """Returns how long steps take that complete, by operation: of the last day on which an execution ended, and the
+        29 days before it. What is damaged is left out.
+        """
+
+    # -- reading events
 
     async def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
         """Returns durable events that follow `after` (exclusive), in order, up to the bounds but at least one, or none.

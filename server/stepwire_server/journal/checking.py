@@ -5,6 +5,7 @@
     a chunk         is what was written, by its checksum; its position is above the one before
     an execution    its events are dense from 1 to last_sequence; a terminal event is the last one, and there where it
                     has ended; its record, its snapshot and its last event agree on state and sequence
+    statistics      each tally is what was written, by its checksum; a day's hours together are what the day has
 
 The file may be in use meanwhile. The first part reads all of it in one go, about a second a gigabyte from memory, and
 for so long a server's write-ahead log only grows. The rest is read in short transactions, and by sequence: what is
@@ -25,6 +26,7 @@ from stepwire.errors import JournalDamaged
 from stepwire.v1 import EventBatch, Execution, ExecutionState
 from stepwire_server.journal.base import ENDED
 from stepwire_server.journal.chunk import TERMINAL_KINDS, Chunk
+from stepwire_server.journal.counting import tally_problems
 from stepwire_server.journal.history import ROWS_FROM
 from stepwire_server.journal.ledger import stored_record
 from stepwire_server.journal.reader import is_damage
@@ -84,6 +86,12 @@ def check(connection: sqlite3.Connection, *, progress: Callable[[int], None] = l
     for execution, count in _guarded(report, connection, _STRAYS):
         problem = f"{count} chunks belong to number {execution}, which is no execution"
         report.findings.append(Finding(execution_id="", problem=problem))
+    try:
+        report.findings += [Finding(execution_id="", problem=problem) for problem in tally_problems(connection)]
+    except sqlite3.DatabaseError as error:
+        if not is_damage(error):
+            raise
+        report.findings.append(Finding(execution_id="", problem=f"the statistics can't be read: {error}"))
     view = _View(connection)
     ordinal = 0
     with closing(view):

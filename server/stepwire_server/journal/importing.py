@@ -1,6 +1,7 @@
 """Executions from a file of `exporting`, into a journal that no server has open.
 
-The whole file is read and verified first; only then is anything stored. An execution comes in one transaction.
+The whole file is read and verified first; only then is anything stored. An execution comes in one transaction, and with
+it goes into the statistics. One that comes back after it was purged here is in them already.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from base64 import b64decode
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from zlib import crc32
 
 from stepwire.v1 import ExecutionState
@@ -20,8 +21,9 @@ from stepwire_server.journal.base import ENDED, ExecutionRecord
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.exporting import FORMAT
 from stepwire_server.journal.ledger import Ledger
+from stepwire_server.journal.statistics import Summary
 
-__all__ = ["ExportDamaged", "Imported", "import_executions", "verify"]
+__all__ = ["ExportDamaged", "Imported", "Summing", "import_executions", "verify"]
 
 _SEAL = re.compile(rb',"crc32":"([0-9a-f]{8})"}\n')
 _SEAL_BYTES = len(b',"crc32":"00000000"}\n')
@@ -31,6 +33,16 @@ _FLUSH_BYTES = 4 << 20
 
 class ExportDamaged(Exception):
     """The file is not what an export wrote. The message names the place."""
+
+
+class Summing(Protocol):
+    """Reads an execution's events, and knows what it tells at its end. The journal itself never decodes events."""
+
+    def take(self, chunk: Chunk) -> None:
+        """Takes the next events. Raises nothing, whatever is in them."""
+
+    def summary(self) -> Summary | None:
+        """Returns what is to be counted; None: nothing."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -64,6 +76,7 @@ def import_executions(
     connection: sqlite3.Connection,
     path: Path,
     *,
+    summing: Callable[[ExecutionRecord], Summing],
     with_unfinished: bool = False,
     progress: Callable[[int], None] = lambda size: None,
 ) -> Imported:
@@ -77,7 +90,7 @@ def import_executions(
             case "execution":
                 record = _record_of(content)
                 times[0] = record.end_time_ns
-                coming = _Coming.begin(ledger, record, done, with_unfinished=with_unfinished)
+                coming = _Coming.begin(ledger, record, done, summing, with_unfinished=with_unfinished)
             case "chunk" if coming is not None:
                 coming.add(_chunk_of(content))
             case "complete" if coming is not None:
@@ -94,13 +107,22 @@ def import_executions(
 class _Coming:
     """An execution that is being stored."""
 
-    def __init__(self, ledger: Ledger, record: ExecutionRecord) -> None:
+    def __init__(self, ledger: Ledger, record: ExecutionRecord, summing: Summing | None) -> None:
         self._ledger = ledger
         self._record = record
+        self._summing = summing
         self._size = 0
 
     @classmethod
-    def begin(cls, ledger: Ledger, record: ExecutionRecord, done: Imported, *, with_unfinished: bool) -> _Coming | None:
+    def begin(
+        cls,
+        ledger: Ledger,
+        record: ExecutionRecord,
+        done: Imported,
+        summing: Callable[[ExecutionRecord], Summing],
+        *,
+        with_unfinished: bool,
+    ) -> _Coming | None:
         """Begins with the record; returns None where the execution is not to be stored."""
         if record.state not in ENDED and not with_unfinished:
             done.unfinished.append(record.execution_id)
@@ -114,7 +136,9 @@ class _Coming:
             done.present += 1
             return None
         # Who brings an execution back means it: what was left of it goes.
-        ledger.connection.execute("DELETE FROM tombstones WHERE execution_id = ?", (record.execution_id,))
+        known = ledger.connection.execute(
+            "DELETE FROM tombstones WHERE execution_id = ?", (record.execution_id,)
+        ).rowcount
         taken = ledger.connection.execute(
             "SELECT execution_id FROM executions WHERE tenant = :tenant AND request_id = :id AND request_id <> '' "
             "UNION SELECT execution_id FROM tombstones WHERE tenant = :tenant AND request_id = :id "
@@ -128,18 +152,23 @@ class _Coming:
         pending = ExecutionState.EXECUTION_STATE_PENDING
         state = pending if record.last_sequence else record.state
         ledger.create(replace(record, last_sequence=0, state=state))
-        return cls(ledger, record)
+        return cls(ledger, record, summing(record) if record.state in ENDED and not known else None)
 
     def add(self, chunk: Chunk) -> None:
         self._ledger.append(
             self._record.execution_id, self._record.epoch, chunk, self._record.state, self._record.snapshot
         )
+        if self._summing is not None:
+            self._summing.take(chunk)
         self._size += len(chunk.data)
         if self._size > _FLUSH_BYTES:
             self._ledger.flush()
             self._size = 0
 
     def finish(self, done: Imported) -> None:
+        summary = self._summing.summary() if self._summing is not None else None
+        if summary is not None:
+            self._ledger.count(summary, tenant=self._record.tenant)
         self._ledger.commit()
         done.executions += 1
         done.events += self._record.last_sequence

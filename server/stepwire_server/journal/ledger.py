@@ -17,8 +17,10 @@ from stepwire.errors import CursorExpired, JournalDamaged
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord
 from stepwire_server.journal.chunk import Chunk
+from stepwire_server.journal.counting import Counting
 from stepwire_server.journal.retention import Tombstone
 from stepwire_server.journal.schema import ChunkRow, encode_row, fixed_checksum, record_checksum, request_checksum
+from stepwire_server.journal.statistics import Summary
 
 __all__ = ["COLUMNS", "Ledger", "Taken", "labels_of", "record_of", "stored_record", "tombstone_of"]
 
@@ -54,6 +56,7 @@ class _Head:
     """What an append is checked against, and what the row will say."""
 
     ordinal: int
+    tenant: str
     fixed: int
     """The checksum of what never changes."""
     epoch: int
@@ -80,6 +83,7 @@ class Ledger:
         self._heads: OrderedDict[str, _Head] = OrderedDict()
         self._changed: dict[str, _Head] = {}
         self._rows: list[ChunkRow] = []
+        self._counting = Counting(connection)
         found = dict(connection.execute("SELECT name, seq FROM sqlite_sequence").fetchall())
         self._position: int = found.get("chunks", 0)
         self._next = self._position + 1
@@ -105,6 +109,7 @@ class Ledger:
     def commit(self) -> None:
         """Writes what was noted, and makes the transaction durable."""
         self.flush()
+        self._counting.write()
         self._connection.execute("COMMIT")
         self._position = self._next - 1
         self._ordinal = self._created
@@ -122,10 +127,17 @@ class Ledger:
         """Undoes the transaction, if it is not undone already."""
         self._changed = {}
         self._rows = []
+        self._counting.forget()
         self._next = self._position + 1
         self._created = self._ordinal
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
+
+    def lay_statistics_aside(self) -> bool:
+        """Returns whether the transaction that was just undone failed of the statistics alone. Then the next one that
+        has ends of executions does not count them.
+        """
+        return self._counting.lay_aside()
 
     # -- its entries
 
@@ -194,7 +206,9 @@ class Ledger:
             self._connection.executemany(
                 "INSERT INTO labels VALUES (?, ?, ?)", [(name, value, ordinal) for name, value in record.labels.items()]
             )
-        self._changed[record.execution_id] = _Head(ordinal, fixed, record.epoch, record.state, record.last_sequence)
+        self._changed[record.execution_id] = _Head(
+            ordinal, record.tenant, fixed, record.epoch, record.state, record.last_sequence
+        )
         return record
 
     def claim(self, execution_id: str, epoch: int) -> ExecutionRecord:
@@ -214,7 +228,13 @@ class Ledger:
         return record
 
     def append(
-        self, execution_id: str, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
+        self,
+        execution_id: str,
+        epoch: int,
+        chunk: Chunk,
+        state: ExecutionState.ValueType,
+        snapshot: bytes,
+        summary: Summary | None = None,
     ) -> Chunk:
         """Does what `Journal.append` promises, and returns the chunk with its position."""
         head = self._head(execution_id)
@@ -232,7 +252,13 @@ class Ledger:
             head.one_chunk = chunk.first == 1
             head.state = state
             head.state_changed = True
+        if summary is not None:
+            self._counting.note(summary, tenant=head.tenant)
         return chunk
+
+    def count(self, summary: Summary, *, tenant: str) -> None:
+        """Adds an execution that has ended to the statistics, where that is not done as its last chunk comes."""
+        self._counting.note(summary, tenant=tenant)
 
     def flush(self) -> None:
         """Writes what was noted, as `commit` does: a row for each append, and each execution's last change."""
@@ -282,7 +308,7 @@ class Ledger:
             return head
         known = self._heads.get(execution_id)
         if known is not None:
-            head = _Head(known.ordinal, known.fixed, known.epoch, known.state, known.last_sequence)
+            head = _Head(known.ordinal, known.tenant, known.fixed, known.epoch, known.state, known.last_sequence)
         else:
             head = self._stored_head(execution_id)
         if head is not None:
@@ -293,7 +319,7 @@ class Ledger:
         record = self._record("execution_id = ?", execution_id)
         if record is None:
             return None
-        head = _Head(record.ordinal, _fixed(record), record.epoch, record.state, record.last_sequence)
+        head = _Head(record.ordinal, record.tenant, _fixed(record), record.epoch, record.state, record.last_sequence)
         last = self._connection.execute(
             "SELECT last FROM chunks WHERE execution = ? ORDER BY first DESC LIMIT 1", (head.ordinal,)
         ).fetchone()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain, takewhile
 
@@ -14,6 +14,25 @@ from stepwire_server.journal.base import ENDED, Conflict, ExecutionRecord, Journ
 from stepwire_server.journal.chunk import Chunk, joined
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.selection import matcher
+from stepwire_server.journal.statistics import (
+    DAY,
+    HOUR,
+    MOST_NAMES,
+    OTHER,
+    TYPICAL_DAYS,
+    Kind,
+    Period,
+    Statistics,
+    Summary,
+    Tally,
+    Typical,
+    covering,
+    edges,
+    merged,
+    rounded,
+    tallies,
+    typical_of,
+)
 from stepwire_server.journal.tail import bounded
 from stepwire_server.journal.wide import Entry, Stand, Standing, Window
 
@@ -46,6 +65,7 @@ class MemoryJournal(Journal):
         self._ordinal = 0
         self._position = 0
         self._purged_to = 0
+        self._tallies: dict[Period, dict[str, Tally]] = {}
 
     async def open(self) -> None:
         self._open = True
@@ -120,7 +140,14 @@ class MemoryJournal(Journal):
         return record
 
     async def append(
-        self, execution_id: str, *, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
+        self,
+        execution_id: str,
+        *,
+        epoch: int,
+        chunk: Chunk,
+        state: ExecutionState.ValueType,
+        snapshot: bytes,
+        summary: Summary | None = None,
     ) -> int:
         await self._turn()
         record = self._records.get(execution_id)
@@ -135,8 +162,51 @@ class MemoryJournal(Journal):
         self._records[execution_id] = replace(
             record, last_sequence=chunk.last, state=state, snapshot=snapshot, end_time_ns=ended
         )
+        if summary is not None:
+            self._count(summary, record.tenant)
         self._committed(execution_id, chunk)
         return self._position
+
+    async def statistics(self, *, tenant: str, from_ns: int | None = None, before_ns: int | None = None) -> Statistics:
+        self._check()
+        start, end = rounded(from_ns, before_ns)
+        hours = [period.start for period in self._tallies if (period.tenant, period.width) == (tenant, HOUR)]
+        found = {
+            kind: merged(
+                entry
+                for width, begin, stop in covering(start, end)
+                for entry in self._tallied(tenant, kind, width, begin, stop)
+            )
+            for kind in Kind
+        }
+        from_time, before_time = edges(start, end, min(hours, default=None), max(hours, default=None))
+        return Statistics(
+            from_time=from_time,
+            before_time=before_time,
+            operations=found[Kind.OPERATION],
+            plans=found[Kind.PLAN],
+        )
+
+    async def typical(self, *, tenant: str) -> Mapping[str, Typical]:
+        self._check()
+        kind = Kind.OPERATION
+        days = [period.start for period in self._tallies if period[:3] == (tenant, kind, DAY)]
+        if not days:
+            return {}
+        newest = max(days)
+        return typical_of(self._tallied(tenant, kind, DAY, newest - (TYPICAL_DAYS - 1) * DAY, newest + DAY))
+
+    def _tallied(self, tenant: str, kind: Kind, width: int, begin: int, stop: int) -> Iterator[tuple[str, Tally]]:
+        for period, names in self._tallies.items():
+            if period[:3] == (tenant, kind, width) and begin <= period.start < stop:
+                yield from names.items()
+
+    def _count(self, summary: Summary, tenant: str) -> None:
+        for (period, name), tally in tallies(summary, tenant=tenant).items():
+            names = self._tallies.setdefault(period, {})
+            if name not in names and len(names) >= MOST_NAMES:
+                name = OTHER
+            names.setdefault(name, Tally()).merge(tally)
 
     async def tombstone(self, execution_id: str) -> Tombstone | None:
         self._check()

@@ -7,6 +7,7 @@
     tombstones   what is left of executions that were purged
     remains      whose chunks are still to be removed: the record goes at once, a long history in bites
     purged       the highest position of what was purged, in one row
+    statistics   what the ends of executions told, by hour and by day: a row an operation, and one a plan
 
 The design would have tenant, execution id and first sequence in the chunks' index. Chunks refer to their execution by
 its ordinal instead: an integer of a few bytes where the names take up to 130, in each row and again in its index entry.
@@ -95,7 +96,21 @@ CREATE TABLE purged (
 """
 """For those who follow many executions by position: whether something behind theirs is gone."""
 
-MIGRATIONS: Sequence[str] = (_VERSION_2, _VERSION_3, _VERSION_4)
+_VERSION_5 = """
+CREATE TABLE statistics (
+    tenant TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    width INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    tally BLOB NOT NULL,
+    checksum INTEGER NOT NULL,
+    PRIMARY KEY (tenant, kind, width, start, name)
+) WITHOUT ROWID;
+"""
+"""Statistics of what ends from now on. What had ended before is not counted: that would mean to read every event."""
+
+MIGRATIONS: Sequence[str] = (_VERSION_2, _VERSION_3, _VERSION_4, _VERSION_5)
 """Scripts that lead from version 1 to 2, from 2 to 3, and so on. All that apply run in one transaction, at open.
 
 A semicolon ends a statement and stands nowhere else: not in a text, not in a trigger. A new file takes the same way

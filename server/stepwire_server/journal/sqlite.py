@@ -6,7 +6,7 @@ import asyncio
 import logging
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from stepwire_server.journal.base import ExecutionRecord, Journal, JournalRefuse
 from stepwire_server.journal.cause import BROKEN
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.compaction import START, CompactBite, Reached, compact_bite
+from stepwire_server.journal.counting import load_statistics, load_typical
 from stepwire_server.journal.crossing import load_many, standing
 from stepwire_server.journal.history import history
 from stepwire_server.journal.ledger import COLUMNS, Ledger, labels_of, record_of, stored_record, tombstone_of
@@ -30,6 +31,7 @@ from stepwire_server.journal.reader import Readers, is_damage
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.schema import UNFINISHED
 from stepwire_server.journal.selection import conditions
+from stepwire_server.journal.statistics import Statistics, Summary, Typical
 from stepwire_server.journal.tail import bounded
 from stepwire_server.journal.wide import Standing, Window
 from stepwire_server.journal.writer import Writer
@@ -246,14 +248,29 @@ class SqliteJournal(Journal):
             self._purged(execution_id)
 
     async def append(
-        self, execution_id: str, *, epoch: int, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes
+        self,
+        execution_id: str,
+        *,
+        epoch: int,
+        chunk: Chunk,
+        state: ExecutionState.ValueType,
+        snapshot: bytes,
+        summary: Summary | None = None,
     ) -> int:
         stored: Chunk = await self._write.submit(
-            lambda ledger: ledger.append(execution_id, epoch, chunk, state, snapshot),
+            lambda ledger: ledger.append(execution_id, epoch, chunk, state, snapshot, summary),
             size=len(chunk.data) + len(snapshot),
             committed=partial(self._committed, execution_id),
         )
         return stored.position
+
+    async def statistics(self, *, tenant: str, from_ns: int | None = None, before_ns: int | None = None) -> Statistics:
+        return await self._read(
+            lambda connection: load_statistics(connection, tenant=tenant, from_ns=from_ns, before_ns=before_ns)
+        )
+
+    async def typical(self, *, tenant: str) -> Mapping[str, Typical]:
+        return await self._read(lambda connection: load_typical(connection, tenant=tenant))
 
     async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
         def load(connection: sqlite3.Connection) -> Sequence[Chunk]:

@@ -261,6 +261,9 @@ class Writer:
             failpoints.reach("after-commit")
         except Exception as error:
             ledger.rollback()
+            if ledger.lay_statistics_aside():
+                self._process(ledger, batch)
+                return
             match cause_of(error):
                 case Cause.FULL:
                     outcomes = [_Outcome(entry, None, StorageFull(FULL)) for entry in batch]

@@ -23,6 +23,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.e2e.watchers import frames
 from tests.faults.checkers import CHECKERS
 from tests.faults.history import Append, Effect, History, Kept, Reply, events_of
+from tests.server.journal.scan import scan
 
 from stepwire.errors import JournalUnavailable, StepwireError, reason_of
 from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan
@@ -734,6 +735,9 @@ class EngineMachine(RuleBasedStateMachine):
         live = {engine_.running for engine_ in (self.engine, *self.old)}
         assert live == {0}, "an owner goes on, or an execution never ends"
         self._judge({execution_id: self._kept(execution_id) for execution_id in self.ids}, complete=True)
+        found = self._run(self.journal.statistics(tenant=""))
+        by_scan = self._run(scan(self.journal))
+        assert (found.operations, found.plans) == (by_scan.operations, by_scan.plans)
         assert self.engine.abandoned == 0
         assert not self.engine._unwatched
         for name in ("pauses", "resumes"):

@@ -176,7 +176,9 @@ class HeldJournal(MemoryJournal):
         await self.create_gate.wait()
         return await super().create(record)
 
-    async def append(self, execution_id: str, *, epoch: int, chunk: Chunk, state: Any, snapshot: bytes) -> int:
+    async def append(
+        self, execution_id: str, *, epoch: int, chunk: Chunk, state: Any, snapshot: bytes, summary: Any = None
+    ) -> int:
         self.appends.append(chunk)
         self.together += 1
         self.most_together[execution_id] = max(self.most_together.get(execution_id, 0), self.together)
@@ -187,7 +189,9 @@ class HeldJournal(MemoryJournal):
                 raise error
             if self.full:
                 raise StorageFull("the disk is full")
-            position = await super().append(execution_id, epoch=epoch, chunk=chunk, state=state, snapshot=snapshot)
+            position = await super().append(
+                execution_id, epoch=epoch, chunk=chunk, state=state, snapshot=snapshot, summary=summary
+            )
             self.taken.append((execution_id, epoch, chunk))
             await turns(self.turns())
             return position
@@ -347,6 +351,10 @@ def view(fold: Fold) -> dict[str, Any]:
             )
             for step in fold.steps
         ],
+        "times": {
+            index: (times.started, times.ended, times.duration if times.started and times.ended else None)
+            for index, times in fold.times.steps.items()
+        },
         "open": {name: (at, str(asked)) for name, (at, asked) in fold.questions.open.items()},
         "answers": {name: str(answer) for name, answer in fold.questions.answers.items()},
         "snapshot": fold.snapshot().SerializeToString(deterministic=True),

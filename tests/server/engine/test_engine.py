@@ -413,7 +413,7 @@ class Planning:
 
     @property
     def large(self) -> Plan:
-        return Plan(steps=[plan_step(f"s{i}", "noop") for i in range(acceptance._LARGE_PLAN + 1)])
+        return Plan(steps=[plan_step(f"s{i}", "noop") for i in range(acceptance.LARGE_PLAN + 1)])
 
     def hang(self) -> None:
         self.begun.release()

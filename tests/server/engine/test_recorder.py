@@ -11,6 +11,7 @@ from stepwire.errors import JournalUnavailable, LimitSize, StorageFull
 from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState
 from stepwire_server import App
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.recorder import MAX_EVENT_BYTES, Recorder, RecorderClosed, frame
 from stepwire_server.engine.states import TransitionError
 from stepwire_server.journal import Conflict, ExecutionRecord, JournalBusy
@@ -51,13 +52,15 @@ class Writer:
         self.journal = HeldJournal()
         self.clock = VirtualClock()
         self.lost: list[BaseException] = []
+        fold = Fold(create_ns=1, planning=False)
         self.recorder = Recorder(
             self.journal,
             RECORD,
-            Fold(create_ns=1, planning=False),
+            fold,
             clock=self.clock,
             max_pending_bytes=max_pending_bytes,
             on_lost=self.lost.append,
+            foresight=Foresight(fold, slots=1, known=dict),
         )
 
     async def open(self) -> Writer:

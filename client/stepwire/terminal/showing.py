@@ -1,0 +1,105 @@
+"""A run on the terminal from its first event to its output: shown, its questions asked, left or cancelled."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+from rich.console import Console
+
+from stepwire.client import Run
+from stepwire.errors import ExecutionCancelled, ExecutionEnded, ExecutionFailed, StepwireError
+from stepwire.terminal.answers import LineReader
+from stepwire.terminal.control import actor, answer_command
+from stepwire.terminal.live import LiveView
+from stepwire.terminal.outages import OutageWatch
+from stepwire.terminal.output import print_output
+from stepwire.terminal.questions import QuestionWatch
+from stepwire.terminal.screen import say
+from stepwire.terminal.server import Server
+from stepwire.terminal.views import JsonView, PlainView, View
+
+__all__ = ["show_run"]
+
+_ASKED = "Interrupted. c cancels the execution, g goes on showing it; Enter or Ctrl-C leaves it running: "
+
+
+def show_run(server: Server, followed: Run, *, plain: bool, as_json: bool, begun: bool = False) -> None:
+    """Shows a run to its end, and then its output. Raises what it ended with. One that was begun here is named, and who
+    sits at the terminal is asked what its steps ask, and at Ctrl-C what is to become of it.
+    """
+    console = Console()
+    view: View
+    if as_json:
+        view = JsonView()
+    elif console.is_terminal and not plain:
+        view = LiveView(console)
+    else:
+        view = PlainView()
+    questions = QuestionWatch(
+        followed,
+        view,
+        hint=lambda input_id: answer_command(server, followed.execution_id, input_id),
+        answer=lambda input_id, value: followed.answer(input_id, value, actor()),
+        lines=LineReader(sys.stdin.fileno()) if begun and isinstance(view, LiveView) and sys.stdin.isatty() else None,
+    )
+    try:
+        with followed, view, questions, OutageWatch(followed, view.notice) as outages:
+            if begun and not as_json:
+                view.notice(f"execution {followed.execution_id}")
+            _read(followed, view, questions, outages)
+            ended = followed.terminal is not None
+            output = _outcome(followed, view, shown=ended)
+    except KeyboardInterrupt:
+        identity = followed.execution_id
+        click.echo(
+            f"\nThe execution goes on.\n"
+            f"  Watch it:  {server.command('watch', identity, '--after', str(followed.sequence))}\n"
+            f"  Cancel it: {server.command('cancel', identity)}",
+            err=True,
+        )
+        raise
+    if not as_json:
+        if not ended:
+            say("It had ended before.")
+        print_output(output, console=console)
+
+
+def _read(followed: Run, view: View, questions: QuestionWatch, outages: OutageWatch) -> None:
+    """Shows all events. Raises KeyboardInterrupt where the execution is to be left."""
+    cancelled = False
+    while True:
+        try:
+            for event in followed:
+                outages.look()
+                questions.show(event)
+            return
+        except KeyboardInterrupt:
+            line = None if cancelled else questions.ask_aside(_ASKED)
+            match (line or "").strip().lower()[:1]:
+                case "c":
+                    cancelled = True
+                    _cancel(followed, view)
+                case "g":
+                    pass
+                case _:
+                    raise
+
+
+def _cancel(followed: Run, view: View) -> None:
+    try:
+        followed.cancel("Ctrl-C", actor())
+    except ExecutionEnded:
+        return  # Its last events are on their way.
+    except StepwireError as error:
+        view.notice(f"it could not be cancelled: {error}")
+
+
+def _outcome(followed: Run, view: View, *, shown: bool) -> Any:
+    try:
+        return followed.result()
+    except (ExecutionFailed, ExecutionCancelled) as error:
+        if not shown:
+            view.notice(f"It had ended before: {error}")
+        raise
