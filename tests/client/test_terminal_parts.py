@@ -6,6 +6,7 @@ import io
 import re
 from typing import Any
 
+import pyte
 import pytest
 from rich.console import Console
 
@@ -192,3 +193,28 @@ def test_more_parts_than_lines() -> None:
 def test_lines_about_parts(made: Event, line: str) -> None:
     """A line about a part names it, with what it belongs to, and what became of it."""
     assert line_of(made) == f"     20%: {line}"
+
+
+def test_a_question_takes_no_line_away() -> None:
+    """What was printed is still there once a question was asked aside, with what was typed; so it is where the terminal
+    shows ^C behind the bars.
+    """
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=100, height=30)
+    screen = pyte.Screen(100, 30)
+    with LiveView(console) as view:
+        for step in (1, 2, 3):
+            view.show(about("step_started", step))
+        view.show(about("step_completed", 3))
+        view.notice("before")
+        view._bars.refresh()
+        file.write("^C")
+        view.hold()
+        file.write("Go on? yes\n")
+        view.release()
+        view.notice("after")
+        view.show(about("step_completed", 1))
+    pyte.Stream(screen).feed(file.getvalue().replace("\n", "\r\n"))
+    shown = [line.rstrip() for line in screen.display if line.strip()]
+    assert [line[:12] for line in shown[:-1]] == ["  done      ", "before", "Go on? yes", "after", "  done      "]
+    assert "━" in shown[-1]

@@ -37,7 +37,7 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
     app = served[0][1]
     folder = tmp_path / "mine"
     folder.mkdir()
-    program = "".join(python_block(f'@app.operation("{name}"') for name in ("charge", "mail", "refund"))
+    program = "".join(python_block(f'@app.operation("{name}"') for name in ("charge", "mail", "deliver", "refund"))
     (folder / f"{app.partition(':')[0]}.py").write_text(program, "utf-8")
     called = [arguments for arguments in commands("stepwire") if "--call" in arguments]
     by_grpcurl = [arguments for arguments in commands("grpcurl") if any('"call"' in word for word in arguments)]
@@ -61,6 +61,14 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
         kept = [event["data"]["state"] for event in told if event["type"] == "step_saved"]
         assert kept == [1, 2, 3]
         with Client(server.address) as client:
+            work = {"parcels": ["a", "b", "c", "d"]}
+            delivering = client.execute(plan={"steps": [{"id": "a", "operation": "deliver", "input": work}]})
+            reports = [event.step_progress for event in delivering if event.HasField("step_progress")]
+            (counted,) = [report for report in reports if report.current == 2]
+            assert (counted.substep.path, counted.percentage) == ("Pack", 12.5)
+            assert [report.substep.path for report in reports][-2:] == ["Drive/Ferry", "Drive"]
+            assert [report.percentage for report in reports][-4:] == [40, 40, 100, 100]
+            assert delivering.result() == 4
             for amount, answer, output in ((12, "", "refunded"), (120, "yes", "refunded"), (120, "no", "refused")):
                 work = {"order_id": "o-1", "amount": amount}
                 asking = client.execute(plan={"steps": [{"id": "a", "operation": "refund", "input": work}]})

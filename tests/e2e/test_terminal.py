@@ -219,6 +219,10 @@ class Terminal:
         while not re.search(pattern, self.text):
             assert self._read(deadline), f"{pattern!r} did not come: {self.text!r}"
 
+    def listen(self, seconds: float) -> None:
+        """Reads what comes within so many seconds, if anything does."""
+        self._read(time.monotonic() + seconds)
+
     def end(self) -> int:
         """Reads to the end, and returns the exit code."""
         deadline = time.monotonic() + PATIENCE

@@ -164,8 +164,8 @@ class Noting(MemoryJournal):
         super().__init__()
         self.appends: list[Append] = []
 
-    async def append(self, execution_id: str, *, epoch: int, chunk: Chunk, state: Any, snapshot: bytes) -> int:
-        position = await super().append(execution_id, epoch=epoch, chunk=chunk, state=state, snapshot=snapshot)
+    async def append(self, execution_id: str, *, epoch: int, chunk: Chunk, **more: Any) -> int:
+        position = await super().append(execution_id, epoch=epoch, chunk=chunk, **more)
         self.appends.append(Append(execution_id=execution_id, epoch=epoch, first=chunk.first, last=chunk.last))
         return position
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Column, Table
@@ -82,11 +82,21 @@ class _Nested(Progress):
     lines for. Steps go before parts, and outer parts before inner ones.
     """
 
+    hidden = False
+    """Whether there is an empty line in their place."""
+
+    def get_renderables(self) -> Iterable[RenderableType]:
+        return (Text(""),) if self.hidden else super().get_renderables()
+
     def make_tasks_table(self, tasks: Iterable[Task]) -> Table:
         shown = sorted(tasks, key=lambda task: (len(task.fields["place"]), task.fields["place"]))
-        if shown:  # Rich asks for an empty one before there is a console.
-            shown = shown[: max(2, self.console.height - 3)]
-        return super().make_tasks_table(sorted(shown, key=lambda task: task.fields["place"]))
+        if not shown:
+            return super().make_tasks_table(shown)  # Rich asks for this one before there is a console.
+        shown = shown[: max(2, self.console.height - 3)]
+        table = super().make_tasks_table(sorted(shown, key=lambda task: task.fields["place"]))
+        # A terminal shows Ctrl-C as ^C behind the last line: that must not begin another one, which nobody clears.
+        table.width = self.console.width - 2
+        return table
 
 
 class LiveView:
@@ -96,7 +106,7 @@ class LiveView:
         self._console = console
         bar = 24 if console.width >= 80 else 10
         name = max(12, min(44, (console.width - bar - _PERCENTAGE - _CLOCK - _GAPS) * 3 // 5))
-        self._bars: Progress = _Nested(
+        self._bars = _Nested(
             TextColumn("{task.description}", table_column=Column(width=name, no_wrap=True)),
             BarColumn(bar_width=bar, table_column=Column(width=bar, no_wrap=True)),
             _Percentage(),
@@ -167,12 +177,15 @@ class LiveView:
 
     def hold(self) -> None:
         """Takes the bars away, and shows the cursor."""
+        # What is cleared first when the bars come back is what they were: they must have been no more than a line.
+        self._bars.hidden = True
         self._bars.live.transient = True
         self._bars.stop()
         self._bars.live.transient = False
 
     def release(self) -> None:
         """Shows the bars again, as they are now."""
+        self._bars.hidden = False
         self._bars.start()
 
     def _start(self, event: Event) -> None:
@@ -230,6 +243,7 @@ class _Step:
         self._parts = Parts()
         self._inner: dict[str, tuple[TaskID, _Place]] = {}
         self._begun = 0
+        self._spoke = False
         # Without a total its bar pulses, until it has said how far it is.
         self._bar = bars.add_task(description, total=None, message=message, place=place)
 
@@ -241,7 +255,11 @@ class _Step:
             self._parts.apply(report)
         if not report.HasField("substep"):
             self._bars.update(self._bar, message="" if report.declared else said)
+            self._spoke = True
             return
+        if not self._spoke:
+            # That it has started its parts say.
+            self._bars.update(self._bar, message="")
         path, state = report.substep.path, report.substep.state
         if state != StepState.STEP_STATE_PROGRESS:
             # What has ended, or begins anew, has nothing left below it.
