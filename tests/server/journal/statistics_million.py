@@ -29,6 +29,7 @@ from stepwire_server import plan_step
 from stepwire_server.api.statistics import answer_of
 from stepwire_server.engine.clock import SystemClock
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.recorder import Recorder
 from stepwire_server.journal import ExecutionRecord, Journal, SqliteJournal, Statistics, Summary
 from stepwire_server.journal.statistics import DAY, rounded
@@ -147,7 +148,15 @@ async def record(journal: Journal, name: str, chance: Random) -> int:
     request = ExecuteRequest(plan=story.plan).SerializeToString()
     created, _ = await journal.create(ExecutionRecord(execution_id=name, request=request, create_time_ns=story.begin))
     fold, clock, lost = Fold(create_ns=story.begin, planning=False), Clock(), list[BaseException]()
-    recorder = Recorder(journal, created, fold, clock=clock, max_pending_bytes=1 << 20, on_lost=lost.append)
+    recorder = Recorder(
+        journal,
+        created,
+        fold,
+        clock=clock,
+        max_pending_bytes=1 << 20,
+        on_lost=lost.append,
+        foresight=Foresight(fold, slots=4, known=dict),
+    )
     for at, event in story.events():
         clock.ns = at
         await recorder.room()
