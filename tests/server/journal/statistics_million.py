@@ -24,13 +24,14 @@ from random import Random
 from typing import Any
 
 from stepwire.errors import failure
-from stepwire.v1 import Event, ExecuteRequest, GetStatisticsRequest, Plan, StepSkipped
+from stepwire.v1 import Event, ExecuteRequest, ExecutionState, GetStatisticsRequest, Plan, StepSkipped, StepState
 from stepwire_server import plan_step
 from stepwire_server.api.statistics import answer_of
 from stepwire_server.engine.clock import SystemClock
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.recorder import Recorder
+from stepwire_server.engine.states import ENDED_STEP
 from stepwire_server.journal import ExecutionRecord, Journal, SqliteJournal, Statistics, Summary
 from stepwire_server.journal.statistics import DAY, rounded
 
@@ -86,14 +87,14 @@ class Story:
                 ends[step.id] = (ready, False)
                 heapq.heappush(queue, (ready, next(number), skipped))
                 continue
-            at, fine = ready, False
-            for attempt in range(1, 4):
+            at, fine, attempts = ready, False, chance.choice([1, 1, 3])
+            for attempt in range(1, attempts + 1):
                 at += self._span(0.02)
                 for event in self._attempt(step.id, attempt):
                     heapq.heappush(queue, (at, next(number), event))
                     at += self._span(0.1 * (1 + OPERATIONS.index(step.operation)))
                 fine = chance.random() < 0.93
-                again = not fine and attempt < 3
+                again = not fine and attempt < attempts
                 event = Event(step_id=step.id, attempt=attempt)
                 if fine:
                     event.step_completed.output.string_value = "done"
@@ -157,13 +158,16 @@ async def record(journal: Journal, name: str, chance: Random) -> int:
         on_lost=lost.append,
         foresight=Foresight(fold, slots=4, known=dict),
     )
+    enough = chance.randrange(3, 60) if chance.random() < 0.05 else 1 << 30
     for at, event in story.events():
         clock.ns = at
         await recorder.room()
         recorder.record(event)
+        if fold.sequence >= enough:
+            _cancel(recorder)
+            break
     end = Event()
-    if chance.random() < 0.03:
-        recorder.record(_named("plan_cancelling"))
+    if fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
         end.plan_cancelled.SetInParent()
     elif fold.all_done:
         end.plan_completed.SetInParent()
@@ -173,6 +177,18 @@ async def record(journal: Journal, name: str, chance: Random) -> int:
     await recorder.settle()
     assert not lost, lost
     return fold.sequence
+
+
+def _cancel(recorder: Recorder) -> None:
+    """Records that somebody had enough, and what that means for each step that has not ended."""
+    fold = recorder.fold
+    recorder.record(_named("plan_cancelling"))
+    assert fold.graph is not None
+    for step, state in zip(fold.graph.steps, fold.steps, strict=True):
+        if state.state == StepState.STEP_STATE_PENDING:
+            recorder.record(_named("step_skipped", step.id))
+        elif state.state not in ENDED_STEP:
+            recorder.record(_named("step_cancelled", step.id))
 
 
 async def fill(journal: Journal, events: int, *, seed: int = 1, together: int = 100) -> tuple[int, int]:
