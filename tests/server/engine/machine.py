@@ -135,7 +135,7 @@ class EngineMachine(RuleBasedStateMachine):
         chance = Random(0)
         self.journal.turns = lambda: chance.choice((0, 0, 1, 4))
         self.puppets: list[Puppet] = []
-        self.history = History(complete=False, wall=START_NS / 1e9, stubborn=True)
+        self.history = History(complete=False, wall=START_NS / 1e9)
         self.requests: list[ExecuteRequest] = []
         self.known: dict[str, set[str]] = {}
         """What each request id was answered with."""
@@ -633,6 +633,8 @@ class EngineMachine(RuleBasedStateMachine):
             complete=complete,
             journal=changed,
             wall=self.history.wall,
+            # One that swallows its cancel goes on where it was held, when its server stops.
+            stubborn=any(puppet.swallows for puppet in self.puppets),
             replies=[*self.history.replies, *self._told()] if complete else self.history.replies,
             effects=self._effects(changed),
             appends=[

@@ -55,6 +55,8 @@ class Puppet:
     """Told each answer that it was given; None where it was given none, and might have waited on."""
     inbox: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
     over: bool = False
+    swallows: bool = False
+    """Whether it was told to go on where it is cancelled."""
     said: int = 0
     waited: float = 0.0
     """Seconds that it was at places to stop, before the one where it is now."""
@@ -67,17 +69,16 @@ class Puppet:
         return self.waited + (0.0 if self.came is None else self.now() - self.came)
 
     async def act(self) -> Any:
-        swallows = False
         try:
             while True:
                 try:
                     word = await self.inbox.get()
                     if word in LAST_WORDS:
                         break
-                    swallows = swallows or word == "swallow"
+                    self.swallows = self.swallows or word == "swallow"
                     await self._say(word)
                 except asyncio.CancelledError:
-                    if not swallows:
+                    if not self.swallows:
                         raise
             return _last(word, self.step.id)
         finally:
