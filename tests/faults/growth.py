@@ -1,6 +1,7 @@
 """The promises that plans which grow, conditions and mapped steps are a part of: see `checkers`.
 
-P12 what starts, and when      conditions decide as the contract says; items run for their step, so many at once
+P12 what starts, and when      conditions decide as the contract says; items run for their step, so many at once; what
+                               can run, does
 P17 percentage                 a revision only makes less of what was reached
 """
 
@@ -30,7 +31,9 @@ def growth(history: History) -> Iterator[str]:
     """
     for kept in history.journal.values():
         request = ExecuteRequest.FromString(kept.request)
-        state = _Grown(name=kept.execution_id, simulated=request.options.simulate)
+        options = request.options
+        ends_early = options.HasField("time_limit") or options.failure_policy == options.FAILURE_POLICY_FAIL_FAST
+        state = _Grown(name=kept.execution_id, simulated=options.simulate, ends_early=ends_early)
         for event in events_of(kept):
             yield from state.judge(event)
 
@@ -48,6 +51,8 @@ class _Grown:
 
     name: str
     simulated: bool
+    ends_early: bool
+    """Whether something else than a cancel may end it before its steps are through."""
     steps: dict[str, Step] = field(default_factory=dict)
     revisions: int = 0
     begun: set[str] = field(default_factory=set)
@@ -67,6 +72,10 @@ class _Grown:
             yield from self._item_started(event.step_id, place)
             self.begun.add(event.step_id)
             self.running.add(event.step_id)
+        elif kind in ("plan_cancelling", "plan_failed"):
+            self.ends_early = True
+        elif event.step_skipped.cause == StepSkipped.CAUSE_ENDED and not self.ends_early:
+            yield f"{place} was skipped because of the end, and nobody had asked for one"
         elif kind == "step_skipped" and event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
             step = self.steps[event.step_id]
             missing = [name for name in step.depends_on if self.ended.get(name) not in ("done", "skipped")]
@@ -77,6 +86,8 @@ class _Grown:
             step = self.steps[event.step_id]
             if step.HasField("for_each") and "kept_from" not in event.metadata:
                 yield from self._list_made(event.step_id, place)
+        if kind == "step_retrying" and self.steps[event.step_id].HasField("for_each"):
+            yield f"{place} is tried again, and is a mapped step, which has one attempt"
         if kind in _ENDS | {"step_retrying"}:
             self.running.discard(event.step_id)
         if kind in _ENDS:

@@ -17,7 +17,7 @@ from typing import Any
 from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
-from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry, StepState
+from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry, StepSkipped, StepState
 from stepwire_server import App, Plan, StepContext, output_of, plan_step, when
 from stepwire_server.engine.engine import Engine
 from stepwire_server.journal import Chunk, ExecutionRecord, Journal, MemoryJournal
@@ -1089,6 +1089,13 @@ def skip_what_a_condition_lets_pass(history: History) -> None:
     change(history, 1, edit, 6)
 
 
+def skip_what_could_run(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_skipped.cause = StepSkipped.CAUSE_ENDED
+
+    change(history, find(history, "step_skipped", "no", 6), edit, 6)
+
+
 def skip_too_early(history: History) -> None:
     def edit(event: Event) -> None:
         next(step for step in event.plan_started.plan.steps if step.id == "no").depends_on.append("last")
@@ -1105,6 +1112,11 @@ def too_many_items_at_once(history: History) -> None:
 
 def an_item_before_its_step(history: History) -> None:
     change(history, find(history, "step_started", "each", 6), lambda event: event.stage.SetInParent(), 6)
+
+
+def a_mapped_step_that_is_tried_again(history: History) -> None:
+    sequence = find(history, "step_progress", "each", 6)
+    change(history, sequence, lambda event: event.step_retrying.SetInParent(), 6)
 
 
 def a_list_in_another_order(history: History) -> None:
@@ -1249,9 +1261,11 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         start_before_an_added_dependency,
         start_what_a_condition_forbids,
         skip_what_a_condition_lets_pass,
+        skip_what_could_run,
         skip_too_early,
         too_many_items_at_once,
         an_item_before_its_step,
+        a_mapped_step_that_is_tried_again,
         a_list_in_another_order,
         a_list_without_an_item,
     ],
