@@ -133,6 +133,8 @@ def test_bounds_of_what_is_kept() -> None:
     parts.apply(part(1, "").step_progress)
     assert (parts.count, parts.percentage("a/7"), parts.state("x")) == (MAX_PARTS, 80, None)
     parts.apply(part(1, "a", COMPLETED).step_progress)
+    assert (parts.count, parts.percentage()) == (1, 100)
+    parts.apply(part(1, "/".join("x" * (MAX_DEPTH + 1))).step_progress)
     assert parts.count == 1
     parts.apply(part(1, "/".join("x" * MAX_DEPTH)).step_progress)
     assert parts.count == MAX_DEPTH + 1

@@ -16,15 +16,15 @@ from stepwire.v1 import Event, Retry, StepState
 from stepwire_server import App, BlockingStepContext, StepContext, StepEnded
 from stepwire_server.engine.reckoning import Rule
 
-from .rig import HANGS, Rig, VirtualClock, kinds, of_kind, output, request, step, until, view, well_formed
+from .rig import HANGS, Rig, VirtualClock, kind_of, kinds, of_kind, output, request, step, until, view, well_formed
 
 
-async def run(operation: Any, *, rule: Rule | None = None, retry: Retry | None = None, **more: Any) -> list[Event]:
+async def run(operation: Any, *, rule: Rule | None = None, retry: Retry | None = None) -> list[Event]:
     """Returns the events of an execution of one step that calls the operation, once they fold to what was live."""
     app = App("parts")
     app.operation("op", progress=rule, retry=retry)(operation)
     async with Rig(app, clock=VirtualClock(skip=True)) as rig:
-        execution_id = await rig.start(request(step("a", "op", name="A step"), **more))
+        execution_id = await rig.start(request(step("a", "op", name="A step")))
         live = rig.engine._live[execution_id].recorder.fold
         events = await rig.ended(execution_id)
         assert view(await rig.fold(execution_id)) == view(live)
@@ -157,8 +157,11 @@ async def test_a_part_that_is_cancelled():
     assert kinds(events)[-3:] == ["step_progress", "step_cancelled", "plan_cancelled"]
 
 
-async def test_a_part_whose_step_has_ended():
-    """A plain function whose step ends in the middle of a part leaves it with the exception that told it so."""
+@pytest.mark.parametrize("reports", [True, False])
+async def test_a_part_whose_step_has_ended(reports):
+    """A plain function whose step ends in the middle of a part leaves it with the exception that told it so, or with
+    one of its own.
+    """
     app = App("parts")
     seen: list[BaseException] = []
     inside, go_on = threading.Event(), threading.Event()
@@ -169,8 +172,10 @@ async def test_a_part_whose_step_has_ended():
             with step.substep("slow"):
                 inside.set()
                 assert go_on.wait(HANGS)
-                step.progress(1)
-        except StepEnded as error:
+                if reports:
+                    step.progress(1)
+                raise KeyError
+        except (StepEnded, KeyError) as error:
             seen.append(error)
             raise
 
@@ -180,8 +185,64 @@ async def test_a_part_whose_step_has_ended():
         await rig.engine.cancel(execution_id, actor="me", reason="")
         go_on.set()
         events = await rig.ended(execution_id)
-    assert len(seen) == 1
+    assert [type(error) for error in seen] == [StepEnded if reports else KeyError]
     assert told(events) == [("slow", "RUNNING", 0, 0)]
+
+
+async def test_a_part_that_outlives_its_attempt():
+    """A task that goes on after its operation has ended leaves its part with what it raises, and with StepEnded where
+    it raises nothing; nothing more is recorded.
+    """
+    app = App("parts")
+    go_on = asyncio.Event()
+    tasks: list[asyncio.Task[None]] = []
+
+    @app.operation("op")
+    async def op(step: StepContext) -> None:
+        inside = asyncio.Barrier(3)
+
+        async def beyond(error: Exception | None) -> None:
+            async with step.substep(repr(error)):
+                await inside.wait()
+                await go_on.wait()
+                if error is not None:
+                    raise error
+
+        tasks.extend(asyncio.create_task(beyond(error)) for error in (KeyError(), None))
+        await inside.wait()
+
+    async with Rig(app) as rig:
+        events = await rig.run(request(step("a", "op")))
+        go_on.set()
+        ends = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(end) for end in ends] == [KeyError, StepEnded]
+    assert [entry[1] for entry in told(events)] == ["RUNNING", "RUNNING"]
+
+
+@pytest.mark.parametrize("stops", ["timeout", "drain"])
+async def test_a_part_in_which_the_engine_stops_its_step(stops):
+    """A timeout and a stop of the server end a part as CANCELLED, before what they say of the step."""
+    app = App("parts")
+    inside = asyncio.Event()
+
+    @app.operation("op", timeout=5 if stops == "timeout" else None)
+    async def op(step: StepContext) -> None:
+        async with step.substep("slow"):
+            inside.set()
+            await asyncio.Event().wait()
+
+    async with Rig(app) as rig:
+        execution_id = await rig.start(request(step("a", "op")))
+        await asyncio.wait_for(inside.wait(), HANGS)
+        if stops == "timeout":
+            rig.clock.advance(5)
+            await rig.ended(execution_id)
+        else:
+            await rig.engine.drain(0)
+        events = await rig.events(execution_id)
+    assert [entry[1] for entry in told(events)] == ["RUNNING", "CANCELLED"]
+    after = [event for event in events if event.step_id][-1]
+    assert kind_of(after) == ("step_failed" if stops == "timeout" else "step_retrying")
 
 
 async def test_a_name_for_the_second_time():
