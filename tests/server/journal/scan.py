@@ -172,6 +172,8 @@ def scanned(record: ExecutionRecord, events: Iterable[Event]) -> Summary | None:
     end = last.event_time.ToNanoseconds()
     told = []
     for own in ran:
+        if steps[own].HasField("for_each"):
+            continue
         ready = max([declared[own], *(ended[other][0] for other in steps[own].depends_on)])
         at, over = started[own]
         outcome = outcomes[own]
@@ -215,11 +217,17 @@ def _bottleneck(
     def end(own: str) -> tuple[int, int]:
         return ended[own][0], order.index(own)
 
+    def before(own: str) -> list[str]:
+        # A mapped step waits for its items, and takes no time itself.
+        items = [f"{own}-{n}" for n in range(1, len(order) + 1)] if steps[own].HasField("for_each") else []
+        return [other for other in (*steps[own].depends_on, *items) if other in ended]
+
     path = [max(ran, key=end)]
-    while needed := [own for own in steps[path[0]].depends_on if own in ended]:
+    while needed := before(path[0]):
         path.insert(0, max(needed, key=end))
-    longest = max(took.get(own, -1) for own in path)
-    return next(steps[own].operation for own in path if took.get(own, -1) == longest)
+    lengths = {own: took.get(own, -1) for own in path if not steps[own].HasField("for_each")}
+    longest = max(lengths.values(), default=-1)
+    return next((steps[own].operation for own, length in lengths.items() if length == longest >= 0), "")
 
 
 def _length(whole: Interval, without: Iterable[Interval]) -> int:
