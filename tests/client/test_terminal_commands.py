@@ -467,7 +467,7 @@ class TestOthers:
         page = ListExecutionsResponse(executions=[found] * 3, next_page_token="more")
         server.replies("ListExecutions", page, page)
         lines = command("ls", "--state", "running", "--label", "a=b", "--limit", "2").output.splitlines()
-        assert lines[0].split() == ["EXECUTION", "STATE", "DONE", "CREATED", "QUERY"]
+        assert lines[0].split() == ["EXECUTION", "STATE", "DONE", "CREATED", "QUERY", "OR", "PLAN"]
         assert lines[1:] == ["e-1        RUNNING  42%   2023-11-14 22:13:20  what is it"] * 2
         assert dict(server.calls[0].request.filter.labels) == {"a": "b"}
         told = command("ls", "--json", "--limit", "1").output
@@ -477,7 +477,7 @@ class TestOthers:
         """An execution without a query shows its plan's name where it is known, and no row is more than a line."""
         found = [
             Execution(execution_id="1", query="a long question " * 20),
-            Execution(execution_id="2", plan=Plan(name="order")),
+            Execution(execution_id="2", plan_name="order"),
             Execution(execution_id="3"),
         ]
         server.replies("ListExecutions", *[ListExecutionsResponse(executions=found)] * 2)

@@ -353,7 +353,7 @@ def ls(
             print_json(execution_to_dict(execution))
         return
     print_table(
-        ("EXECUTION", "STATE", "DONE", "CREATED", "QUERY"),
+        ("EXECUTION", "STATE", "DONE", "CREATED", "QUERY OR PLAN"),
         [
             (
                 execution.execution_id,
@@ -368,8 +368,9 @@ def ls(
 
 
 def _work_of(execution: Execution) -> str:
-    """Returns what was asked for, in one line: a list's snapshots have the query, and of a plan nothing."""
-    text = " ".join(execution.query.split()) or (f"plan: {execution.plan.name}" if execution.plan.name else "-")
+    """Returns what was asked for, in one line: the query, or the plan's name where it has one."""
+    named = " ".join(execution.plan_name.split())
+    text = " ".join(execution.query.split()) or (f"plan: {named}" if named else "-")
     return text if Console().is_terminal else cut(text, 60)
 
 

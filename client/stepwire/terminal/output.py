@@ -90,6 +90,7 @@ def print_execution(execution: Execution, gathered: Account) -> None:
         "elapsed": span_text(progress.elapsed),
         "remaining": _remaining(progress),
         "query": execution.query,
+        "plan": execution.plan_name,
         "session": execution.session_id,
         "request id": execution.request_id,
         "labels": ", ".join(f"{key}={value}" for key, value in sorted(execution.labels.items())),

@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from stepwire.errors import ExecutionNotFound
 from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, InputReceived, Plan
-from stepwire_server.engine.rerun import query_of
+from stepwire_server.engine.rerun import plan_name_of, query_of
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import ExecutionRecord, Journal
 
@@ -16,12 +16,14 @@ __all__ = ["answer_of", "first_snapshot", "fixed_part", "not_found", "plan_of", 
 
 def fixed_part(record: ExecutionRecord) -> Execution:
     """Returns what no event changes of an execution."""
+    request = ExecuteRequest.FromString(record.request)
     execution = Execution(
         execution_id=record.execution_id,
         request_id=record.request_id,
         session_id=record.session_id,
         labels=record.labels,
-        query=query_of(ExecuteRequest.FromString(record.request)),
+        query=query_of(request),
+        plan_name=plan_name_of(request) or request.plan.name,
     )
     execution.create_time.FromNanoseconds(record.create_time_ns)
     return execution

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from stepwire.v1 import Event, ExecutionState, Plan
+from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState, Plan, PlanCall
 from stepwire_server.engine.recorder import frame
-from stepwire_server.engine.snapshot import plan_of
+from stepwire_server.engine.snapshot import first_snapshot, plan_of
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import Chunk, ExecutionRecord, MemoryJournal
 
@@ -46,3 +46,17 @@ async def test_a_record_that_is_ahead_of_the_wake_up_holds_nobody_up() -> None:
     assert plan is not None
     assert [step.id for step in plan.steps] == ["first", "second"]
     await journal.close()
+
+
+@pytest.mark.parametrize(
+    ("request_", "name"),
+    [
+        (ExecuteRequest(call=PlanCall(plan="order")), "order"),
+        (ExecuteRequest(plan=Plan(name="my own")), "my own"),
+        (ExecuteRequest(query="plan it"), ""),
+    ],
+)
+def test_a_snapshot_names_its_plan(request_: ExecuteRequest, name: str) -> None:
+    """A snapshot has the name of the plan that was called or sent, from the beginning."""
+    record = ExecutionRecord(execution_id="e", request=request_.SerializeToString(), create_time_ns=1)
+    assert Execution.FromString(first_snapshot(record)).plan_name == name
