@@ -172,6 +172,8 @@ class Fold:
                 self._begin(event.plan_started.plan)
                 self.start_ns = time_ns
                 self.times.begin(time_ns)
+            elif kind == "plan_revised":
+                self.times.grow(len(self.steps), time_ns)
             elif kind == "plan_paused":
                 self.times.pause(time_ns)
             elif kind == "plan_recovered":
