@@ -1337,7 +1337,7 @@ class GetStatisticsResponse(_message.Message):
     omitted_plans: _builtins.int
     """How many plans are left out of `plans`."""
     damaged_tallies: _builtins.int
-    """How many stored tallies (of one operation or plan in one hour or day) are left out, because they do not match their
+    """How many stored tallies (of one operation or plan in one hour, day or month) are left out, because they do not match their
     checksum: all that is here is then too low. Tell the operator; `stepwire-server journal check` names them.
     """
     @_builtins.property
@@ -1478,7 +1478,8 @@ class PlanStatistics(_message.Message):
     BOTTLENECK_COUNT_FIELD_NUMBER: _builtins.int
     plan: _builtins.str
     """The name under which the app keeps the plan, or the plan's own. Empty: of plans without a name, and of executions that
-    ended before they had a plan. After 500 names in an hour, others are counted together as "(other names)".
+    ended before they had a plan. After 500 names in an hour, a day or 32 days, others are counted there together as
+    "(other names)".
     """
     completed: _builtins.int
     """Executions that completed."""

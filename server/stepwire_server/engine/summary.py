@@ -89,28 +89,26 @@ def _ran(times: Times) -> list[int]:
 
 
 def _steps(graph: Graph, fold: Fold, ran: list[int]) -> Iterator[StepSummary]:
+    times, index = fold.times, graph.index
+    ends = {i: step.ended for i, step in times.steps.items() if step.ended is not None}
     for i in ran:
         if i in graph.items:
             continue  # What took its time is in its items.
-        found = fold.times.steps[i]
+        step, found = graph.steps[i], times.steps[i]
         assert found.started is not None
+        # It could start when it was in the plan, and all that it depends on had ended.
+        ready = times.declared(i)
+        for name in step.depends_on:
+            end = ends.get(index[name], ready)
+            if end.ns > ready.ns:
+                ready = end
         yield StepSummary(
-            operation=graph.steps[i].operation,
+            operation=step.operation,
             outcome=_STEP[fold.steps[i].state],
             duration_ns=found.duration,
-            wait_ns=between(_ready(graph, fold.times, i), found.started),
+            wait_ns=between(ready, found.started),
             retries=fold.steps[i].attempt - 1,
         )
-
-
-def _ready(graph: Graph, times: Times, index: int) -> Moment:
-    """Returns when a step could have started: when it was in the plan and all that it depends on had ended."""
-    found = times.declared(index)
-    for i in _needed(graph, times, index):
-        ended = times.steps[i].ended
-        if ended is not None and ended.ns > found.ns:
-            found = ended
-    return found
 
 
 def _bottleneck(graph: Graph, times: Times, ran: list[int]) -> str:
@@ -119,29 +117,20 @@ def _bottleneck(graph: Graph, times: Times, ran: list[int]) -> str:
     """
     if not ran:
         return ""
-    here = max(ran, key=lambda i: _end(times, i))
+
+    def end(i: int) -> tuple[int, int]:
+        ended = times.steps[i].ended
+        return (0 if ended is None else ended.ns, i)
+
+    here = max(ran, key=end)
     longest, operation = -1, ""
     while True:
         step = times.steps[here]
         if step.started is not None and step.duration >= longest and here not in graph.items:
             longest, operation = step.duration, graph.steps[here].operation
-        needed = [*_needed(graph, times, here), *_items(graph, times, here)]
+        # A mapped step waits for its items, too: it ends with the last of them.
+        waited_for = [*graph.needs(here), *graph.items.get(here, ())]
+        needed = [i for i in waited_for if i in times.steps and times.steps[i].ended is not None]
         if not needed:
             return operation
-        here = max(needed, key=lambda i: _end(times, i))
-
-
-def _needed(graph: Graph, times: Times, index: int) -> list[int]:
-    """Returns the steps that a step depends on and that have ended."""
-    found = (graph.index[name] for name in graph.steps[index].depends_on)
-    return [i for i in found if i in times.steps and times.steps[i].ended is not None]
-
-
-def _items(graph: Graph, times: Times, index: int) -> list[int]:
-    """Returns the items of a mapped step that have ended: it ends with the last of them."""
-    return [i for i in graph.items.get(index, ()) if i in times.steps and times.steps[i].ended is not None]
-
-
-def _end(times: Times, index: int) -> tuple[int, int]:
-    ended = times.steps[index].ended
-    return (0 if ended is None else ended.ns, index)
+        here = max(needed, key=end)

@@ -5,7 +5,7 @@
     a chunk         is what was written, by its checksum; its position is above the one before
     an execution    its events are dense from 1 to last_sequence; a terminal event is the last one, and there where it
                     has ended; its record, its snapshot and its last event agree on state and sequence
-    statistics      each tally is what was written, by its checksum; a day's hours together are what the day has
+    statistics      each tally is what was written, by its checksum; hours, days and months tell the same
 
 The file may be in use meanwhile. The first part reads all of it in one go, about a second a gigabyte from memory, and
 for so long a server's write-ahead log only grows. The rest is read in short transactions, and by sequence: what is

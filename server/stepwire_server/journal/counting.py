@@ -10,9 +10,11 @@ from stepwire_server.journal.reader import is_damage
 from stepwire_server.journal.statistics import (
     DAY,
     HOUR,
+    MONTH,
     MOST_NAMES,
     OTHER,
     TYPICAL_DAYS,
+    WIDTHS,
     Key,
     Kind,
     Period,
@@ -159,25 +161,26 @@ def load_typical(connection: sqlite3.Connection, *, tenant: str) -> Mapping[str,
 
 
 def tally_problems(connection: sqlite3.Connection) -> Iterator[str]:
-    """Reads all tallies, and yields in words what is wrong with them: which is not what was written, and of which day
-    the hours together are not what the day itself has, so that some are missing.
+    """Reads all tallies, and yields in words what is wrong with them: which is not what was written, and of which month
+    the hours, the days and the month do not tell the same, so that some are missing.
     """
-    days: dict[Period, tuple[Tally, Tally]] = {}
+    months: dict[Period, dict[int, Tally]] = {}
     broken: set[Period] = set()
     for row in connection.execute(f"SELECT {_COLUMNS} FROM statistics"):
         tally = _tally(row)
         tenant, kind, width, start = row[:4]
-        day = Period(tenant, kind, DAY, start - start % DAY if isinstance(start, int) else 0)
+        month = Period(tenant, kind, MONTH, start - start % MONTH if isinstance(start, int) else 0)
         if tally is None:
-            broken.add(day)
+            broken.add(month)
             yield _damaged(row)
         else:
-            days.setdefault(day, (Tally(), Tally()))[width == DAY].merge(tally)
-    for day, (of_hours, of_day) in days.items():
-        if day not in broken and of_hours != of_day:
+            sums = months.setdefault(month, {width: Tally() for width in WIDTHS})
+            sums[width].merge(tally)
+    for month, sums in months.items():
+        if month not in broken and not sums[HOUR] == sums[DAY] == sums[MONTH]:
             yield (
-                f"its statistics of {_KINDS[day.kind]} on the day from {day.start} on are not those of its "
-                "hours: some are missing"
+                f"its statistics of {_KINDS[month.kind]} in the {MONTH} s after {month.start} do not tell the same by "
+                "hour, by day and together: some are missing"
             )
 
 

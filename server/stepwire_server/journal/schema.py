@@ -7,7 +7,7 @@
     tombstones   what is left of executions that were purged
     remains      whose chunks are still to be removed: the record goes at once, a long history in bites
     purged       the highest position of what was purged, in one row
-    statistics   what the ends of executions told, by hour and by day: a row an operation, and one a plan
+    statistics   what the ends of executions told, by hour, day and month: a row an operation, a row a plan
 
 The design would have tenant, execution id and first sequence in the chunks' index. Chunks refer to their execution by
 its ordinal instead: an integer of a few bytes where the names take up to 130, in each row and again in its index entry.

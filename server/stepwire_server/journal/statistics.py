@@ -1,7 +1,7 @@
 """What a journal keeps of executions that have ended, to be summed up over any span: by operation and by plan.
 
-    the end of an execution -> Summary -> four tallies a name and less: of its operations and its plan, hour and day
-    a span -> the whole days in it, and the hours at its edges -> tallies merged
+    the end of an execution -> Summary -> tallies of its operations and its plan, in its hour, its day, its month
+    a span -> the whole months in it, days and hours at its edges -> their tallies, merged
 
 A tally is kept in the transaction of the terminal event, and so counts each execution once, whatever crashes. It stays
 when the execution is purged.
@@ -21,9 +21,11 @@ from stepwire_server.journal.histogram import Histogram
 __all__ = [
     "DAY",
     "HOUR",
+    "MONTH",
     "MOST_NAMES",
     "OTHER",
     "TYPICAL_DAYS",
+    "WIDTHS",
     "Key",
     "Kind",
     "Outcome",
@@ -48,8 +50,14 @@ HOUR = 3_600
 DAY = 24 * HOUR
 """Seconds, from midnight UTC."""
 
+MONTH = 32 * DAY
+"""Seconds. Counted from 1970 on: no calendar's month, but what makes years as cheap as days."""
+
+WIDTHS = (HOUR, DAY, MONTH)
+"""Each is a multiple of the one before."""
+
 MOST_NAMES = 500
-"""Names of one kind that have a tally of their own in one hour or day: anyone may send plans under any name."""
+"""Names of one kind that have a tally of their own in one period: anyone may send plans under any name."""
 
 OTHER = "(other names)"
 """The tally of those beyond."""
@@ -57,7 +65,7 @@ OTHER = "(other names)"
 TYPICAL_DAYS = 30
 """The days whose steps `Journal.typical` tells of: the last day on which an execution ended, and those before it."""
 
-_BEGINNING = -DAY * 10**8
+_BEGINNING = -MONTH * 10**6
 """Seconds since 1970 from which on there is nothing."""
 
 
@@ -127,12 +135,12 @@ class Kind(IntEnum):
 
 
 class Period(NamedTuple):
-    """An hour or a day of one tenant's, and what is counted in it."""
+    """An hour, a day or a month of one tenant's, and what is counted in it."""
 
     tenant: str
     kind: Kind
     width: int
-    """HOUR or DAY."""
+    """One of WIDTHS."""
     start: int
     """Seconds since 1970; a multiple of the width."""
 
@@ -249,7 +257,7 @@ def tallies(summary: Summary, *, tenant: str) -> dict[Key, Tally]:
     if summary.bottleneck:
         operations[summary.bottleneck].bottlenecks[summary.bottleneck] = 1
     found: dict[Key, Tally] = {}
-    for width in (HOUR, DAY):
+    for width in WIDTHS:
         start = seconds - seconds % width
         found[Key(Period(tenant, Kind.PLAN, width, start), summary.plan)] = plan
         for name, tally in operations.items():
@@ -277,18 +285,21 @@ def edges(start: int | None, end: int | None, oldest: int | None, newest: int | 
     return begin, end
 
 
-def covering(start: int | None, end: int | None) -> Iterator[tuple[int, int, int]]:
-    """Yields the widths that together cover a span of whole hours once, each with the first start that counts and, as
-    the last, that which does not: whole days, and hours where it begins and ends within one.
+def covering(start: int | None, end: int | None, widths: Sequence[int] = WIDTHS) -> Iterator[tuple[int, int, int]]:
+    """Yields what together covers a span of whole hours once: a width, the first start of that width and, exclusive,
+    the last. As many large ones as there is room for; smaller ones where the span begins and ends.
     """
     start = _BEGINNING if start is None else start
     end = -_BEGINNING if end is None else end
-    first = -(-start // DAY) * DAY
-    last = end // DAY * DAY
-    days = [(HOUR, start, first), (DAY, first, last), (HOUR, last, end)]
-    for width, begin, stop in days if first < last else [(HOUR, start, end)]:
-        if begin < stop:
-            yield width, begin, stop
+    *smaller, width = widths
+    first = -(-start // width) * width
+    last = end // width * width
+    if first < last:
+        yield from covering(start, first, smaller) if start < first else ()
+        yield width, first, last
+        yield from covering(last, end, smaller) if last < end else ()
+    elif start < end:
+        yield from covering(start, end, smaller)
 
 
 def merged(found: Iterable[tuple[str, Tally]]) -> dict[str, Tally]:

@@ -27,7 +27,17 @@ from stepwire_server.journal import (
 from stepwire_server.journal.checking import check
 from stepwire_server.journal.histogram import Histogram
 from stepwire_server.journal.inspection import opened_to_read
-from stepwire_server.journal.statistics import DAY, HOUR, MOST_NAMES, OTHER, TYPICAL_DAYS, covering, rounded
+from stepwire_server.journal.statistics import (
+    DAY,
+    HOUR,
+    MONTH,
+    MOST_NAMES,
+    OTHER,
+    TYPICAL_DAYS,
+    WIDTHS,
+    covering,
+    rounded,
+)
 
 from .scan import Scan
 
@@ -141,9 +151,9 @@ def test_a_tally_is_kept():
 # -- spans
 
 
-@given(st.integers(-5 * DAY, 5 * DAY), st.integers(0, 5 * DAY))
+@given(st.integers(-2 * MONTH, 2 * MONTH), st.integers(0, 3 * DAY) | st.integers(0, 3 * MONTH))
 def test_a_span_is_covered_once(start, length):
-    """Each hour that a span touches is in exactly one of the hours and days that stand for it, and no other is."""
+    """Each hour that a span touches is in exactly one of the periods that stand for it, and no other is."""
     begin, stop = rounded(start * SECOND + 1, (start + length) * SECOND + 2)
     assert begin <= start < begin + HOUR
     assert stop - HOUR <= start + length < stop
@@ -157,9 +167,11 @@ def test_a_span_is_covered_once(start, length):
 
 
 def test_a_long_span_takes_few_tallies():
-    """A year is covered by its days, and at most 23 hours at each of its edges."""
-    spans = list(covering(NOON + HOUR, NOON + HOUR + 365 * DAY))
-    assert sum((last - first) // width for width, first, last in spans) < 365 + 46
+    """Ten years are covered by their months, and few days and hours at each edge; all time by months alone."""
+    spans = list(covering(NOON + HOUR, NOON + HOUR + 3650 * DAY))
+    assert sum((last - first) // width for width, first, last in spans) < 3650 // 32 + 2 * (31 + 23)
+    assert [width for width, _, _ in covering(None, None)] == [MONTH]
+    assert {width for width, _, _ in covering(None, NOON + HOUR)} == set(WIDTHS)
 
 
 # -- what every journal does
@@ -247,14 +259,14 @@ async def test_any_span_equals_a_count_by_hand(journal, end, seed):
         summary(
             *(step(chance.choice("abc"), seconds=chance.lognormvariate(0, 2)) for _ in range(chance.randint(0, 3))),
             plan=chance.choice(["", "p", "q"]),
-            at=NOON + chance.randint(-3 * DAY, 3 * DAY),
+            at=NOON + chance.randint(-50 * DAY, 50 * DAY),
             outcome=chance.choice(list(Outcome)),
         )
         for _ in range(60)
     ]
     await asyncio.gather(*map(end, told))
     for _ in range(40):
-        edges = sorted(NOON + chance.randint(-4 * DAY, 4 * DAY) for _ in range(2))
+        edges = sorted(NOON + chance.randint(-60 * DAY, 60 * DAY) for _ in range(2))
         start, stop = (chance.choice([None, edge]) for edge in edges)
         first, last = rounded(None if start is None else start * SECOND, None if stop is None else stop * SECOND)
         inside = [
@@ -302,7 +314,7 @@ async def test_names_are_bounded(journal, end):
     found = (await journal.statistics(tenant="")).plans
     assert len(found) == MOST_NAMES + 1
     assert (found["p0"].completed, found[OTHER].completed) == (2, 20)
-    await end(summary(plan="late", at=NOON + DAY))
+    await end(summary(plan="late", at=NOON + MONTH))
     assert (await journal.statistics(tenant="")).plans["late"].completed == 1
 
 
@@ -392,9 +404,9 @@ async def test_typical_goes_on_without_what_is_damaged(made):
     await journal.close()
 
 
-@pytest.mark.parametrize("width", [HOUR, DAY])
+@pytest.mark.parametrize("width", WIDTHS)
 async def test_a_missing_tally(made, width):
-    """A tally that is gone is found: the hours of its day do not make up the day."""
+    """A tally that is gone is found: hours, days and months do not tell the same."""
     change(made, f"DELETE FROM statistics WHERE kind = 2 AND width = {width} AND name = 'p'")
     (problem,) = problems(made)
     assert "statistics of plans" in problem
