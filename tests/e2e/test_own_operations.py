@@ -14,6 +14,9 @@ from stepwire import Client
 from .readme import commands, python_block
 from .serving import PATIENCE, ServerProcess, command, find_grpcurl
 
+EXAMPLES = ("charge", "mail", "deliver", "refund", "pieces")
+"""An operation of each block that makes README.md's app."""
+
 
 def run(arguments: list[str], folder: Path, **environment: str) -> str:
     """Runs a command in a folder, and returns what it printed."""
@@ -37,7 +40,7 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
     app = served[0][1]
     folder = tmp_path / "mine"
     folder.mkdir()
-    program = "".join(python_block(f'@app.operation("{name}"') for name in ("charge", "mail", "deliver", "refund"))
+    program = "".join(python_block(f'@app.operation("{name}"') for name in EXAMPLES)
     (folder / f"{app.partition(':')[0]}.py").write_text(program, "utf-8")
     called = [arguments for arguments in commands("stepwire") if "--call" in arguments]
     by_grpcurl = [arguments for arguments in commands("grpcurl") if any('"call"' in word for word in arguments)]
@@ -77,6 +80,10 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
                         assert event.input_requested.prompt == "Refund 120.00 for o-1?"
                         asking.answer(event.input_requested.input_id, answer)
                 assert asking.result() == output
+            packed = client.execute(call="parcels", input={"order_id": "o-1"})
+            assert packed.result() == {"carrier": "truck reserved"}
+            assert packed.tracker.total_steps == 8
+            assert client.get(packed.execution_id).progress.skipped_steps == 1
         listed = run([command("stepwire"), "operations"], folder, STEPWIRE_SERVER=server.address)
         assert "charge(order_id: string, amount: number)" in listed
 
@@ -94,6 +101,6 @@ def test_the_client(assistant: ServerProcess, tmp_path: Path) -> None:
 
 def test_every_python_block_parses() -> None:
     """Each example that README.md marks as Python is Python."""
-    operations = [f'@app.operation("{name}"' for name in ("charge", "mail", "refund")]
+    operations = [f'@app.operation("{name}"' for name in EXAMPLES]
     for containing in ("from stepwire import Client", *operations):
         ast.parse(python_block(containing))

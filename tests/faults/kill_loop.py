@@ -29,6 +29,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc.aio
 from google.protobuf.message import Message
@@ -44,6 +45,7 @@ from stepwire.v1 import (
     BuildPlanRequest,
     CancelExecutionRequest,
     CancelExecutionResponse,
+    Condition,
     EventBatch,
     ExecuteRequest,
     Execution,
@@ -63,7 +65,7 @@ from stepwire.v1 import (
     StartExecutionResponse,
     WatchExecutionRequest,
 )
-from stepwire_server import plan_step
+from stepwire_server import plan_step, when
 
 from . import evidence
 from .answers import ASKS, questions
@@ -125,6 +127,7 @@ def random_plan(chance: random.Random, *, asks: bool = False) -> Plan:
                 ("burst", {"reports": chance.randint(50, 400)}),
                 ("pay", {"pause": pause}),
                 ("careful", {"pieces": chance.randint(1, 6), "pause": pause}),
+                ("grow", {"rounds": chance.randint(1, 4), "pause": pause}),
                 ("flaky", {"failures": chance.randint(0, 2), "pause": pause}),
                 ("broken" if chance.random() < 0.3 else "flaky", {"pause": pause}),
             ]
@@ -133,6 +136,10 @@ def random_plan(chance: random.Random, *, asks: bool = False) -> Plan:
             given.setdefault("failures", 1)
         if asks and chance.random() < 0.1:
             operation, given = ASKS, {"questions": chance.randint(1, 3)}
+        mapped: dict[str, Any] = {}
+        if operation in ("work", "pay") and chance.random() < 0.3:
+            pauses = [given.pop("pause")] * chance.randint(0, 4)
+            mapped = {"for_each": {"pause": pauses}, "max_parallel": chance.choice([0, 1, 2])}
         steps.append(
             plan_step(
                 f"s{number}",
@@ -141,9 +148,16 @@ def random_plan(chance: random.Random, *, asks: bool = False) -> Plan:
                 depends_on=needs,
                 weight=chance.choice([None, 0.5, 3.0]),
                 retry=retry if operation == "flaky" else None,
+                conditions=[_condition(chance, needs[0])] if needs and chance.random() < 0.2 else [],
+                **mapped,
             )
         )
     return Plan(steps=steps)
+
+
+def _condition(chance: random.Random, step_id: str) -> Condition:
+    output = when(step_id)
+    return chance.choice([output.present(), output.absent(), output.equals("paid"), output.above(1)])
 
 
 class Gauged(ServerProcess):

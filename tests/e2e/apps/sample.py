@@ -7,7 +7,7 @@ import os
 import time
 from typing import Any
 
-from stepwire_server import App, BlockingStepContext, StepContext
+from stepwire_server import App, BlockingStepContext, StepContext, plan_step
 
 app = App("sample", description="Operations for the end-to-end suite.")
 
@@ -51,6 +51,18 @@ async def paced(step: StepContext, gate: int, bursts: list[int], trace: str = ""
                 done += 1
                 await step.progress(100 * done / total, f"Report {done} of {total}")
     return {"reports": total, "attempt": step.attempt}
+
+
+@app.operation()
+async def supervise(step: StepContext, gate: int, work: dict[str, Any]) -> str:
+    """Add a paced step, wait for the gate, and add it once more with another that depends on it and on this one."""
+    first = plan_step("first", "paced", input=work)
+    second = plan_step("second", "paced", input=work, depends_on=["first", step.id])
+    async with _Turnstile(gate, step) as turnstile:
+        await step.add_steps([first])
+        await turnstile.wait()
+        await step.add_steps([first, second])
+    return "supervised"
 
 
 @app.operation()
