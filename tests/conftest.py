@@ -33,6 +33,7 @@ _LEFT_OUT = {
         "tests/e2e/test_asking.py::test_a_question_outlives_kill_9": _FILE,
         "tests/e2e/test_restart.py": _FILE,
         "tests/e2e/test_retrying.py::test_a_retry_outlives_kill_9_and_its_source": _FILE,
+        "tests/e2e/test_statistics.py": _FILE,
         "tests/e2e/test_watching_many.py": _FILE,
         "tests/e2e/test_fallback.py::test_the_server_dies": _FILE,
         "tests/faults/test_bad_operations.py::test_bad_operations": _FILE,

@@ -31,6 +31,7 @@ POINTS = tuple(
         "step_started",
         "effect",
         "step_completed",
+        "plan_revised",
     )
     for side in ("before", "after")
 )

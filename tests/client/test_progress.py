@@ -43,6 +43,16 @@ class TestTracker:
         assert tracker.start_time is not None
         assert tracker.start_time.timestamp() == 1_700_000_001
 
+    def test_a_plan_that_grows(self) -> None:
+        """A revision adds to the steps in all, and the percentage is less of more; both are what the event says."""
+        tracker = ProgressTracker()
+        tracker.add_event(event(1, "plan_started", progress=Progress(total_steps=2)))
+        tracker.add_event(event(2, "step_completed", progress=Progress(total_steps=2, percentage=50)))
+        tracker.add_event(event(3, "plan_revised", progress=Progress(total_steps=5, percentage=20)))
+        assert (tracker.total_steps, tracker.percentage, tracker.state) == (5, 20, "RUNNING")
+        tracker.add_event(event(4, "step_started", progress=Progress(total_steps=5, percentage=20, current_step=4)))
+        assert (tracker.current_step, tracker.total_steps) == (4, 5)
+
     def test_end_is_no_step(self) -> None:
         """The end of the plan is not one more completed step."""
         tracker = ProgressTracker()

@@ -185,6 +185,10 @@ def test_more_parts_than_lines() -> None:
         (part("Pay", "PROGRESS", 50), "Pay: 50%"),
         (part("Pay", "PROGRESS", 30, current=12, total=40, unit="files"), "Pay: 12 of 40 files"),
         (part("Pay", "PROGRESS", 30, stage="second", current=12), "Pay: second, 12"),
+        (
+            part("Pay", "PROGRESS", 30, message="12 of 40 files", current=12, total=40, unit="files"),
+            "Pay: 12 of 40 files",
+        ),
         (part("Pay", "COMPLETED", 100, message="Completed: Pay"), "Pay (done)"),
         (part("Pay", "CANCELLED", 10, message="Cancelled: Pay"), "Pay (cancelled)"),
         (part("Pay", "FAILED", 10, message="Failed: Pay: OSError: no"), "Pay (failed: OSError: no)"),

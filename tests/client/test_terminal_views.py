@@ -15,7 +15,7 @@ from stepwire.steps import Outage
 from stepwire.terminal.live import LiveView
 from stepwire.terminal.outages import BACK, DRAINING, LOST, POLLING, STREAMING, OutageWatch
 from stepwire.terminal.views import line_of, span_text
-from stepwire.v1 import StepSkipped
+from stepwire.v1 import Progress, StepSkipped
 
 from .scripted import event
 
@@ -26,6 +26,29 @@ def test_line(kind: str) -> None:
     made = event(1, kind)
     assert line_of(made)
     assert "\n" not in line_of(made)
+
+
+def test_a_plan_that_grows() -> None:
+    """A revision has a line with what was added and how much there is now, also without a text."""
+    revised = event(3, "plan_revised", message="decide added 2 steps: a, b", progress=Progress(total_steps=5))
+    assert line_of(revised) == "Growing: decide added 2 steps: a, b (5 in all)"
+    revised.message = ""
+    revised.plan_revised.steps.add(id="a")
+    assert line_of(revised) == "Growing: 1 more step (5 in all)"
+
+
+def test_steps_that_were_added_have_bars() -> None:
+    """On a terminal a revision stays as a line, and steps that it added are shown with their place among all."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=100)
+    with LiveView(console) as view:
+        view.show(event(1, "plan_started", progress=Progress(total_steps=1)))
+        view.show(event(2, "plan_revised", message="a added 1 step: b", progress=Progress(total_steps=2)))
+        for sequence, kind in enumerate(("step_started", "step_completed"), 3):
+            about = {"step_id": "b", "step_name": "Bee"}
+            view.show(event(sequence, kind, progress=Progress(total_steps=2, current_step=2), **about))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", console.file.getvalue())  # type: ignore[attr-defined]
+    assert "Growing: a added 1 step: b (2 in all)" in shown
+    assert re.search(r"done +2/2 Bee", shown)
 
 
 @pytest.mark.parametrize("kind", sorted(EVENT_TYPES))

@@ -8,7 +8,8 @@
     P6 resumable                      P12 dependencies and pauses   P18 secrets
 
 P5, P10, P13, P14, P15 and P18 are in `conduct`: they judge how a server behaves, more than what it gave. P12 and what
-P1 says of pauses are in `pauses`, what it says of people's answers is in `answers`.
+P1 says of pauses are in `pauses`, what it says of people's answers is in `answers`. What P12 and P17 say of plans that
+grow, of conditions and of mapped steps is in `growth`.
 
 The rules are written from the contract, and not from the server's code; P16 alone uses the server's Fold, since that is
 what it is about.
@@ -26,6 +27,7 @@ from stepwire_server.engine.rerun import is_planned
 
 from .answers import lost_answers
 from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
+from .growth import growth, rebased
 from .history import History, Stream, decoded, events_of
 from .history import kind_of as _kind
 from .parts import parts_of_steps
@@ -375,6 +377,7 @@ def percentage(history: History) -> Iterator[str]:
             if kind == "plan_started":
                 total = len(event.plan_started.plan.steps)
             elif kind == "plan_revised":
+                yield from rebased(kept.execution_id, before, event)
                 total, before = total + len(event.plan_revised.steps), 0.0
             elif kind == "step_completed":
                 done += 1
@@ -391,6 +394,12 @@ def percentage(history: History) -> Iterator[str]:
             before, moment = now, event.event_time.ToNanoseconds()
 
 
+def order(history: History) -> Iterator[str]:
+    """P12: what starts, and when: see `pauses` and `growth`."""
+    yield from dependencies(history)
+    yield from growth(history)
+
+
 CHECKERS: Mapping[str, Callable[[History], Iterator[str]]] = {
     "P1": no_lost_acknowledgement,
     "P2": dense,
@@ -403,7 +412,7 @@ CHECKERS: Mapping[str, Callable[[History], Iterator[str]]] = {
     "P9": one_request_one_execution,
     "P10": one_writer,
     "P11": attempts,
-    "P12": dependencies,
+    "P12": order,
     "P13": cancels,
     "P14": every_call_ends,
     "P15": bounded,

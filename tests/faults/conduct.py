@@ -63,12 +63,17 @@ def one_writer(history: History) -> Iterator[str]:
 
 
 def _takeovers(kept: Kept) -> Iterator[str]:
-    """Judges the events alone: the first word of a step that was running at a takeover is the new owner's verdict."""
+    """Judges the events alone: the first word of a step that was running at a takeover is the new owner's verdict. A
+    mapped step is not running in its process, and goes on without a word.
+    """
     epoch = 1
     running: set[str] = set()
     lost: set[str] = set()
+    mapped: set[str] = set()
     for event in events_of(kept):
         kind, name = kind_of(event), f"{kept.execution_id}: event {event.sequence}"
+        steps = (*event.plan_started.plan.steps, *event.plan_revised.steps)
+        mapped |= {step.id for step in steps if step.HasField("for_each")}
         if kind == "plan_recovered":
             if event.plan_recovered.epoch <= epoch:
                 yield f"{name} recovers with epoch {event.plan_recovered.epoch}, after {epoch}"
@@ -84,7 +89,7 @@ def _takeovers(kept: Kept) -> Iterator[str]:
             lost.discard(event.step_id)
         elif lost and kind in ("step_started", *_TERMINAL):
             yield f"{name} ({kind}) comes before it is known what became of {sorted(lost)}"
-        if kind == "step_started":
+        if kind == "step_started" and event.step_id not in mapped:
             running.add(event.step_id)
         elif kind in _ATTEMPT_ENDS:
             running.discard(event.step_id)

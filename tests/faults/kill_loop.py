@@ -33,6 +33,7 @@ from pathlib import Path
 import grpc.aio
 from google.protobuf.message import Message
 from tests.e2e.serving import ServerProcess
+from tests.server.journal.scan import deviations
 
 import stepwire
 import stepwire.aio
@@ -611,11 +612,13 @@ async def run(folder: Path, *, kills: int, seed: int, sessions: int = 5, limit: 
         probe = Probe(server.journal)
         clients = Clients(server.address, history, chance, probe=probe, authorization=f"Bearer {canary}-caller")
         first: dict[str, Kept] = {}
+        uncounted: list[str] = []
         try:
             async with asyncio.timeout(limit):
                 await _kill_again_and_again(server, clients, outcome, kills=kills, sessions=sessions, chance=chance)
                 server.kill()
                 first = await dump(server.journal)
+                uncounted = await deviations(server.journal)
                 # What is over begins to be purged while everybody comes once more.
                 server.keep(max(1, len(first) * 2 // 3))
                 await asyncio.to_thread(server.start)
@@ -644,6 +647,8 @@ async def run(folder: Path, *, kills: int, seed: int, sessions: int = 5, limit: 
         key: _lasting(kept) for key, kept in history.journal.items()
     }:
         outcome.violations["P4 after a restart"] = ["the journal is another one after a restart"]
+    if uncounted:
+        outcome.violations["statistics"] = uncounted
     if clients.odd:
         outcome.violations["statuses"] = [f"{text} ({count} times)" for text, count in clients.odd.items()]
     outcome.seconds = time.monotonic() - began

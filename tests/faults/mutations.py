@@ -17,8 +17,8 @@ from typing import Any
 from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
-from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry, StepState
-from stepwire_server import App, Plan, StepContext, plan_step
+from stepwire.v1 import Event, EventBatch, ExecuteRequest, Execution, ExecutionState, Retry, StepSkipped, StepState
+from stepwire_server import App, Plan, StepContext, output_of, plan_step, when
 from stepwire_server.engine.engine import Engine
 from stepwire_server.journal import Chunk, ExecutionRecord, Journal, MemoryJournal
 from stepwire_server.journal.retention import Tombstone
@@ -108,6 +108,28 @@ async def ask(step: StepContext) -> list[int]:
     return [await step.ask(f"Number {number}?") for number in range(2)]
 
 
+@app.operation()
+async def lists() -> list[int]:
+    """Give three numbers."""
+    return [1, 2, 3]
+
+
+@app.operation()
+async def give(value: int) -> int:
+    """Give a number back, beside others."""
+    await asyncio.sleep(0)
+    return value
+
+
+@app.operation()
+async def decide(step: StepContext) -> str:
+    """Add two steps, one after the other, and the first once more."""
+    first = plan_step("first", "give", input={"value": 4})
+    await step.add_steps([first])
+    await step.add_steps([first, plan_step("second", "give", input={"value": 5}, depends_on=["first", "decide"])])
+    return "decided"
+
+
 RETRY = Retry(attempts=2, initial_delay=timedelta(milliseconds=1))
 GOOD = Plan(
     steps=[
@@ -122,7 +144,17 @@ BAD = Plan(steps=[plan_step("a", "broken"), plan_step("b", "work", depends_on=["
 HELD = Plan(steps=[plan_step("a", "held"), plan_step("b", "pay", depends_on=["a"])])
 PAUSED = Plan(steps=[plan_step("a", "stopping"), plan_step("b", "pay", depends_on=["a"])])
 ASKED = Plan(steps=[plan_step("a", "ask"), plan_step("b", "pay", depends_on=["a"])])
-PLANS = (GOOD, BAD, HELD, HELD, PAUSED, ASKED)
+GROWN = Plan(
+    steps=[
+        plan_step("list", "lists"),
+        plan_step("each", "give", for_each={"value": output_of("list")}, max_parallel=2),
+        plan_step("decide", "decide", depends_on=["list"]),
+        plan_step("yes", "give", input={"value": 6}, conditions=[when("list", "/1").equals(2), when("list").present()]),
+        plan_step("no", "give", input={"value": 7}, conditions=[when("list", "/2").above(3)]),
+        plan_step("last", "give", input={"value": 8}, depends_on=["no", "each"]),
+    ]
+)
+PLANS = (GOOD, BAD, HELD, HELD, PAUSED, ASKED, GROWN)
 
 
 class Noting(MemoryJournal):
@@ -141,7 +173,7 @@ class Noting(MemoryJournal):
 async def good_history() -> History:
     """Returns a history in which nothing is wrong: of an execution that completed, one that failed, one that was
     cancelled, one that was taken over, one that was taken over in a pause and resumed, and one that was taken over
-    while it waited for its second answer.
+    while it waited for its second answer, and one whose plan grew.
     """
     async with asyncio.timeout(_PATIENCE):
         return await _run()
@@ -162,7 +194,7 @@ async def _run() -> History:
     await _answer(history, journal, first, ids[5], 41, at=2)
     await _until(journal, ids[5], "input_requested", count=2)
     await first.cancel(ids[2], actor="somebody", reason="enough")
-    for execution_id in ids[:3]:
+    for execution_id in (*ids[:3], ids[6]):
         await _until(journal, execution_id, "")
     record = await first.pause(ids[4], actor="somebody", reason="a while")
     _controlled(history, "PauseExecution", record, 2)
@@ -1019,6 +1051,122 @@ def run_a_purged_request_again(history: History) -> None:
     kept(history).request_id = "request-purged"
 
 
+def add_twice(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.plan_revised.steps.add(id="first", operation="give")
+
+    change(history, _revision(history, 2), edit, 6)
+
+
+def skip_a_revision(history: History) -> None:
+    change(history, _revision(history, 2), lambda event: setattr(event.plan_revised, "revision", 3), 6)
+
+
+def add_by_nobody(history: History) -> None:
+    change(history, _revision(history, 1), lambda event: setattr(event.plan_revised, "added_by", "last"), 6)
+
+
+def depend_on_what_is_not_there(history: History) -> None:
+    change(history, _revision(history, 1), lambda event: event.plan_revised.steps[0].depends_on.append("nowhere"), 6)
+
+
+def start_before_an_added_dependency(history: History) -> None:
+    swap(history, find(history, "step_completed", "first", 6), find(history, "step_started", "second", 6), 6)
+
+
+def start_what_a_condition_forbids(history: History) -> None:
+    def edit(event: Event) -> None:
+        condition = next(step for step in event.plan_started.plan.steps if step.id == "yes").conditions[0]
+        condition.equals.number_value = 3
+
+    change(history, 1, edit, 6)
+
+
+def skip_what_a_condition_lets_pass(history: History) -> None:
+    def edit(event: Event) -> None:
+        next(step for step in event.plan_started.plan.steps if step.id == "no").conditions[0].above = 2
+
+    change(history, 1, edit, 6)
+
+
+def skip_what_could_run(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_skipped.cause = StepSkipped.CAUSE_ENDED
+
+    change(history, find(history, "step_skipped", "no", 6), edit, 6)
+
+
+def skip_too_early(history: History) -> None:
+    def edit(event: Event) -> None:
+        next(step for step in event.plan_started.plan.steps if step.id == "no").depends_on.append("last")
+
+    change(history, 1, edit, 6)
+
+
+def too_many_items_at_once(history: History) -> None:
+    def edit(event: Event) -> None:
+        next(step for step in event.plan_started.plan.steps if step.id == "each").for_each.max_parallel = 1
+
+    change(history, 1, edit, 6)
+
+
+def an_item_before_its_step(history: History) -> None:
+    change(history, find(history, "step_started", "each", 6), lambda event: event.stage.SetInParent(), 6)
+
+
+def a_mapped_step_that_is_tried_again(history: History) -> None:
+    sequence = find(history, "step_progress", "each", 6)
+    change(history, sequence, lambda event: event.step_retrying.SetInParent(), 6)
+
+
+def a_list_in_another_order(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.step_completed.output.list_value.values.reverse()
+
+    change(history, find(history, "step_completed", "each", 6), edit, 6)
+
+
+def a_list_without_an_item(history: History) -> None:
+    def edit(event: Event) -> None:
+        del event.step_completed.output.list_value.values[-1]
+
+    change(history, find(history, "step_completed", "each", 6), edit, 6)
+
+
+def more_by_a_revision(history: History) -> None:
+    change(history, _revision(history, 2), lambda event: setattr(event.progress, "percentage", 99), 6)
+
+
+def nothing_left_by_a_revision(history: History) -> None:
+    change(history, _revision(history, 2), lambda event: setattr(event.progress, "percentage", 0), 6)
+
+
+def back_after_a_revision(history: History) -> None:
+    def edit(event: Event) -> None:
+        event.progress.percentage /= 2
+
+    change(history, len(kept(history, 6).frames) - 1, edit, 6)
+
+
+def _revision(history: History, number: int) -> int:
+    events = events_of(kept(history, 6))
+    return next(event.sequence for event in events if event.plan_revised.revision == number)
+
+
+def swap(history: History, first: int, second: int, number: int) -> None:
+    """Makes each of two events the other's, everywhere alike."""
+    events = events_of(kept(history, number))
+    one, other = events[first - 1], events[second - 1]
+    change(history, first, lambda event: _become(event, other), number)
+    change(history, second, lambda event: _become(event, one), number)
+
+
+def _become(event: Event, other: Event) -> None:
+    sequence = event.sequence
+    event.CopyFrom(other)
+    event.sequence = sequence
+
+
 MUTATIONS: dict[str, list[Callable[[History], None]]] = {
     "P1": [
         lose_the_execution,
@@ -1106,6 +1254,20 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         forget_the_pause_at_the_takeover,
         running_in_a_pause,
         paused_after_the_end_of_it,
+        add_twice,
+        skip_a_revision,
+        add_by_nobody,
+        depend_on_what_is_not_there,
+        start_before_an_added_dependency,
+        start_what_a_condition_forbids,
+        skip_what_a_condition_lets_pass,
+        skip_what_could_run,
+        skip_too_early,
+        too_many_items_at_once,
+        an_item_before_its_step,
+        a_mapped_step_that_is_tried_again,
+        a_list_in_another_order,
+        a_list_without_an_item,
     ],
     "P13": [
         start_after_a_cancel,
@@ -1130,6 +1292,9 @@ MUTATIONS: dict[str, list[Callable[[History], None]]] = {
         part_that_begins_twice,
         part_of_another_that_has_ended,
         part_that_is_done_too_early,
+        more_by_a_revision,
+        nothing_left_by_a_revision,
+        back_after_a_revision,
     ],
     "P18": [
         secret_in_an_event,

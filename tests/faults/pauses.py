@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionOptions, ExecutionState
+from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionOptions, ExecutionState, StepSkipped
 
 from .history import History, Kept, Reply, events_of, kind_of
 
@@ -62,7 +62,7 @@ def _overlap(reply: Reply, other: Reply) -> bool:
 
 
 def dependencies(history: History) -> Iterator[str]:
-    """P12: no step starts before all that it depends on has completed, and none between pause and resume. The events
+    """P12: no step starts before all that it depends on is done, and none between pause and resume. The events
     say that it is paused from the one to the other, whoever owns it; and a step that saves then stops there, unless it
     runs at most once.
     """
@@ -114,6 +114,10 @@ class _Order:
                     yield f"{place} {event.sequence} recovers as {said}, after {self.halted or 'no pause'}"
             case "step_completed":
                 self.completed.add(event.step_id)
+            case "step_skipped":
+                # By a failure: what depends on it never starts. By its own conditions: it is done.
+                if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
+                    self.completed.add(event.step_id)
             case "step_started":
                 missing = [
                     step for step in self.needs.get(event.step_id, ["plan_started"]) if step not in self.completed

@@ -18,7 +18,7 @@ from tests.e2e.watchers import frames
 from stepwire.errors import JournalDamaged
 from stepwire.transport import error_from_call
 from stepwire.v1 import ExecuteRequest, ExecutionFilter, ExecutionState, WatchExecutionRequest
-from stepwire_server.journal import ENDED, JournalRefused, SqliteJournal
+from stepwire_server.journal import ENDED, JournalRefused, SqliteJournal, Statistics
 from stepwire_server.journal.checking import check
 from stepwire_server.journal.inspection import opened_to_read
 from stepwire_server.journal.mark import missing
@@ -43,6 +43,7 @@ class Original:
     settled: Path
     """The folder of the same journal, with all of it in the file."""
     kept: dict[str, Kept]
+    statistics: Statistics
 
     def copied(self, folder: Path, way: str) -> Path:
         """Copies what is to be harmed in this way, and returns the new journal's path."""
@@ -86,7 +87,21 @@ async def _made(folder: Path) -> Original:
         shutil.copy(folder / name, there)
     settled = folder / "settled"
     shutil.copytree(there, settled)
-    return Original(logged=there, settled=settled, kept=await dump(settled / "journal.db"))
+    return Original(
+        logged=there,
+        settled=settled,
+        kept=await dump(settled / "journal.db"),
+        statistics=await _statistics(settled / "journal.db"),
+    )
+
+
+async def _statistics(path: Path) -> Statistics:
+    journal = SqliteJournal(path)
+    await journal.open()
+    try:
+        return await journal.statistics(tenant="")
+    finally:
+        await journal.close()
 
 
 @dataclass(kw_only=True)
@@ -122,6 +137,11 @@ async def seen(path: Path, original: Original) -> Seen:
             found.wrong += [f"{r.execution_id} is new" for r in page.records if r.execution_id not in original.kept]
         except JournalDamaged:
             pass
+        try:
+            if await journal.statistics(tenant="") != original.statistics:
+                found.hidden.add("some of the statistics")
+        except JournalDamaged:
+            found.refused_ids.add("the statistics")
     finally:
         await journal.close()
     return found

@@ -16,7 +16,7 @@ from tests.e2e.serving import until
 
 from stepwire.errors import CursorExpired
 from stepwire.v1 import ExecuteRequest, Plan, Retry
-from stepwire_server import failpoints, plan_step
+from stepwire_server import failpoints, plan_step, when
 from stepwire_server.journal import SqliteJournal
 from stepwire_server.journal.inspection import opened_to_read
 
@@ -53,7 +53,9 @@ RECOVERING = ("after-claim", "before-insert", "after-commit")
 
 
 def plan() -> Plan:
-    """Returns a plan of steps of every kind: two at most once, one that is tried again."""
+    """Returns a plan of steps of every kind: two at most once, one that is tried again, one that adds others, one that
+    is mapped over a list, one that its condition skips.
+    """
     retry = Retry(attempts=2)
     retry.initial_delay.FromMilliseconds(5)
     return Plan(
@@ -64,7 +66,12 @@ def plan() -> Plan:
             plan_step("flaky", "flaky", input={"failures": 1, "pause": 0.005}, depends_on=["work"], retry=retry),
             plan_step("thread", "thread", input={"pieces": 2, "pause": 0.005}, depends_on=["beside"]),
             plan_step("again", "pay", input={"pause": 0.01}, depends_on=["thread"]),
-            plan_step("last", "burst", input={"reports": 30}, depends_on=["flaky", "again"]),
+            plan_step("grow", "grow", input={"rounds": 3, "pause": 0.005}),
+            plan_step(
+                "each", "work", input={"pieces": 1, "pause": 0.01}, for_each={"given": [1, 2, 3]}, max_parallel=2
+            ),
+            plan_step("no", "burst", input={"reports": 1}, conditions=[when("grow").above(3)]),
+            plan_step("last", "burst", input={"reports": 30}, depends_on=["flaky", "again", "each", "no"]),
         ]
     )
 

@@ -26,7 +26,9 @@ def progress_text(event: Event) -> str:
     said = [event.message or report.stage]
     if report.HasField("current"):
         of = f" of {report.total:g}" if report.HasField("total") else ""
-        said.append(f"{report.current:g}{of} {report.unit}".rstrip())
+        counted = f"{report.current:g}{of} {report.unit}".rstrip()
+        if counted not in event.message:
+            said.append(counted)
     return ", ".join(text for text in said if text)
 
 

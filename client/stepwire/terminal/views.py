@@ -118,7 +118,9 @@ def line_of(event: Event) -> str:
             earlier = event.metadata.get("retry_of")
             return f"Starting: {count} step{'' if count == 1 else 's'}" + (f", a retry of {earlier}" if earlier else "")
         case "plan_revised":
-            return f"Growing: {text or f'{len(event.plan_revised.steps)} more steps'} ({progress.total_steps} in all)"
+            more = len(event.plan_revised.steps)
+            added = text or (f"{more} more step" if more == 1 else f"{more} more steps")
+            return f"Growing: {added} ({progress.total_steps} in all)"
         case "plan_completed":
             done = text or f"{progress.completed_steps}/{progress.total_steps} steps"
             return f"Completed: {done} ({span_text(event.plan_completed.execution_time)})"

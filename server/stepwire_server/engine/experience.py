@@ -17,7 +17,7 @@ _EVERY = 1.0
 """Seconds between two readings, at least ..."""
 
 _EVERY_SPENT = 50.0
-"""... and so many more for each second that a reading takes: there may be many operations, and each day has its part."""
+"""... and so many more for each second that one takes: there may be many operations, and each day has its part."""
 
 _log = logging.getLogger(__name__)
 

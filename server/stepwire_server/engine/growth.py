@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from stepwire.errors import ExecutionEnded, PlanInvalid, Violation
 from stepwire.v1 import Event, ExecutionState, Step
+from stepwire_server import failpoints
 from stepwire_server.engine.acceptance import LARGE_PLAN, extent, in_thread, steps_problem, summary
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS, Graph, cycle_violations, step_violations
@@ -77,8 +78,10 @@ class Growth:
         event.plan_revised.steps.extend(steps)
         event.plan_revised.added_by = added_by
         event.plan_revised.revision = self._recorder.fold.revision + 1
+        failpoints.reach("before-plan_revised")
         self._recorder.record(event)
         self._on_grown()
+        failpoints.reach("after-plan_revised")
 
     @property
     def _graph(self) -> Graph:

@@ -86,10 +86,10 @@ class Mappings:
         self._unopened.append(index)
 
     def item_ended(self, index: int) -> None:
-        """Notes that a step ended; does nothing where it is no item."""
+        """Notes that a step ended; does nothing where it is no item, or was let go of because the process ends."""
         parent = self._graph.item_of.get(index)
         mapping = None if parent is None else self._open.get(parent)
-        if parent is None or mapping is None:
+        if parent is None or mapping is None or self._fold.steps[index].state not in ENDED_STEP:
             return
         mapping.left -= 1
         self._news[parent] = None

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from stepwire_server import App, BlockingStepContext, Plan, Result, StepContext, current_step
+from stepwire_server import App, BlockingStepContext, Plan, Result, StepContext, current_step, plan_step
 from stepwire_server.journal import SqliteJournal
 
 app = App("faulty", description="Operations for the fault suite.")
@@ -197,6 +197,18 @@ async def ask(step: StepContext, questions: int) -> list[int]:
     with gauge.counted(RUNNING):
         effect(step)
         return [await step.ask(f"Number {number}?", schema={"type": "integer"}) for number in range(questions)]
+
+
+@app.operation()
+async def grow(step: StepContext, rounds: int, pause: float) -> int:
+    """Add a step that reports, so many times; another attempt adds those that are not there."""
+    with gauge.counted(RUNNING):
+        effect(step)
+        for number in range(rounds):
+            await asyncio.sleep(pause)
+            given = {"pieces": 2, "pause": pause, "given": number}
+            await step.add_steps([plan_step(f"{step.id}-part{number}", "work", input=given)])
+        return rounds
 
 
 @app.planner

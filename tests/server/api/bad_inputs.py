@@ -18,12 +18,15 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from stepwire.v1 import (
     BuildPlanRequest,
     CancelExecutionRequest,
+    Condition,
     EventFilter,
     ExecuteRequest,
     ExecutionFilter,
     ExecutionOptions,
+    ForEach,
     GetExecutionRequest,
     GetServerInfoRequest,
+    GetStatisticsRequest,
     ListEventsRequest,
     ListExecutionsRequest,
     ListExecutionsResponse,
@@ -38,7 +41,7 @@ from stepwire.v1 import (
     WaitExecutionRequest,
     WatchExecutionRequest,
 )
-from stepwire_server import plan_step
+from stepwire_server import output_of, plan_step, when
 from stepwire_server.api import paging
 
 from .shop import Caller
@@ -334,6 +337,148 @@ PLANS = [
         _plan(plan_step("a", "echo", timeout=-1)),
         "PLAN_INVALID",
         "plan.steps[0].timeout",
+    ),
+    _start(
+        "a condition on a step that it does not depend on",
+        _plan(plan_step("a", "echo"), Step(id="b", operation="echo", conditions=[when("a").present()])),
+        "PLAN_INVALID",
+        "plan.steps[1].conditions[0].output.step_id",
+        says="depends_on",
+    ),
+    _start(
+        "a condition without a step",
+        _plan(plan_step("a", "echo"), Step(id="b", operation="echo", conditions=[Condition(present=True)])),
+        "PLAN_INVALID",
+        "plan.steps[1].conditions[0].output.step_id",
+    ),
+    _start(
+        "a condition that is no JSON pointer",
+        _plan(plan_step("a", "echo"), plan_step("b", "echo", conditions=[when("a", "total").above(1)])),
+        "PLAN_INVALID",
+        "plan.steps[1].conditions[0].output.json_pointer",
+        says="RFC 6901",
+    ),
+    _start(
+        "a condition without a test",
+        _plan(
+            plan_step("a", "echo"),
+            plan_step("b", "echo", conditions=[when("a").present(), Condition(output=OutputRef(step_id="a"))]),
+        ),
+        "PLAN_INVALID",
+        "plan.steps[1].conditions[1]",
+        says="one_of",
+    ),
+    _start(
+        "a condition that is one of nothing",
+        _plan(plan_step("a", "echo"), plan_step("b", "echo", conditions=[when("a").one_of()])),
+        "PLAN_INVALID",
+        "plan.steps[1].conditions[0].one_of",
+    ),
+    *(
+        _start(
+            f"a condition {name} {bound}",
+            _plan(plan_step("a", "echo"), plan_step("b", "echo", conditions=[getattr(when("a"), name)(bound)])),
+            "PLAN_INVALID",
+            f"plan.steps[1].conditions[0].{name}",
+        )
+        for name in ("above", "below")
+        for bound in (math.nan, math.inf)
+    ),
+    *(
+        _start(
+            f"a condition whose {name} holds nothing",
+            _plan(
+                plan_step("a", "echo"),
+                plan_step("b", "echo", conditions=[Condition(output=OutputRef(step_id="a"), **{name: {}})]),
+            ),
+            "PLAN_INVALID",
+            f"plan.steps[1].conditions[0].{name}",
+            says="null_value",
+        )
+        for name in ("equals", "not_equals")
+    ),
+    _start(
+        "a for_each without items",
+        _plan(Step(id="a", operation="echo", for_each=ForEach(parameter="value"))),
+        "PLAN_INVALID",
+        "plan.steps[0].for_each",
+        says="output or values",
+    ),
+    _start(
+        "a for_each over a step that it does not depend on",
+        _plan(
+            plan_step("a", "echo"),
+            Step(id="b", operation="echo", for_each=ForEach(parameter="value", output=OutputRef(step_id="a"))),
+        ),
+        "PLAN_INVALID",
+        "plan.steps[1].for_each.output.step_id",
+    ),
+    _start(
+        "a for_each over what is no JSON pointer",
+        _plan(plan_step("a", "echo"), plan_step("b", "echo", for_each={"value": output_of("a", "list")})),
+        "PLAN_INVALID",
+        "plan.steps[1].for_each.output.json_pointer",
+    ),
+    _start(
+        "a for_each without a parameter",
+        _plan(plan_step("a", "echo", for_each={"": [1]})),
+        "PLAN_INVALID",
+        "plan.steps[0].for_each.parameter",
+    ),
+    _start(
+        "a for_each with a parameter that is given",
+        _plan(plan_step("a", "echo", input={"value": 1}, for_each={"value": [1]})),
+        "PLAN_INVALID",
+        "plan.steps[0].for_each.parameter",
+        says="give it once",
+    ),
+    _start(
+        "a for_each with an unknown parameter",
+        _plan(plan_step("a", "echo", for_each={"other": [1]})),
+        "INPUT_INVALID",
+        "plan.steps[0].input.other",
+    ),
+    _start(
+        "a for_each whose items do not fit",
+        _plan(plan_step("a", "add", for_each={"a": [1, "2", 3.5]})),
+        "INPUT_INVALID",
+        "plan.steps[0].for_each.values[1]",
+        "plan.steps[0].for_each.values[2]",
+        says="valid integer",
+    ),
+    _start(
+        "a for_each with an item that holds nothing",
+        _plan(Step(id="a", operation="echo", for_each={"parameter": "value", "values": {"values": [{}]}})),
+        "PLAN_INVALID",
+        "plan.steps[0].for_each.values[0]",
+        says="null_value",
+    ),
+    _start(
+        "a for_each of more items than a plan has room for",
+        _plan(plan_step("a", "echo", for_each={"value": range(10_000)})),
+        "PLAN_INVALID",
+        "plan.steps[0].for_each.values",
+        says="9,999",
+    ),
+    _start(
+        "a for_each that runs -1 items at once",
+        _plan(plan_step("a", "echo", for_each={"value": [1]}, max_parallel=-1)),
+        "PLAN_INVALID",
+        "plan.steps[0].for_each.max_parallel",
+    ),
+    _start(
+        "a step with the id of another one's item",
+        _plan(plan_step("a", "echo", for_each={"value": [1]}), plan_step("a-7", "echo")),
+        "PLAN_INVALID",
+        "plan.steps[1].id",
+        says="for_each",
+    ),
+    _start(
+        "a for_each whose items would have too long ids",
+        _plan(plan_step("a" * 59, "echo", for_each={"value": [1]})),
+        "PLAN_INVALID",
+        "plan.steps[0].id",
+        says="58",
     ),
     *(
         _start(
@@ -707,6 +852,37 @@ READING = [
         lambda _: ListExecutionsRequest(filter=ExecutionFilter(states=[77] * 1_000_000)),  # type: ignore[list-item]
         "FILTER_INVALID",
         "filter.states",
+    ),
+    _of(
+        "GetStatistics",
+        "a span that ends before it begins",
+        lambda _: GetStatisticsRequest(from_time=Timestamp(seconds=2), before_time=Timestamp(seconds=1)),
+        "REQUEST_MALFORMED",
+        "before_time",
+    ),
+    _of(
+        "GetStatistics",
+        "a span of nothing",
+        lambda _: GetStatisticsRequest(from_time=Timestamp(seconds=2), before_time=Timestamp(seconds=2)),
+        "REQUEST_MALFORMED",
+        "before_time",
+    ),
+    _of(
+        "GetStatistics",
+        "a span between times that are none",
+        lambda _: GetStatisticsRequest(from_time=Timestamp(seconds=-(2**62)), before_time=Timestamp(nanos=-1)),
+        "REQUEST_MALFORMED",
+        "from_time",
+        "before_time",
+    ),
+    _of(
+        "GetStatistics",
+        "statistics of too many names",
+        lambda _: GetStatisticsRequest(operations=["a"] * 1_001, plans=["b"] * 1_000_000),
+        "REQUEST_MALFORMED",
+        "operations",
+        "plans",
+        says="1,001",
     ),
     _of(
         "CancelExecution",

@@ -26,11 +26,12 @@ from tests.faults.history import Append, Effect, History, Kept, Reply, events_of
 from tests.server.journal.scan import scan
 
 from stepwire.errors import JournalUnavailable, StepwireError, reason_of
-from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Plan, StepSkipped
 from stepwire_server import App, StepContext, plan_step
 from stepwire_server.engine.context import StepEnded
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Settings
+from stepwire_server.engine.items import stem_of
 from stepwire_server.engine.operation import Catalog
 from stepwire_server.engine.step_runner import Cause
 from stepwire_server.journal import ENDED, Conflict, ExecutionRecord
@@ -70,6 +71,9 @@ counts = dict.fromkeys(
         "questions",
         "answers",
         "retries",
+        "revisions",
+        "items",
+        "skipped by conditions",
     ),
     0,
 )
@@ -81,7 +85,7 @@ WHICH = st.integers(0, 7)
 
 TIMES = st.sampled_from([1, 1, 2])
 
-NAMES = st.sampled_from([(), (), ("s0",), ("s0",), ("s1",), ("s0", "s1"), ("s3",)])
+NAMES = st.sampled_from([(), (), ("s0",), ("s0",), ("s1",), ("s0", "s1"), ("s3",), ("s1-1",), ("s0-g",)])
 """Of steps: what most plans have, and what few have."""
 
 SELDOM = st.sampled_from([False, False, True])
@@ -97,7 +101,7 @@ class Stage:
 def _catalog() -> Catalog:
     app = App("machine")
 
-    async def act(step: StepContext) -> Any:
+    async def act(step: StepContext, item: Any = None) -> Any:
         """Do what is said."""
         return await Stage.machine.perform(step)
 
@@ -132,7 +136,7 @@ class EngineMachine(RuleBasedStateMachine):
         chance = Random(0)
         self.journal.turns = lambda: chance.choice((0, 0, 1, 4))
         self.puppets: list[Puppet] = []
-        self.history = History(complete=False, wall=START_NS / 1e9, stubborn=True)
+        self.history = History(complete=False, wall=START_NS / 1e9)
         self.requests: list[ExecuteRequest] = []
         self.known: dict[str, set[str]] = {}
         """What each request id was answered with."""
@@ -433,6 +437,13 @@ class EngineMachine(RuleBasedStateMachine):
         self._run(turns(turns_))
 
     @precondition(lambda self: self._acting())
+    @rule(which=WHICH, word=st.sampled_from([word for word in WORDS if word.startswith("grow")]), turns_=TURNS)
+    def grow(self, which: int, word: str, turns_: int) -> None:
+        acting = self._acting()
+        acting[which % len(acting)].inbox.put_nowait(word)
+        self._run(turns(turns_))
+
+    @precondition(lambda self: self._acting())
     @rule(seconds=st.sampled_from([0, 3]))
     def be_stubborn(self, seconds: int) -> None:
         for puppet in self._acting():
@@ -623,6 +634,8 @@ class EngineMachine(RuleBasedStateMachine):
             complete=complete,
             journal=changed,
             wall=self.history.wall,
+            # One that swallows its cancel goes on where it was held, when its server stops.
+            stubborn=any(puppet.swallows for puppet in self.puppets),
             replies=[*self.history.replies, *self._told()] if complete else self.history.replies,
             effects=self._effects(changed),
             appends=[
@@ -746,6 +759,11 @@ class EngineMachine(RuleBasedStateMachine):
             counts[name] += self.answers.counts[name]
         counts["retries"] += self.retries.count
         counts["executions"] += len(self.ids)
+        for execution_id in self.ids:
+            for event in events_of(self._kept(execution_id)):
+                counts["revisions"] += event.HasField("plan_revised")
+                counts["items"] += event.HasField("step_started") and bool(stem_of(event.step_id))
+                counts["skipped by conditions"] += event.step_skipped.cause == StepSkipped.CAUSE_CONDITION
         counts["events"] += sum(record.last_sequence for record in self.journal._records.values())
 
 

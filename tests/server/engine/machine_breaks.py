@@ -1,4 +1,4 @@
-"""The engine, broken on purpose in pauses, questions, retries and request ids: the machine must find each.
+"""The engine, broken on purpose in pauses, questions, retries, request ids and growing plans: the machine finds each.
 
 python -m tests.server.engine.machine_breaks      prints a table: what is broken, and in which example it was found
 """
@@ -16,14 +16,20 @@ from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from stepwire.errors import RequestIdReused
-from stepwire.v1 import Event, ExecutionState, InputReceived
-from stepwire_server.engine import asking, inheritance, intake, states
+from stepwire.v1 import Event, ExecutionState, InputReceived, StepState
+from stepwire_server.engine import asking, earlier, executor, growth, inheritance, intake, states
 from stepwire_server.engine.asking import Asking
 from stepwire_server.engine.earlier import Earlier
+from stepwire_server.engine.ending import record_not_met, record_skipped
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.executor import Executor
+from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.graph import Graph
+from stepwire_server.engine.mapping import Mappings
 from stepwire_server.engine.questions import Questions
+from stepwire_server.engine.recovery import record_takeover
 from stepwire_server.engine.slots import Slots
+from stepwire_server.engine.step_events import StepEvents
 from stepwire_server.engine.step_runner import StepRunner
 from stepwire_server.engine.time_limit import TimeLimit
 from stepwire_server.journal import MemoryJournal
@@ -35,6 +41,8 @@ __all__ = ["BREAKS", "counts_the_time_that_it_holds", "examples_until_found"]
 _E = ExecutionState
 _CLAIM = MemoryJournal.claim
 _RECORD = Executor._record_pause
+_NOT_MET = record_not_met
+_TAKEOVER = record_takeover
 
 
 def forgets_the_pause_at_a_takeover() -> AbstractContextManager[Any]:
@@ -205,11 +213,84 @@ def retries_silently_what_runs_at_most_once() -> AbstractContextManager[Any]:
 
 
 def keeps_what_depends_on_a_step_that_runs() -> AbstractContextManager[Any]:
-    def only_these(self: Earlier, step_ids: Any) -> set[int]:
-        steps = self.plan.steps if self.plan is not None else []
-        return {i for i, step in enumerate(steps) if step.id in step_ids or not self.is_done(step.id)}
+    def only_these(self: Earlier, graph: Graph, step_ids: Any) -> set[int]:
+        return {i for i, step in enumerate(graph.steps) if step.id in step_ids or not self.is_done(step.id)}
 
-    return patch.object(Earlier, "to_run", only_these)
+    return patch.object(Earlier, "_to_run", only_these)
+
+
+def keeps_items_where_the_list_may_be_another_one() -> AbstractContextManager[Any]:
+    return patch.object(earlier, "_renewed", lambda *_: set())
+
+
+def adds_again_what_the_plan_has() -> AbstractContextManager[Any]:
+    return patch.object(growth, "_new", lambda _, given: (list(given), []))
+
+
+def forgets_at_a_revision_what_was_reached() -> AbstractContextManager[Any]:
+    grow = Fold._grow
+
+    def forget(self: Fold, steps: Any) -> None:
+        grow(self, steps)
+        self.percentage = 0.0
+
+    return patch.object(Fold, "_grow", forget)
+
+
+def lets_every_condition_hold() -> AbstractContextManager[Any]:
+    return patch.object(executor, "unmet", lambda *_: "")
+
+
+def skips_what_depends_on_what_a_condition_skipped() -> AbstractContextManager[Any]:
+    def record(recorder: Any, index: int, *, why: str) -> None:
+        _NOT_MET(recorder, index, why=why)
+        for follower in recorder.fold.graph.dependants[index]:
+            if recorder.fold.steps[follower].state == StepState.STEP_STATE_PENDING:
+                record_skipped(recorder, follower, culprit=recorder.fold.graph.steps[index].id)
+
+    return patch.object(executor, "record_not_met", record)
+
+
+def lets_all_items_run_at_once() -> AbstractContextManager[Any]:
+    take_up = Mappings._take_up
+
+    def all_of_them(self: Mappings, index: int) -> None:
+        take_up(self, index)
+        waiting = self._open[index].waiting
+        while waiting:
+            self._schedule.release(waiting.popleft())
+
+    return patch.object(Mappings, "_take_up", all_of_them)
+
+
+def never_notes_the_end_of_an_item() -> AbstractContextManager[Any]:
+    def none(self: Mappings, *_: Any) -> None:
+        return
+
+    return patch.object(Mappings, "item_ended", none)
+
+
+def lists_the_outputs_of_items_backwards() -> AbstractContextManager[Any]:
+    completed = StepEvents.completed
+
+    def backwards(self: StepEvents, output: Any) -> None:
+        if output.HasField("list_value") and self._step.HasField("for_each"):
+            output.list_value.values.reverse()
+        completed(self, output)
+
+    return patch.object(StepEvents, "completed", backwards)
+
+
+def takes_a_mapped_step_for_lost() -> AbstractContextManager[Any]:
+    def lost(recorder: Any, **more: Any) -> None:
+        graph = recorder.fold.graph
+        items, graph.items = graph.items, {}
+        try:
+            _TAKEOVER(recorder, **more)
+        finally:
+            graph.items = items
+
+    return patch.object(executor, "record_takeover", lost)
 
 
 BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
@@ -239,6 +320,15 @@ BREAKS: Mapping[str, Callable[[], AbstractContextManager[Any]]] = {
         comes_back_without_a_slot,
         retries_silently_what_runs_at_most_once,
         keeps_what_depends_on_a_step_that_runs,
+        keeps_items_where_the_list_may_be_another_one,
+        adds_again_what_the_plan_has,
+        forgets_at_a_revision_what_was_reached,
+        lets_every_condition_hold,
+        skips_what_depends_on_what_a_condition_skipped,
+        lets_all_items_run_at_once,
+        never_notes_the_end_of_an_item,
+        lists_the_outputs_of_items_backwards,
+        takes_a_mapped_step_for_lost,
     )
 }
 """By what the broken engine does."""

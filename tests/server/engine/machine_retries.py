@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from stepwire.errors import (
     StorageFull,
     reason_of,
 )
-from stepwire.v1 import Event, ExecuteRequest, ExecutionState, Plan
+from stepwire.v1 import Event, ExecuteRequest, ExecutionState, Plan, StepSkipped
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.rerun import rerun_of
 from stepwire_server.journal import ENDED, ExecutionRecord
@@ -42,8 +43,9 @@ class _Source:
         events = events_of(kept)
         plans = [event.plan_started.plan for event in events if event.HasField("plan_started")]
         ends = ("step_completed", "step_failed", "step_skipped", "step_cancelled")
+        added = [step for event in events for step in event.plan_revised.steps]
         return cls(
-            plan=plans[0] if plans else None,
+            plan=Plan(steps=[*plans[0].steps, *added]) if plans else None,
             begun={event.step_id for event in events if event.HasField("step_started")},
             ends={event.step_id: event for event in events if event.WhichOneof("kind") in ends},
         )
@@ -52,26 +54,52 @@ class _Source:
     def names(self) -> set[str]:
         return {step.id for step in self.plan.steps} if self.plan is not None else set()
 
+    def items_of(self, name: str) -> set[str]:
+        """Returns the items of a mapped step; none of any other."""
+        assert self.plan is not None
+        mapped = any(step.id == name and step.HasField("for_each") for step in self.plan.steps)
+        return {step.id for step in self.plan.steps if mapped and re.fullmatch(f"{name}-[0-9]+", step.id)}
+
+    def with_items(self, named: Iterable[str]) -> set[str]:
+        return {found for name in named for found in ({name} | self.items_of(name))}
+
     def runs(self, named: Iterable[str]) -> set[str]:
         assert self.plan is not None
-        found = set(named) | {step.id for step in self.plan.steps if not self._is_done(step.id)}
+        found = self.with_items(named) | {step.id for step in self.plan.steps if not self._is_done(step.id)}
+        for _ in self.plan.steps:
+            found |= {step.id for step in self.plan.steps if found & (set(step.depends_on) | self.items_of(step.id))}
+        return found
+
+    def made_anew(self, named: Iterable[str]) -> set[str]:
+        """Returns the items of mapped steps whose list may be another one, and what depends on them."""
+        assert self.plan is not None
+        runs = self.runs(named)
+        mapped = [step for step in self.plan.steps if step.HasField("for_each")]
+        again = [step.id for step in mapped if step.id in set(named) or runs & set(step.depends_on)]
+        found = {item for name in again for item in self.items_of(name)}
         for _ in self.plan.steps:
             found |= {step.id for step in self.plan.steps if found & set(step.depends_on)}
         return found
+
+    def plan_again(self, named: Iterable[str]) -> Plan:
+        assert self.plan is not None
+        gone = self.made_anew(named)
+        return Plan(steps=[step for step in self.plan.steps if step.id not in gone])
 
     def silent(self, named: Iterable[str]) -> set[str]:
         """Returns what would run a second time although it may run once, and nobody said so."""
         if self.plan is None:
             return set()
-        once = {step.id for step in self.plan.steps if step.operation == "once"}
-        return {name for name in (self.runs(named) & once) - set(named) if self._may_have_run(name)}
+        once = {step.id for step in self.plan.steps if step.operation == "once" and not step.HasField("for_each")}
+        return {name for name in (self.runs(named) & once) - self.with_items(named) if self._may_have_run(name)}
 
     def kept(self, named: Iterable[str]) -> list[tuple[str, object]]:
         runs = self.runs(named)
         return [(name, end.step_completed.output) for name, end in self.ends.items() if name not in runs]
 
     def _is_done(self, name: str) -> bool:
-        return name in self.ends and self.ends[name].HasField("step_completed")
+        end = self.ends.get(name, Event())
+        return end.HasField("step_completed") or end.step_skipped.cause == StepSkipped.CAUSE_CONDITION
 
     def _may_have_run(self, name: str) -> bool:
         end = self.ends.get(name)
@@ -149,11 +177,12 @@ class Retries:
             assert not any(event.metadata.get("kept_from") for event in events)
             return
         plans = [event.plan_started.plan for event in events if event.HasField("plan_started")]
-        assert plans == [source.plan] or not (plans or has_all), "another plan, or none"
+        expected_plan = source.plan_again(rerun.step_ids)
+        assert plans == [expected_plan] or not (plans or has_all), "another plan, or none"
         taken = [event for event in events if "kept_from" in event.metadata]
         expected = source.kept(rerun.step_ids)
         found = [(event.step_id, event.step_completed.output) for event in taken]
         assert found == (expected if has_all else expected[: len(found)]), (found, expected)
         assert all(event.attempt == 0 for event in taken)
-        started = {event.step_id for event in events if event.HasField("step_started")}
+        started = {event.step_id for event in events if event.HasField("step_started")} & source.names
         assert started <= source.runs(rerun.step_ids), "a kept step has run"

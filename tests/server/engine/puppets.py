@@ -9,8 +9,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from stepwire.v1 import ExecutionOptions, Plan, Retry
-from stepwire_server import InputExpired, StepContext, SubstepContext, plan_step
+from stepwire.v1 import Condition, ExecutionOptions, Plan, Retry, Step
+from stepwire_server import InputExpired, StepContext, SubstepContext, output_of, plan_step, when
 
 __all__ = ["LAST_WORDS", "NOBODY", "WORDS", "Puppet", "options_", "plans"]
 
@@ -33,6 +33,8 @@ WORDS = [
     "exit",
     "unfit",
     "much",
+    "grow",
+    "grow wide",
 ]
 NOBODY = -1
 """The answer where nobody gave one."""
@@ -57,6 +59,8 @@ class Puppet:
     parts: list[SubstepContext] = field(default_factory=list)
     """Its parts that run, the outermost first."""
     over: bool = False
+    swallows: bool = False
+    """Whether it was told to go on where it is cancelled."""
     said: int = 0
     waited: float = 0.0
     """Seconds that it was at places to stop, before the one where it is now."""
@@ -69,21 +73,20 @@ class Puppet:
         return self.waited + (0.0 if self.came is None else self.now() - self.came)
 
     async def act(self) -> Any:
-        swallows = False
         try:
             while True:
                 try:
                     word = await self.inbox.get()
                     if word in LAST_WORDS:
                         break
-                    swallows = swallows or word == "swallow"
+                    self.swallows = self.swallows or word == "swallow"
                     await self._say(word)
                 except asyncio.CancelledError:
-                    if not swallows:
+                    if not self.swallows:
                         raise
             while self.parts and word == "finish":
                 await self._end_part()
-            return _last(word)
+            return _last(word, self.step.id)
         except BaseException as error:
             while self.parts:
                 await self._end_part(error)
@@ -119,6 +122,8 @@ class Puppet:
                 finally:
                     self.waited, self.came = self.held, None
 
+            case "grow" | "grow wide":
+                await self.step.add_steps(_grown(self.step.id, wide=word == "grow wide"))
             case "ask" | "ask briefly" | "ask in vain":
                 await self._ask(word)
             case "ask beside":
@@ -149,10 +154,10 @@ class Puppet:
         await self.step.save((self.step.saved or 0) + 1)
 
 
-def _last(word: str) -> Any:
+def _last(word: str, step_id: str) -> Any:
     match word:
         case "finish":
-            return {"done": True}
+            return {"done": True, "list": [1, 2], "of": step_id}
         case "raise":
             raise RuntimeError("the operation fails")
         case "cancelled":
@@ -161,6 +166,45 @@ def _last(word: str) -> Any:
             raise SystemExit(3)
         case _:
             return object()
+
+
+def _grown(step_id: str, *, wide: bool) -> list[Step]:
+    """Returns what a step adds, in each of its attempts the same; nothing where others added it and so on."""
+    if len(step_id) > 12:
+        return []
+    if wide:
+        return [plan_step(f"{step_id}-w", "act", depends_on=[step_id], for_each={"item": [1, 2]}, max_parallel=1)]
+    beside = plan_step(f"{step_id}-g", "act", weight=2)
+    return [plan_step(f"{step_id}-h", "act", depends_on=[step_id, beside.id]), beside]
+
+
+@st.composite
+def _conditions(draw: st.DrawFn, earlier: list[str]) -> list[Condition]:
+    if not earlier or draw(st.integers(0, 3)):
+        return []
+    tested = draw(st.sampled_from(earlier))
+    return [
+        draw(
+            st.sampled_from(
+                [
+                    when(tested, "/done").equals(True),
+                    when(tested, "/done").not_equals(True),
+                    when(tested).absent(),
+                    when(tested, "/list/0").above(0.5),
+                    when(tested, "/list/0").one_of("1", 2),
+                ]
+            )
+        )
+    ]
+
+
+@st.composite
+def _mapped(draw: st.DrawFn, earlier: list[str]) -> dict[str, Any]:
+    items: list[Any] = [[1, 2], [1, 2, 3], []]
+    items += [output_of(name, pointer) for name in earlier for pointer in ("/list", "/done")]
+    if draw(st.integers(0, 3)):
+        return {}
+    return {"for_each": {"item": draw(st.sampled_from(items))}, "max_parallel": draw(st.sampled_from([0, 1, 2]))}
 
 
 @st.composite
@@ -184,6 +228,8 @@ def plans(draw: st.DrawFn) -> Plan:
                 retry=retry if operation == "act" else None,
                 timeout=timeout,
                 weight=draw(st.sampled_from([None, 0.5, 3.0])),
+                conditions=draw(_conditions(earlier)),
+                **draw(_mapped(earlier)),
             )
         )
     return Plan(steps=steps)

@@ -11,6 +11,7 @@ from stepwire.errors import ExecutionEnded, PlanInvalid
 from stepwire.v1 import ExecutionOptions, Retry
 from stepwire_server import App, BlockingStepContext, StepContext, current_step, output_of
 from stepwire_server.engine.graph import MAX_STEPS
+from stepwire_server.engine.snapshot import plan_of
 
 from .prefixes import left_after
 from .rig import Rig, about, failure_of, folded, kinds, of_kind, output, plan, request, state_of, step, view
@@ -356,6 +357,44 @@ async def test_a_crash_anywhere_in_a_plan_that_grows_loses_nothing():
         starts = [event.step_id for event in of_kind(whole[:count], "step_completed")]
         again = [event.step_id for event in of_kind(events[count:], "step_started")]
         assert not set(starts) & set(again)
+
+
+async def test_a_retry_has_the_plan_as_it_grew():
+    """What a completed supervisor added is part of what is retried: kept where it completed, run where it failed; a
+    supervisor that runs again finds its steps there.
+    """
+    batch = [step("b", "flaky", depends_on=["decide"]), step("c", "give", input={"value": 7}, depends_on=["decide"])]
+    app = growing(batch)
+    fails = True
+
+    @app.operation()
+    async def flaky() -> str:
+        if fails:
+            raise RuntimeError("not yet")
+        return "now"
+
+    async with Rig(app) as rig:
+        first = await rig.run(plan(step("decide")))
+        fails = False
+        again = await rig.engine.retry(first[0].execution_id, step_ids=[], actor="", reason="")
+        events = await rig.ended(again.execution_id)
+        assert {event.step_id for event in events if "kept_from" in event.metadata} == {"decide", "c"}
+        assert output(events) == {"b": "now", "c": 7}
+        assert not of_kind(events, "plan_revised")
+        again = await rig.engine.retry(again.execution_id, step_ids=["decide"], actor="", reason="")
+        events = await rig.ended(again.execution_id)
+        assert [event.step_id for event in of_kind(events, "step_started")] == ["decide", "b", "c"]
+        assert not of_kind(events, "plan_revised")
+        assert state_of(events) == "COMPLETED"
+
+
+async def test_readers_find_the_plan_as_it_grew():
+    """The full view of an execution has the added steps at the plan's end."""
+    async with Rig(growing([step("b", "give")], [step("c", "give")])) as rig:
+        events = await rig.run(plan(step("decide")))
+        found = await plan_of(rig.journal, await rig.engine.get(events[0].execution_id))
+    assert found is not None
+    assert [step.id for step in found.steps] == ["decide", "b", "c"]
 
 
 def _added(name: str) -> Any:

@@ -380,6 +380,22 @@ async def test_a_crash_anywhere_in_a_mapped_step_loses_nothing(operation: str):
         assert work.most <= 2
 
 
+async def test_a_stop_in_order_ends_no_mapped_step():
+    """Items that a server lets go of have not ended: the next start gives them another attempt, and then the list."""
+    work = Mapped()
+    work.gate.clear()
+    async with Rig(work.app) as rig:
+        execution_id = await rig.start(plan(step("make"), mapped(max_parallel=2), step("z", "seen", depends_on=["m"])))
+        await until(lambda: work.running == 2)
+        await rig.engine.drain(0)
+        work.gate.set()
+        async with Rig(work.app, journal=rig.journal, recover=True) as second:
+            events = await second.ended(execution_id)
+    assert about(events, "m-1") == ["step_started", "step_retrying", "step_started", "step_completed"]
+    assert about(events, "m").count("step_started") == 1
+    assert output(events) == {"m": [2, 4, 6]}
+
+
 async def test_a_crash_while_an_execution_is_being_cancelled_ends_the_mapped_step_too():
     """Another process that takes over what is ending records one end of each step."""
     work = Mapped()

@@ -9,11 +9,21 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from stepwire.v1 import Event, EventBatch, ExecuteRequest, ExecutionFilter, ExecutionState, Step, StepState
-from stepwire_server.journal import ENDED, ExecutionRecord, Journal, Outcome, StepSummary, Summary, Tally
+from stepwire_server.journal import (
+    ENDED,
+    ExecutionRecord,
+    Journal,
+    Outcome,
+    SqliteJournal,
+    StepSummary,
+    Summary,
+    Tally,
+)
 
-__all__ = ["Scan", "scan", "scanned"]
+__all__ = ["Scan", "deviations", "scan", "scanned"]
 
 Interval = tuple[int, int]
 
@@ -93,6 +103,22 @@ async def _events(journal: Journal, record: ExecutionRecord) -> list[Event]:
         for chunk in chunks:
             events += EventBatch.FromString(chunk.data).events
     return events
+
+
+async def deviations(path: Path) -> list[str]:
+    """Returns where the statistics of a journal's file are not those of its events. No server may have it open."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    try:
+        found, by_scan = await journal.statistics(tenant=""), await scan(journal)
+    finally:
+        await journal.close()
+    return [
+        f"of {name!r} the journal has {kept.get(name)}, and a scan finds {seen.get(name)}"
+        for kept, seen in ((found.operations, by_scan.operations), (found.plans, by_scan.plans))
+        for name in sorted(kept.keys() | seen.keys())
+        if kept.get(name) != seen.get(name)
+    ]
 
 
 def scanned(record: ExecutionRecord, events: Iterable[Event]) -> Summary | None:
