@@ -53,6 +53,7 @@ class Screen:
         self._file = io.StringIO()
         self._console = Console(file=self._file, force_terminal=True, width=100, height=height, color_system="standard")
         self.view = LiveView(self._console)
+        self.view._bars.live.auto_refresh = False  # Its thread would write whenever it likes.
 
     def __enter__(self) -> Screen:
         self.view.__enter__()
@@ -206,7 +207,9 @@ def test_a_question_takes_no_line_away() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=100, height=30)
     screen = pyte.Screen(100, 30)
-    with LiveView(console) as view:
+    view = LiveView(console)
+    view._bars.live.auto_refresh = False
+    with view:
         for step in (1, 2, 3):
             view.show(about("step_started", step))
         view.show(about("step_completed", 3))

@@ -10,12 +10,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from stepwire.v1 import Condition, ExecutionOptions, Plan, Retry, Step
-from stepwire_server import InputExpired, StepContext, output_of, plan_step, when
+from stepwire_server import InputExpired, StepContext, SubstepContext, output_of, plan_step, when
 
 __all__ = ["LAST_WORDS", "NOBODY", "WORDS", "Puppet", "options_", "plans"]
 
 WORDS = [
     "progress",
+    "begin a part",
+    "end a part",
     "content",
     "save",
     "pausepoint",
@@ -54,6 +56,8 @@ class Puppet:
     answered: Callable[[StepContext, int | None], None]
     """Told each answer that it was given; None where it was given none, and might have waited on."""
     inbox: asyncio.Queue[str] = field(default_factory=asyncio.Queue)
+    parts: list[SubstepContext] = field(default_factory=list)
+    """Its parts that run, the outermost first."""
     over: bool = False
     swallows: bool = False
     """Whether it was told to go on where it is cancelled."""
@@ -80,7 +84,13 @@ class Puppet:
                 except asyncio.CancelledError:
                     if not self.swallows:
                         raise
+            while self.parts and word == "finish":
+                await self._end_part()
             return _last(word, self.step.id)
+        except BaseException as error:
+            while self.parts:
+                await self._end_part(error)
+            raise
         finally:
             self.over = True
 
@@ -88,7 +98,13 @@ class Puppet:
         self.said += 1
         match word:
             case "progress":
-                await self.step.progress(min(100, 10 * self.said), "on")
+                await (self.parts[-1] if self.parts else self.step).progress(min(100, 10 * self.said), "on")
+            case "begin a part" if len(self.parts) < 4:
+                work = self.parts[-1] if self.parts else self.step
+                await work.substeps({"0": 1, "1": 2})
+                self.parts.append(await work.substep(str(self.said % 3)).__aenter__())
+            case "end a part" if self.parts:
+                await self._end_part()
             case "much":
                 for _ in range(30):
                     await self.step.content("piece " * 20)
@@ -113,6 +129,10 @@ class Puppet:
             case "ask beside":
                 task = asyncio.create_task(self._ask(word))
                 task.add_done_callback(lambda task: task.cancelled() or task.exception())
+
+    async def _end_part(self, error: BaseException | None = None) -> None:
+        part = self.parts.pop()
+        await part.__aexit__(None if error is None else type(error), error, None)
 
     async def _ask(self, word: str) -> None:
         """Asks one of three questions for a number. Those of which nobody hears are over after three seconds."""
