@@ -152,8 +152,25 @@ def _checked(earlier: Earlier, step_ids: frozenset[str], catalog: Catalog) -> In
     if found:
         raise PlanInvalid(f"the plan as it ran can't begin anew: {found[0].description}", violations=found)
     inheritance = earlier.inheritance(step_ids)
+    _check_added(earlier, step_ids, inheritance.plan)
     _check_again(earlier, step_ids, inheritance.plan, catalog)
     return inheritance
+
+
+def _check_added(earlier: Earlier, step_ids: frozenset[str], plan: Plan) -> None:
+    """Raises RequestMalformed where a step is left out with an item that it depends on, and what added it does not run
+    again: nobody would add it.
+    """
+    assert earlier.plan is not None
+    there = {step.id for step in plan.steps}
+    again = {earlier.plan.steps[i].id for i in earlier.to_run(step_ids)}
+    _refuse(
+        [
+            Violation("step_ids", f"does not name {adder!r}, which added {step_id!r}: that needs an item made anew")
+            for step_id, adder in earlier.added_by.items()
+            if step_id not in there and adder not in again
+        ]
+    )
 
 
 def _check_again(earlier: Earlier, step_ids: frozenset[str], plan: Plan, catalog: Catalog) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from stepwire.errors import InputInvalid, PlanInvalid
-from stepwire_server import App, StepContext, output_of
+from stepwire.errors import InputInvalid, PlanInvalid, RequestMalformed, Violation
+from stepwire_server import App, StepContext, output_of, plan_step
 from stepwire_server.engine import graph, growth
 from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.times import Times
@@ -99,6 +99,33 @@ async def test_items_that_a_retry_makes_anew_are_not_judged_by_the_old_ones():
             await rig.engine.retry(first[0].execution_id, step_ids=[], actor="", reason="")
         again = await rig.engine.retry(first[0].execution_id, step_ids=["make"], actor="", reason="")
         assert output(await rig.ended(again.execution_id)) == [2, 4, 6]
+
+
+async def test_no_step_that_was_added_to_an_item_is_left_out_without_a_word():
+    """Where items are made anew, what was added to depend on them needs the step that added it, which must be named."""
+    work = Doubling()
+
+    @work.app.operation()
+    async def decide(step: StepContext) -> None:
+        await listed.wait()
+        await step.add_steps([plan_step("more", "double", input={"number": output_of("m-1")})])
+
+    listed = asyncio.Event()
+    async with Rig(work.app) as rig:
+        execution_id = await rig.start(plan(step("make"), step("decide"), _mapped(output_of("make"))))
+        await rig.durable(execution_id, "plan_revised")
+        listed.set()
+        await rig.ended(execution_id)
+        with pytest.raises(RequestMalformed) as raised:
+            await rig.engine.retry(execution_id, step_ids=["make"], actor="", reason="")
+        text = "does not name 'decide', which added 'more': that needs an item made anew"
+        assert list(raised.value.violations) == [Violation("step_ids", text)]
+        listed.clear()
+        again = await rig.engine.retry(execution_id, step_ids=["make", "decide"], actor="", reason="")
+        await rig.durable(again.execution_id, "plan_revised")
+        listed.set()
+        events = await rig.ended(again.execution_id)
+    assert output(events, "more") == 4
 
 
 async def test_an_estimate_that_fails_keeps_nothing_from_being_recorded(
