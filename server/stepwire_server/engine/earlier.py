@@ -47,6 +47,8 @@ class Earlier:
     execution_id: str
     plan: Plan | None = None
     query: str = ""
+    added_by: dict[str, str] = field(default_factory=dict)
+    """The steps that came while it ran: by step id, the id of the step that added it."""
     begun: set[str] = field(default_factory=set)
     """The steps that started."""
     ends: dict[str, Event] = field(default_factory=dict)
@@ -61,6 +63,7 @@ class Earlier:
             case "plan_revised":
                 assert self.plan is not None
                 self.plan.steps.extend(event.plan_revised.steps)
+                self.added_by |= {step.id: event.plan_revised.added_by for step in event.plan_revised.steps}
             case "step_started":
                 self.begun.add(event.step_id)
             case _:

@@ -93,11 +93,13 @@ class Growth:
         """Returns what is wrong with steps whatever else is added meanwhile: a plan only grows."""
         # Not joined: the plan may grow meanwhile, and this may be another thread.
         known = ChainMap({step.id: i for i, step in enumerate(given)}, graph.index)
+        # What is there already needs no room: its items may be what has taken it.
+        room = MAX_STEPS - len(graph) - sum(step.id not in graph.index for step in given)
         found: list[Violation] = []
         for i, step in enumerate(given):
             if not ID.fullmatch(step.id):
                 found.append(Violation(f"steps[{i}].id", f"{step.id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
-            found += step_violations(step, f"steps[{i}]", known, room=MAX_STEPS - len(graph) - len(given))
+            found += step_violations(step, f"steps[{i}]", known, room=MAX_STEPS if step.id in graph.index else room)
         found = found or cycle_violations(given, "steps")
         if found:
             return found

@@ -23,7 +23,7 @@ from stepwire.errors import (
     Violation,
     reason_of,
 )
-from stepwire.v1 import Event, ExecuteRequest, ExecutionState, StepState
+from stepwire.v1 import Event, ExecuteRequest, ExecutionState, Plan, Step, StepState
 from stepwire_server.engine.acceptance import aside, check_work, steps_problem
 from stepwire_server.engine.earlier import Earlier, Inheritance, read_earlier
 from stepwire_server.engine.ending import ended
@@ -151,17 +151,37 @@ def _checked(earlier: Earlier, step_ids: frozenset[str], catalog: Catalog) -> In
     found = violations(earlier.plan, ran=True)
     if found:
         raise PlanInvalid(f"the plan as it ran can't begin anew: {found[0].description}", violations=found)
-    _check_again(earlier, step_ids, catalog)
-    return earlier.inheritance(step_ids)
+    inheritance = earlier.inheritance(step_ids)
+    _check_added(earlier, step_ids, inheritance.plan)
+    _check_again(earlier, step_ids, inheritance.plan, catalog)
+    return inheritance
 
 
-def _check_again(earlier: Earlier, step_ids: frozenset[str], catalog: Catalog) -> None:
+def _check_added(earlier: Earlier, step_ids: frozenset[str], plan: Plan) -> None:
+    """Raises RequestMalformed where a step is left out with an item that it depends on, and what added it does not run
+    again: nobody would add it.
+    """
+    assert earlier.plan is not None
+    there = {step.id for step in plan.steps}
+    again = {earlier.plan.steps[i].id for i in earlier.to_run(step_ids)}
+    _refuse(
+        [
+            Violation("step_ids", f"does not name {adder!r}, which added {step_id!r}: that needs an item made anew")
+            for step_id, adder in earlier.added_by.items()
+            if step_id not in there and adder not in again
+        ]
+    )
+
+
+def _check_again(earlier: Earlier, step_ids: frozenset[str], plan: Plan, catalog: Catalog) -> None:
     """Raises OperationNotFound and InputInvalid where a step that is to run again can't, and AtMostOnce where one would
-    that ran, or may have, and that nobody named.
+    that ran, or may have, and that nobody named. `plan`: what the retry begins with.
     """
     assert earlier.plan is not None
     again = sorted(earlier.to_run(step_ids))
-    problem = steps_problem([(i, earlier.plan.steps[i]) for i in again], catalog)
+    # Items that are made anew are not there: what these were given says nothing of the ones to come.
+    there = {step.id for step in plan.steps}
+    problem = steps_problem([(i, step) for i in again if (step := earlier.plan.steps[i]).id in there], catalog)
     if problem is not None:
         raise problem
     named = earlier.named(step_ids)
@@ -169,7 +189,7 @@ def _check_again(earlier: Earlier, step_ids: frozenset[str], catalog: Catalog) -
         step.id: why
         for step in (earlier.plan.steps[i] for i in again)
         # A mapped step does nothing itself.
-        if step.id not in named and not step.HasField("for_each") and catalog.operations[step.operation].at_most_once
+        if step.id not in named and not step.HasField("for_each") and _runs_at_most_once(step, catalog)
         if (why := _why_not_again(earlier, step.id))
     }
     if found:
@@ -183,6 +203,11 @@ def _check_again(earlier: Earlier, step_ids: frozenset[str], catalog: Catalog) -
             ],
             metadata={"execution_id": earlier.execution_id},
         )
+
+
+def _runs_at_most_once(step: Step, catalog: Catalog) -> bool:
+    operation = catalog.operations.get(step.operation)
+    return operation is not None and operation.at_most_once
 
 
 def _why_not_again(earlier: Earlier, step_id: str) -> str:

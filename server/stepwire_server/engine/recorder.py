@@ -83,7 +83,7 @@ class Recorder:
         foresight: Foresight,
     ) -> None:
         self.fold = fold
-        self._foresight = foresight
+        self._foresight: Foresight | None = foresight
         self._journal = journal
         self._clock = clock
         self._execution_id = record.execution_id
@@ -139,7 +139,7 @@ class Recorder:
         assert kind is not None
         now = self.now_ns()
         self.fold.apply(event, kind, now)
-        self._foresight.look(event, kind, now)
+        self._foresee(event, kind, now)
         event.execution_id = self._execution_id
         self.fold.stamp(event)
         encoded = frame(event.SerializeToString())
@@ -152,6 +152,17 @@ class Recorder:
         if self._appending is None:
             self._appending = asyncio.create_task(self._append(), name=f"append {self._execution_id}")
         return event.sequence
+
+    def _foresee(self, event: Event, kind: str, now: int) -> None:
+        if self._foresight is None:
+            return
+        try:
+            self._foresight.look(event, kind, now)
+        except Exception:
+            # The fold has taken the event: without it in the journal nothing that follows could be recorded. What is
+            # only an estimate keeps nothing from that.
+            _log.exception("execution %s: a bug in its time remaining; it tells of it no more", self._execution_id)
+            self._foresight = None
 
     def now_ns(self) -> int:
         """Returns the time that the next event would have: the wall's, but never before the last event's."""

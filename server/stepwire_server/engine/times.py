@@ -6,6 +6,7 @@ operation. A pause that goes on while a step ends did not hold it up, and counts
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from typing import NamedTuple
 
 from stepwire.v1 import StepState
@@ -126,11 +127,13 @@ class Times:
     def declared(self, index: int) -> Moment:
         """Returns when a step became part of the plan."""
         assert self.begun is not None
-        found = self.begun
-        for first, moment in self._grown:
-            if first <= index:
-                found = moment
-        return found
+        # Searched, not walked: a plan of 10,000 steps may have grown as often.
+        place = bisect_right(self._grown, index, key=_first)
+        return self._grown[place - 1][1] if place else self.begun
 
     def _moment(self, ns: int) -> Moment:
         return Moment(ns, self._paused, 0 if self._since is None else ns - self._since)
+
+
+def _first(grown: tuple[int, Moment]) -> int:
+    return grown[0]
