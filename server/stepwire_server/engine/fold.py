@@ -355,7 +355,5 @@ class Fold:
 
 
 def _write(duration: Duration, nanoseconds: int) -> None:
-    # A zero is a value here: where only the parts were set, the field would be absent.
-    duration.SetInParent()
     seconds, duration.nanos = divmod(nanoseconds, 1_000_000_000)
     duration.seconds = seconds
