@@ -423,7 +423,7 @@ async def test_damaged_pages_keep_nothing_from_ending(made, new_record, new_chun
 
 
 async def test_a_bug_in_the_statistics_keeps_nothing_from_ending(path, new_record, new_chunk, monkeypatch, caplog):
-    """Where a summary can't be counted, or a tally not be written, the execution ends without it, and the log says so."""
+    """Where a summary or a tally can't be counted, the execution ends without it, and the log says so."""
     journal = SqliteJournal(path)
     await journal.open()
     end = Ends(journal, new_record, new_chunk)
