@@ -48,3 +48,23 @@ def test_it_runs_down_between_two_events():
     progress.remaining.seconds = 0
     countdown.set(progress)
     assert countdown.text == "about 1 s left"
+
+
+def test_what_was_said_before_stands_until_it_is_replaced():
+    """Whoever draws it while the next event is taken sees the one before, and no gap."""
+    drawn: list[str] = []
+
+    def clock() -> float:
+        if countdown is not None and not drawn:
+            drawn.append("")
+            drawn.append(countdown.text)
+        return 100.0
+
+    countdown: Countdown | None = None
+    progress = Progress()
+    progress.remaining.FromSeconds(40)
+    made = Countdown(clock=clock)
+    made.set(progress)
+    countdown = made
+    made.set(progress)
+    assert drawn[1] == "about 40 s left"

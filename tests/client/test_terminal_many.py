@@ -14,7 +14,7 @@ from rich.console import Console
 from stepwire import errors
 from stepwire.events import EVENT_TYPES, is_terminal
 from stepwire.terminal.commands import stepwire
-from stepwire.terminal.table import KINDS, LiveTable
+from stepwire.terminal.table import KINDS, Lines, LiveTable
 from stepwire.v1 import EventBatch, Execution, Progress
 
 from .scripted import ScriptedServer, completed, event
@@ -59,6 +59,19 @@ def test_lines(server: ScriptedServer) -> None:
     assert (request.executions.session_id, dict(request.executions.labels)) == ("s", {"x": "y"})
     assert request.after_position == 5
     assert sorted(request.filter.kinds) == sorted(EVENT_TYPES - {"content"}) == sorted(KINDS)
+
+
+def test_ctrl_c_says_how_to_watch_the_same_on(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The command that goes on from here is about what this one was about."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Lines, "show", interrupt)
+    server.plays(script())
+    result = run(server, "--session", "s", "--label", "x=y z", "--after", "5")
+    assert result.exit_code == 130
+    assert " watch --all --session s --label 'x=y z' --after " in result.stderr
 
 
 def test_json(server: ScriptedServer) -> None:

@@ -304,7 +304,7 @@ def watch(
         if execution_id is None:
             kinds = () if as_json else KINDS_OF_MANY
             many = client.watch_executions(session_id=session, labels=labels, after_position=after, kinds=kinds)
-            show_many(server, many, plain=plain, as_json=as_json)
+            show_many(server, many, plain=plain, as_json=as_json, session=session, labels=labels)
             return
         show_run(server, client.watch(execution_id, after_sequence=after or 0, history=0), plain=plain, as_json=as_json)
 

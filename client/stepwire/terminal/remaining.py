@@ -28,17 +28,20 @@ class Countdown:
 
     def set(self, progress: Progress) -> None:
         """Takes what an event says; nothing, where it does not know."""
-        self._told = None
+        told = None
         if progress.HasField("remaining"):
             left = progress.remaining.ToNanoseconds() / 1e9
-            self._told = (self._clock() + left, left, progress.remaining_margin.ToNanoseconds() / 1e9)
+            told = (self._clock() + left, left, progress.remaining_margin.ToNanoseconds() / 1e9)
+        # In one go: another thread draws it meanwhile.
+        self._told = told
 
     @property
     def text(self) -> str:
         """How long it takes still; empty where nobody knows."""
-        if self._told is None:
+        told = self._told
+        if told is None:
             return ""
-        end, left, margin = self._told
+        end, left, margin = told
         now = max(0.0, end - self._clock())
         return remaining_text(now, margin * now / left if left else 0.0)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 import click
@@ -180,8 +180,18 @@ class LiveTable:
         self._console.print(Text(harmless(text), style="yellow"))
 
 
-def show_many(server: Server, watch: Watch, *, plain: bool, as_json: bool) -> Totals:
-    """Shows a watch until Ctrl-C, or until all that it names have ended. Returns what became of them."""
+def show_many(
+    server: Server,
+    watch: Watch,
+    *,
+    plain: bool,
+    as_json: bool,
+    session: str = "",
+    labels: Mapping[str, str] | None = None,
+) -> Totals:
+    """Shows a watch until Ctrl-C, or until all that it names have ended. Returns what became of them. `session` and
+    `labels`: what it is of.
+    """
     console = Console()
     live = console.is_terminal and not plain
     view: ManyView = JsonLines() if as_json else LiveTable(console) if live else Lines()
@@ -197,10 +207,16 @@ def show_many(server: Server, watch: Watch, *, plain: bool, as_json: bool) -> To
                     view.count(watch.totals)
             view.count(watch.totals)
     except KeyboardInterrupt:
-        again = server.command("watch", "--all", "--after", str(watch.position))
+        of = [*(["--session", session] if session else []), *_label_options(labels or {})]
+        again = server.command("watch", "--all", *of, "--after", str(watch.position))
         click.echo(f"\nWhat runs goes on. Watch on from here: {again}", err=True)
         raise
     return watch.totals
+
+
+def _label_options(labels: Mapping[str, str]) -> Iterator[str]:
+    for name, value in labels.items():
+        yield from ("--label", f"{name}={value}")
 
 
 def totals_line(totals: Totals) -> str:

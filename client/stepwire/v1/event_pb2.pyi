@@ -407,8 +407,8 @@ class Progress(_message.Message):
     @_builtins.property
     def remaining(self) -> _duration_pb2.Duration:
         """An estimate of the time to the end as of this event, from how long such steps took before. Absent when unknown:
-        before the plan is, where a step still to run has an operation that has not completed yet, in a pause, while a step
-        waits for a person, and at the end.
+        before the plan is, where a step still to run has an operation that has not completed yet, before a list that is
+        mapped is there, in a pause, while a step waits for a person, and at the end.
         """
 
     @_builtins.property

@@ -5,14 +5,14 @@
 
 It is reckoned when an event comes, at most once a second, and in between it runs down with the time. What is told goes
 over to a new estimate by and by, half of the way in some seconds, so that it does not jump. Where a step still to run
-is of an operation that nobody has seen end, nothing is told.
+is of an operation that nobody has seen end, or is mapped over a list that is not known yet, nothing is told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from stepwire.v1 import Event, ExecutionState
+from stepwire.v1 import Event, ExecutionState, ForEach
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.spread import Left, Spread
@@ -130,14 +130,19 @@ class Foresight:
         for i in self._order:
             if self._fold.steps[i].state in ENDED_STEP:
                 continue
+            operation = graph.steps[i].operation
+            spread = known.get(operation) or own.get(operation)
             if graph.items.get(i):
                 left: Left | None = _NOTHING  # What it takes is in its items.
+            elif i in graph.items:
+                left = _of_items_to_come(graph.steps[i].for_each, spread)
             else:
-                operation = graph.steps[i].operation
-                left = self._left(i, known.get(operation) or own.get(operation), now)
+                left = self._left(i, spread, now)
             if left is None:
                 return None
             work += left
+            if spread is not None and i in graph.items and left != _NOTHING:
+                left = max(spread.whole, _shared(left, graph.steps[i].for_each.max_parallel or self._slots))
             parent = graph.item_of.get(i)
             if parent is not None:
                 mapped[parent] = mapped.get(parent, _NOTHING) + left
@@ -166,6 +171,16 @@ class Foresight:
         off = share * max(by_itself, by_past.mean if by_past else 0.0, elapsed * _OFF_LAST)
         said = Left(by_itself, off**2)
         return said if by_past is None else _both(by_past, said)
+
+
+def _of_items_to_come(mapped: ForEach, spread: Spread | None) -> Left | None:
+    """Returns the work of a mapped step that has no items yet; None where nobody knows how many they will be."""
+    if not mapped.HasField("values"):
+        return None
+    count = len(mapped.values.values)
+    if spread is None or not count:
+        return None if count else _NOTHING
+    return Left(spread.whole.mean * count, spread.whole.variance * count)
 
 
 def _shared(work: Left, slots: int) -> Left:

@@ -57,8 +57,12 @@ class Counting:
 
     def note(self, summary: Summary, *, tenant: str) -> None:
         """Takes an execution's end, to be written with the others of the transaction."""
-        for key, tally in tallies(summary, tenant=tenant).items():
-            self._coming.setdefault(key, Tally()).merge(tally)
+        try:
+            for key, tally in tallies(summary, tenant=tenant).items():
+                self._coming.setdefault(key, Tally()).merge(tally)
+        except Exception:
+            # Statistics keep nothing from ending: tried again at each start, it would fail each time.
+            _log.exception("a bug in the statistics; an execution that ends now is not counted")
 
     def forget(self) -> None:
         """Drops what was noted: the transaction is undone."""
@@ -81,6 +85,8 @@ class Counting:
                 _log.error("the journal's statistics are damaged, and lack what ends now: %s", error)
                 self._failed = True
             raise
+        except Exception:
+            _log.exception("a bug in the statistics; what ends now is not counted")
 
     def lay_aside(self) -> bool:
         """Returns whether it was damage to the statistics that a transaction failed of. Then the next one goes without

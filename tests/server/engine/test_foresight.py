@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from statistics import median
 
 import pytest
+from google.protobuf import struct_pb2
 
 from stepwire.errors import JournalDamaged
 from stepwire.v1 import Event, Execution, Plan, PlanRevised
-from stepwire_server import App, StepContext, plan_step
+from stepwire_server import App, StepContext, output_of, plan_step
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.items import item_steps
@@ -303,3 +304,26 @@ def test_a_mapped_step_takes_as_long_as_its_items(bound: int, seconds: float):
         scene.say("step_completed", f"m-{i}", after=10.0)
     scene.say("step_completed", "m", after=100.0)
     assert scene.estimated() == pytest.approx(10, rel=0.2)
+
+
+@pytest.mark.parametrize(("bound", "seconds"), [(0, 20.0), (1, 40.0), (2, 25.0)])
+def test_a_mapped_step_that_has_no_items_yet_takes_as_long_as_they_will(bound: int, seconds: float):
+    """Before the plan has a step for each item of a list that stands in it, what they will take is told."""
+    mapped = plan_step("m", "ten", for_each={"n": [1, 2, 3]}, max_parallel=bound)
+    scene = Scene(mapped, plan_step("last", "ten", depends_on=["m"]), ten=TEN)
+    assert scene.say("step_started", "m") == pytest.approx(seconds, rel=0.01)
+
+
+def test_nothing_is_told_before_it_is_known_how_many_items_there_are():
+    """A list that another step is still to give may have one item or thousands."""
+    mapped = plan_step("m", "ten", for_each={"n": output_of("make")})
+    scene = Scene(plan_step("make", "ten"), mapped, ten=TEN)
+    assert scene.say("step_started", "make") is None
+    scene.say("step_completed", "make", after=10.0)
+    scene.say("step_started", "m")
+    items = [struct_pb2.Value(number_value=number) for number in range(100)]
+    event = Event()
+    event.plan_revised.steps.extend(item_steps(mapped, items, most=1 << 20))
+    event.plan_revised.added_by = "m"
+    scene.fold.apply(event, "plan_revised", int(10e9))
+    assert scene.estimated() == pytest.approx(100 * 10 / 32, rel=0.01)

@@ -7,6 +7,7 @@ import itertools
 import math
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -430,6 +431,25 @@ async def test_damaged_pages_keep_nothing_from_ending(made, new_record, new_chun
     assert record is not None
     assert record.state == COMPLETED
     assert "statistics are damaged" in caplog.text
+    await journal.close()
+
+
+async def test_a_bug_in_the_statistics_keeps_nothing_from_ending(path, new_record, new_chunk, monkeypatch, caplog):
+    """Where a summary or a tally can't be counted, the execution ends without it, and the log says so."""
+    journal = SqliteJournal(path)
+    await journal.open()
+    end = Ends(journal, new_record, new_chunk)
+    await end(replace(summary(step("a")), bottleneck="nobody"))
+    await end(summary(step("a")))
+    with monkeypatch.context() as patched:
+        patched.setattr("stepwire_server.journal.statistics.Tally.encode", lambda _: 1 / 0)
+        await end(summary(step("a")))
+    await holds(journal, summary(step("a")))
+    for name in ("e0", "e1", "e2"):
+        record = await journal.get(name)
+        assert record is not None
+        assert record.state == COMPLETED
+    assert caplog.text.count("a bug in the statistics") == 2
     await journal.close()
 
 
