@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from random import Random
 
-import pytest
-
 from stepwire_server.journal.statistics import DAY
 
 from .scan import scan
 from .statistics_million import BEGIN, DAYS, SECOND, farthest, fill, inside, same
 
 
-@pytest.mark.parametrize("seed", [1, 2])
-async def test_statistics_equal_a_full_scan(journal, seed):
-    """Of hundreds of executions with failures, retries, questions and pauses, statistics of any span are what a scan of
+async def test_statistics_equal_a_full_scan(journal):
+    """Of executions with failures, retries, questions and pauses, statistics of any span are what a scan of
     all their events gives, and percentiles are within 1 % of the exact ones.
     """
-    executions, _ = await fill(journal, 8_000, seed=seed)
-    assert executions > 80
-    chance = Random(seed)
+    executions, _ = await fill(journal, 4_000)
+    assert executions > 40
+    chance = Random(1)
     everything = await scan(journal)
     found = await journal.statistics(tenant="")
     assert same(found, everything)
