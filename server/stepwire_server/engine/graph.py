@@ -135,10 +135,11 @@ def violations(plan: Plan, path: str = "plan", *, ran: bool = False) -> list[Vio
             found.append(Violation(f"{path}.steps[{i}].id", f"{step.id!r} is the id of steps[{first[step.id]}] too"))
         first.setdefault(step.id, i)
     mapped = {step.id for step in plan.steps if step.HasField("for_each")}
+    room = MAX_STEPS if ran else MAX_STEPS - len(plan.steps)
     for i, step in enumerate(plan.steps):
         if mapped and not ran and stem_of(step.id) in mapped:
             found.append(clash(step.id, f"{path}.steps[{i}]"))
-        found += step_violations(step, f"{path}.steps[{i}]", first, room=MAX_STEPS - len(plan.steps))
+        found += step_violations(step, f"{path}.steps[{i}]", first, room=room)
     if not found:
         found += cycle_violations(plan.steps, f"{path}.steps")
     return found

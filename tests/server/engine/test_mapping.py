@@ -434,6 +434,36 @@ async def test_a_retry_runs_only_the_items_that_failed():
     assert percentages[-1] == 100
 
 
+async def test_a_long_list_in_the_plan_needs_room_only_once():
+    """A mapped step whose items are there already can be added again, and be retried, in a plan that is more than half
+    full of them.
+    """
+    work = Mapped()
+    fails = True
+
+    @work.app.operation(retry=Retry(attempts=2))
+    async def decide(step: StepContext) -> None:
+        await step.add_steps([plan_step("many", "work", for_each={"number": range(6_000)})])
+        if step.attempt == 1:
+            await until(lambda: step._growth._graph.items.get(step._growth._graph.index["many"]))
+            raise RuntimeError("once more")
+        if fails:
+            raise RuntimeError("for good")
+
+    async with Rig(work.app) as rig:
+        execution_id = await rig.start(plan(step("decide")))
+        await rig.durable(execution_id, "step_retrying")
+        rig.clock.advance(10)
+        first = await rig.ended(execution_id)
+        assert "for good" in failure_of(first, "decide")[1]
+        fails = False
+        again = await rig.engine.retry(execution_id, step_ids=[], actor="", reason="")
+        await rig.durable(again.execution_id, "step_retrying")
+        rig.clock.advance(10)
+        events = await rig.ended(again.execution_id)
+    assert state_of(events) == "COMPLETED"
+
+
 @pytest.mark.parametrize("named", ["make", "m"])
 async def test_a_retry_maps_anew_where_the_list_may_be_another_one(named: str):
     """Who names the mapped step, or what its list comes from, gets new items, and as many as there are now."""
