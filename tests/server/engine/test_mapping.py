@@ -498,6 +498,10 @@ async def test_a_retry_runs_no_item_a_second_time_that_runs_at_most_once():
         for names in ([], ["make", "m"], ["make", "m-1", "m-2", "m-3"]):
             again = await rig.engine.retry(execution_id, step_ids=names, actor="", reason="")
             assert output(await rig.ended(again.execution_id)) == [2, 4, 6]
+        work.calls.clear()
+        last = await rig.engine.retry(again.execution_id, step_ids=["m-2"], actor="", reason="")
+        assert output(await rig.ended(last.execution_id)) == [2, 4, 6]
+    assert work.calls == [("m-2", 2)]
 
 
 def refused(*steps: Step) -> list[str]:
