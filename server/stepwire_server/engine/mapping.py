@@ -100,8 +100,7 @@ class Mappings:
         """Gives those that have begun their items, and records how far the others are, and their ends."""
         while self._unopened and self._may_start():
             await self._recorder.room()
-            if self._may_start():
-                await self._expand(self._unopened[0])
+            await self._expand(self._unopened[0])
         while self._news:
             await self._recorder.room()
             index = next(iter(self._news))
