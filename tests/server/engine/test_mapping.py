@@ -223,6 +223,9 @@ async def test_more_items_than_a_plan_has_room_for_fail_the_step():
     reason, text = failure_of(events, "m")
     assert reason == "LIMIT_SIZE"
     assert "10,001 steps" in text
+    async with Rig(Mapped([0] * 60_000).app) as rig:
+        events = await rig.run(plan(step("make"), mapped()))
+    assert failure_of(events, "m") == ("LIMIT_SIZE", "its 60,000 items: a plan has at most 10,000 steps")
     async with Rig(Mapped([1] * 40).app) as rig:
         events = await rig.run(
             plan(step("make"), step("m", "give", input={}, name="x" * 200, for_each={"value": output_of("make")}))
