@@ -28,6 +28,15 @@ def test_line(kind: str) -> None:
     assert "\n" not in line_of(made)
 
 
+def test_a_condition_that_does_not_hold() -> None:
+    """The line of a step that its condition skipped says what was found, where the event does."""
+    skipped = event(3, "step_skipped", message="Skipped: /total of a is 50, not above 100", step_name="Approve")
+    skipped.step_skipped.cause = StepSkipped.CAUSE_CONDITION
+    assert line_of(skipped).endswith("Approve (skipped: /total of a is 50, not above 100)")
+    skipped.message = "Kept: Approve"
+    assert line_of(skipped).endswith("Approve (skipped: its condition does not hold)")
+
+
 def test_a_plan_that_grows() -> None:
     """A revision has a line with what was added and how much there is now, also without a text."""
     revised = event(3, "plan_revised", message="decide added 2 steps: a, b", progress=Progress(total_steps=5))

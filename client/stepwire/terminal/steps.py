@@ -92,7 +92,7 @@ def _move(line: _Line, event: Event, kind: str) -> None:
             failed = event.step_failed
             line.state, line.took, line.note = "failed", span_text(failed.execution_time), failed.error.message
         case "step_skipped":
-            line.state, line.note = "skipped", skip_cause(event.step_skipped)
+            line.state, line.note = "skipped", skip_cause(event)
         case "step_cancelled":
             line.state = "cancelled"
 

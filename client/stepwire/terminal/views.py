@@ -148,7 +148,7 @@ def line_of(event: Event) -> str:
         case "step_cancelled":
             return f"  {place} (cancelled)"
         case "step_skipped":
-            cause = skip_cause(event.step_skipped)
+            cause = skip_cause(event)
             return f"  {place} (skipped: {cause})" if cause else f"  {place} (skipped)"
         case "step_retrying":
             retrying = event.step_retrying
@@ -213,13 +213,15 @@ def _with(word: str, reason: str) -> str:
     return f"{word}: {reason}" if reason else word
 
 
-def skip_cause(skipped: StepSkipped) -> str:
+def skip_cause(event: Event) -> str:
     """Returns why a step was skipped; an empty string where that is not known."""
-    match skipped.cause:
+    match event.step_skipped.cause:
         case StepSkipped.CAUSE_DEPENDENCY:
-            return f"{skipped.failed_step_id} did not complete"
+            return f"{event.step_skipped.failed_step_id} did not complete"
         case StepSkipped.CAUSE_CONDITION:
-            return "its condition does not hold"
+            # The server says which of them, and what was found.
+            _, said, why = event.message.partition("Skipped: ")
+            return why if said else "its condition does not hold"
         case StepSkipped.CAUSE_ENDED:
             return "the execution ended before its turn"
         case _:

@@ -798,6 +798,7 @@ class RetryExecutionRequest(_message.Message):
     def step_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Steps to run again, with all that depend on them, beside those that did not complete. May be empty. Their order does
         not matter.
+        Who names a step with for_each names its items, too.
         """
 
     def __init__(

@@ -6,7 +6,7 @@ Everything that is wrong is found before anything is stored, and named with its 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -33,8 +33,8 @@ __all__ = [
     "aside",
     "check_form",
     "check_work",
-    "extent",
     "in_thread",
+    "is_large",
     "normalised",
     "plan_problem",
     "query_violations",
@@ -98,12 +98,16 @@ async def aside(plan: Plan, check: Callable[[], Found]) -> Found:
     """Returns what the check of a plan returns. One of 10,000 steps takes a while: not in the event loop, where all
     streams would wait; nor where operations wait, in asyncio's own threads or the engine's.
     """
-    return check() if extent(plan.steps) <= LARGE_PLAN else await in_thread(check)
+    return await in_thread(check) if is_large(plan.steps) else check()
 
 
-def extent(steps: Iterable[Step]) -> int:
-    """Returns how many steps there are to check, items that are given with them included."""
-    return sum(1 + len(step.for_each.values.values) for step in steps)
+def is_large(steps: Sequence[Step]) -> bool:
+    """Returns whether there is so much to check of steps that it takes a while: they, their items, their conditions."""
+    return len(steps) > LARGE_PLAN or sum(map(_parts, steps)) > LARGE_PLAN
+
+
+def _parts(step: Step) -> int:
+    return 1 + len(step.conditions) + len(step.for_each.values.values)
 
 
 async def in_thread(check: Callable[[], Found]) -> Found:

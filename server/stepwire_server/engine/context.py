@@ -141,7 +141,9 @@ class StepContext(Work):
 
     @property
     def results(self) -> Mapping[str, Any]:
-        """The outputs of the steps that this one depends on directly, by step id."""
+        """The outputs of the steps that this one depends on directly, by step id. Those that their own conditions
+        skipped gave none, and are not in it.
+        """
         return self._results()
 
     @property

@@ -55,7 +55,7 @@ def what_failed(fold: Fold, failed: Sequence[str]) -> str:
 def record_completed(recorder: Recorder) -> None:
     """Records that every step completed."""
     fold = recorder.fold
-    skipped = f", {fold.skipped} skipped by their conditions" if fold.skipped else ""
+    skipped = f", {fold.skipped} skipped by conditions" if fold.skipped else ""
     event = Event(message=f"Execution completed: {fold.completed}/{len(fold.steps)} steps succeeded{skipped}")
     _time(recorder, event.plan_completed.execution_time)
     assert fold.graph is not None

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from stepwire.errors import ExecutionEnded, PlanInvalid, Violation
 from stepwire.v1 import Event, ExecutionState, Step
 from stepwire_server import failpoints
-from stepwire_server.engine.acceptance import LARGE_PLAN, extent, in_thread, steps_problem, summary
+from stepwire_server.engine.acceptance import in_thread, is_large, steps_problem, summary
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS, Graph, cycle_violations, step_violations
 from stepwire_server.engine.items import clash, stem_of
@@ -56,7 +56,7 @@ class Growth:
             if not isinstance(step, Step):
                 raise TypeError(f"add_steps was given {type(step).__name__}; make steps with plan_step")
         graph = self._graph
-        if extent(given) > LARGE_PLAN:
+        if is_large(given):
             found = await in_thread(lambda: self._form(graph, given))
         else:
             found = self._form(graph, given)
@@ -91,19 +91,20 @@ class Growth:
 
     def _form(self, graph: Graph, given: Sequence[Step]) -> list[Violation]:
         """Returns what is wrong with steps whatever else is added meanwhile: a plan only grows."""
-        # Not joined: the plan may grow meanwhile, and this may be another thread.
+        # What the plan has already is judged by `_new`. Not joined: this may be another thread than where it grows.
         known = ChainMap({step.id: i for i, step in enumerate(given)}, graph.index)
         # What is there already needs no room: its items may be what has taken it.
-        room = MAX_STEPS - len(graph) - sum(step.id not in graph.index for step in given)
+        new = [(i, step) for i, step in enumerate(given) if step.id not in graph.index]
+        room = MAX_STEPS - len(graph) - len(new)
         found: list[Violation] = []
-        for i, step in enumerate(given):
+        for i, step in new:
             if not ID.fullmatch(step.id):
                 found.append(Violation(f"steps[{i}].id", f"{step.id[:80]!r} does not match [A-Za-z0-9_-]{{1,64}}"))
-            found += step_violations(step, f"steps[{i}]", known, room=MAX_STEPS if step.id in graph.index else room)
+            found += step_violations(step, f"steps[{i}]", known, room=room)
         found = found or cycle_violations(given, "steps")
         if found:
             return found
-        problem = steps_problem(list(enumerate(given)), self._catalog, path="steps")
+        problem = steps_problem(new, self._catalog, path="steps")
         return [] if problem is None else list(problem.violations)
 
     def _refusal(self) -> ExecutionEnded:

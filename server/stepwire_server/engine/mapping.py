@@ -21,7 +21,7 @@ from stepwire_server.engine import values
 from stepwire_server.engine.acceptance import LARGE_PLAN, in_thread
 from stepwire_server.engine.calling import AttemptFailed
 from stepwire_server.engine.fold import Fold
-from stepwire_server.engine.graph import MAX_PLAN_BYTES, Graph
+from stepwire_server.engine.graph import MAX_PLAN_BYTES, MAX_STEPS, Graph
 from stepwire_server.engine.growth import room_violations
 from stepwire_server.engine.items import item_steps
 from stepwire_server.engine.schedule import Schedule
@@ -100,8 +100,7 @@ class Mappings:
         """Gives those that have begun their items, and records how far the others are, and their ends."""
         while self._unopened and self._may_start():
             await self._recorder.room()
-            if self._may_start():
-                await self._expand(self._unopened[0])
+            await self._expand(self._unopened[0])
         while self._news:
             await self._recorder.room()
             index = next(iter(self._news))
@@ -127,6 +126,8 @@ class Mappings:
             listed = self._listed(step)
         except AttemptFailed as error:
             return self._fail(index, "INPUT_INVALID", str(error))
+        if len(listed) > MAX_STEPS:
+            return self._fail(index, "LIMIT_SIZE", f"its {len(listed):,} items: a plan has at most {MAX_STEPS:,} steps")
         if listed and not self._graph.items[index]:
             if len(listed) > LARGE_PLAN:
                 made = await in_thread(lambda: item_steps(step, listed, most=MAX_PLAN_BYTES))

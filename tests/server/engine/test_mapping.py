@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from stepwire.errors import AtMostOnce, PlanInvalid, StepwireError
-from stepwire.v1 import ExecutionOptions, Retry, Step
+from stepwire.v1 import Event, ExecutionOptions, Retry, Step
 from stepwire_server import App, StepContext, output_of, plan_step, when
 from stepwire_server.engine.acceptance import check_work
+from stepwire_server.engine.graph import MAX_PLAN_BYTES, Graph, violations
+from stepwire_server.engine.growth import Growth
+from stepwire_server.engine.items import item_steps
 
 from .prefixes import left_after
 from .rig import Rig, about, failure_of, folded, kinds, of_kind, output, plan, request, state_of, step, until, view
@@ -223,6 +226,9 @@ async def test_more_items_than_a_plan_has_room_for_fail_the_step():
     reason, text = failure_of(events, "m")
     assert reason == "LIMIT_SIZE"
     assert "10,001 steps" in text
+    async with Rig(Mapped([0] * 60_000).app) as rig:
+        events = await rig.run(plan(step("make"), mapped()))
+    assert failure_of(events, "m") == ("LIMIT_SIZE", "its 60,000 items: a plan has at most 10,000 steps")
     async with Rig(Mapped([1] * 40).app) as rig:
         events = await rig.run(
             plan(step("make"), step("m", "give", input={}, name="x" * 200, for_each={"value": output_of("make")}))
@@ -238,10 +244,10 @@ async def test_more_items_than_a_plan_has_room_for_fail_the_step():
 
 async def test_a_large_list_is_mapped():
     """Thousands of items, with others beside them, come out in order."""
-    async with Rig(Mapped(list(range(3_000))).app) as rig:
+    async with Rig(Mapped(list(range(1_000))).app) as rig:
         events = await rig.run(plan(step("make"), mapped(max_parallel=7), step("other", "give")))
-    assert output(events)["m"] == [number * 2 for number in range(3_000)]
-    assert events[-1].progress.total_steps == 3_003
+    assert output(events)["m"] == [number * 2 for number in range(1_000)]
+    assert events[-1].progress.total_steps == 1_003
 
 
 async def test_the_whole_keeps_its_weight():
@@ -284,17 +290,28 @@ async def test_a_pause_holds_items_back_and_a_cancel_ends_them():
 
 
 async def test_a_pause_between_the_list_and_its_items_does_not_end_the_execution():
-    """An execution that is paused before its mapped step has items waits, and goes on."""
+    """An execution that is paused before its mapped step has items waits, and goes on; so does one that makes many."""
     work = Mapped()
     async with Rig(work.app) as rig:
-        # So many are made in a thread.
+        execution_id = await rig.start(plan(mapped([1, 2])))
+        whole = await rig.ended(execution_id)
+        record = await rig.engine.get(execution_id)
+    begun = whole[: kinds(whole).index("step_started") + 1]
+    fold, paused = folded(record, begun), Event(execution_id=execution_id)
+    paused.plan_paused.SetInParent()
+    fold.apply(paused, "plan_paused", fold.time_ns)
+    fold.stamp(paused)
+    async with Rig(work.app, journal=await left_after(record, [*begun, paused]), recover=True) as rig:
+        await rig.quiet()
+        assert not rig.engine._live[execution_id].fold.ended
+        assert kinds(await rig.events(execution_id))[-1] == "plan_recovered"
+        await rig.engine.resume(execution_id, actor="", reason="")
+        assert output(await rig.ended(execution_id)) == [2, 4]
+        # So many are made in a thread, and the pause comes meanwhile.
         execution_id = await rig.start(plan(mapped(range(300))))
         executor = rig.engine._live[execution_id]
         await until(lambda: executor.fold.steps and executor.fold.steps[0].attempt)
-        assert not executor.fold.graph or not executor.fold.graph.items[0]
         await rig.engine.pause(execution_id, actor="", reason="")
-        await rig.quiet()
-        assert not executor.fold.ended
         assert "plan_revised" not in kinds(await rig.events(execution_id))
         await rig.engine.resume(execution_id, actor="", reason="")
         assert len(output(await rig.ended(execution_id))) == 300
@@ -385,8 +402,8 @@ async def test_a_stop_in_order_ends_no_mapped_step():
     work = Mapped()
     work.gate.clear()
     async with Rig(work.app) as rig:
-        execution_id = await rig.start(plan(step("make"), mapped(max_parallel=2), step("z", "seen", depends_on=["m"])))
-        await until(lambda: work.running == 2)
+        execution_id = await rig.start(plan(step("make"), mapped(), step("z", "seen", depends_on=["m"])))
+        await until(lambda: work.running == 3)
         await rig.engine.drain(0)
         work.gate.set()
         async with Rig(work.app, journal=rig.journal, recover=True) as second:
@@ -434,6 +451,21 @@ async def test_a_retry_runs_only_the_items_that_failed():
     assert percentages[-1] == 100
 
 
+def test_a_long_list_in_the_plan_needs_room_only_once():
+    """A mapped step whose items are there already can be added again, and retried, in a plan that they fill by more
+    than half.
+    """
+    added = plan_step("many", "work", for_each={"number": range(5_500)})
+    items = item_steps(added, added.for_each.values.values, most=MAX_PLAN_BYTES)
+    ran = plan(step("decide", "give"), added, *items)
+    growth: Any = Growth
+    checker = growth(None, Mapped().app.catalog(), execution_id="", is_ending=lambda: False, on_grown=lambda: None)
+    assert checker._form(Graph(ran), [added]) == []
+    assert checker._form(Graph(plan(step("decide", "give"))), [added]) == []
+    assert violations(ran, ran=True) == []
+    assert violations(ran) != []
+
+
 @pytest.mark.parametrize("named", ["make", "m"])
 async def test_a_retry_maps_anew_where_the_list_may_be_another_one(named: str):
     """Who names the mapped step, or what its list comes from, gets new items, and as many as there are now."""
@@ -468,6 +500,10 @@ async def test_a_retry_runs_no_item_a_second_time_that_runs_at_most_once():
         for names in ([], ["make", "m"], ["make", "m-1", "m-2", "m-3"]):
             again = await rig.engine.retry(execution_id, step_ids=names, actor="", reason="")
             assert output(await rig.ended(again.execution_id)) == [2, 4, 6]
+        work.calls.clear()
+        last = await rig.engine.retry(again.execution_id, step_ids=["m-2"], actor="", reason="")
+        assert output(await rig.ended(last.execution_id)) == [2, 4, 6]
+    assert work.calls == [("m-2", 2)]
 
 
 def refused(*steps: Step) -> list[str]:
