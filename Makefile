@@ -75,21 +75,23 @@ serve: $(VENV)/.run ## Keeps a server running on localhost:50051.
 
 # -- Testing
 
-# Tests that start servers, kill them and wait for them run one after another, alone on the machine; all others on all cores.
-ALONE := tests/e2e tests/faults tests/transport
-TOGETHER := --numprocesses auto --maxprocesses 8 $(ALONE:%=--ignore=%)
+# Tests that start servers, kill them and wait for them run two at a time, those of a file one after another; all others on
+# all cores.
+SERVERS := tests/e2e tests/faults tests/transport
+PAIRED := --numprocesses 2 --dist loadfile $(SERVERS)
+TOGETHER := --numprocesses auto --maxprocesses 8 $(SERVERS:%=--ignore=%)
 # Whoever chooses tests (PYTEST_ARGS="-k ...") may choose none of one kind.
 CHOSEN = $(if $(PYTEST_ARGS),|| [ $$? = 5 ])
 
 .PHONY: test
 test: $(VENV)/.dev tools ## Runs all tests. PYTEST_ARGS="-k name" chooses some.
 	$(BIN)/python -m pytest -q $(TOGETHER) $(PYTEST_ARGS) $(CHOSEN)
-	$(BIN)/python -m pytest -q $(ALONE) $(PYTEST_ARGS) $(CHOSEN)
+	$(BIN)/python -m pytest -q $(PAIRED) $(PYTEST_ARGS) $(CHOSEN)
 
 .PHONY: coverage
 coverage: $(VENV)/.dev tools ## Runs all tests and says which lines they reach. Takes half as long again.
 	$(BIN)/python -m pytest -q --cov --cov-report= $(TOGETHER) $(PYTEST_ARGS) $(CHOSEN)
-	$(BIN)/python -m pytest -q --cov --cov-append --cov-report=term:skip-covered $(ALONE) $(PYTEST_ARGS) $(CHOSEN)
+	$(BIN)/python -m pytest -q --cov --cov-append --cov-report=term:skip-covered $(PAIRED) $(PYTEST_ARGS) $(CHOSEN)
 
 .PHONY: test-lowest
 test-lowest: | python ## Runs the client's, the contract's and the service's tests with the oldest grpcio and protobuf we support.

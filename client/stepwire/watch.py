@@ -57,8 +57,10 @@ class BaseWatch:
 
     @property
     def totals(self) -> Totals:
-        """One progress over all executions that the watch has told of, those that have ended in it as well."""
-        return totals_of(self._resumption.executions.values(), self._resumption.ends)
+        """One progress over all executions that the watch has told of, those that have ended in it as well. Another
+        thread than the one that reads may ask for it.
+        """
+        return totals_of(list(self._resumption.executions.values()), self._resumption.ends.copy())
 
     @property
     def position(self) -> int:

@@ -58,7 +58,7 @@ def plan_step(
             literal[key] = value
     if literal:
         step.input.CopyFrom(to_struct(literal))
-    step.conditions.extend(conditions)
+    step.conditions.extend(_conditions(id, conditions))
     needed += [condition.output.step_id for condition in step.conditions]
     if for_each is not None:
         _map(step, for_each, max_parallel)
@@ -129,10 +129,28 @@ class Tested:
         return Condition(output=self._output, present=False)
 
 
+def _conditions(step_id: str, conditions: Iterable[Condition]) -> list[Condition]:
+    given: list[Any] = [conditions] if isinstance(conditions, Condition | Tested) else list(conditions)
+    for condition in given:
+        if not isinstance(condition, Condition):
+            raise TypeError(
+                f"conditions of step {step_id!r} have {type(condition).__name__}; each says what it tests, such as "
+                'when("check", "/total").above(100)'
+            )
+    return given
+
+
 def _map(step: Step, for_each: Mapping[str, OutputRef | Iterable[Any]], max_parallel: int) -> None:
     if len(for_each) != 1:
         raise ValueError(f"for_each has {len(for_each)} parameters; it takes one, with the list of its values")
     ((step.for_each.parameter, items),) = for_each.items()
+    # A text and a dict can be gone over as well, and are never meant.
+    listed = isinstance(items, Iterable) and not isinstance(items, str | bytes | Mapping)
+    if not (listed or isinstance(items, OutputRef)):
+        raise TypeError(
+            f"for_each of step {step.id!r} has {type(items).__name__} for {step.for_each.parameter!r}; "
+            "it takes a list, or output_of(...) one"
+        )
     step.for_each.max_parallel = max_parallel
     if isinstance(items, OutputRef):
         step.for_each.output.CopyFrom(items)

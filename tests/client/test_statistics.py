@@ -91,9 +91,9 @@ def test_lines(server: ScriptedServer) -> None:
         "charge     1,200  30 (2.5%)        7  0.250s  2.000s  1m 15s  0.001s  900\n"
         "wipe�[2J       0          -        0       -       -       -       -  -\n"
         "\n"
-        "PLAN     RUNS     FAILED  RETRIES     P50     P95     P99  WAIT  BOTTLENECK\n"
-        "-           2          -        0  1.000s  1.000s  1.000s     -  -\n"
-        "refund  1,028  25 (0.0%)        0       -       -       -     -  charge (900)\n"
+        "PLAN        RUNS     FAILED  RETRIES     P50     P95     P99  WAIT  BOTTLENECK\n"
+        "-              2          -        0  1.000s  1.000s  1.000s     -  -\n"
+        "refund  1,025 +3  25 (0.0%)        0       -       -       -     -  charge (900)\n"
     )
 
 

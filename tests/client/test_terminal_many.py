@@ -90,7 +90,7 @@ def test_on_a_terminal(server: ScriptedServer) -> None:
     result = run(server, terminal=True)
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", result.stdout)
     assert re.search(r"EXECUTION +STATE +DONE", text)
-    assert re.search(r"COMPLETED +b +Completed: event 4", text)
+    assert re.search(r"COMPLETED +b +What is it\? +Completed: event 4", text)
 
 
 @pytest.mark.parametrize("words", [["--poll"], ["e-1"]])

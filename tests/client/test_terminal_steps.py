@@ -50,12 +50,12 @@ def test_each_state() -> None:
         told("step_cancelled", "e"),
     ]
     assert account(plan("a", "b", "c", "d", "e", "f"), events).rows == [
-        ("1", "A", "completed", "1", "0.020s", ""),
-        ("2", "B", "retrying", "1", "", "busy"),
-        ("3", "C", "failed", "2", "1.500s", "no such thing"),
-        ("4", "D", "skipped", "", "", "c did not complete"),
-        ("5", "E", "cancelled", "", "", ""),
-        ("6", "F", "pending", "", "", ""),
+        ("1", "A (a)", "completed", "1", "0.020s", ""),
+        ("2", "B (b)", "retrying", "1", "", "busy"),
+        ("3", "C (c)", "failed", "2", "1.500s", "no such thing"),
+        ("4", "D (d)", "skipped", "", "", "c did not complete"),
+        ("5", "E (e)", "cancelled", "", "", ""),
+        ("6", "F (f)", "pending", "", "", ""),
     ]
 
 
@@ -64,7 +64,7 @@ def test_what_a_retry_leaves() -> None:
     retrying = told("step_retrying", "a", 1)
     retrying.step_retrying.error.message = "busy"
     [row] = account(plan("a"), [retrying, told("step_started", "a", 2)]).rows
-    assert row == ("1", "A", "running", "2", "", "")
+    assert row == ("1", "A (a)", "running", "2", "", "")
 
 
 def test_a_long_plan() -> None:
@@ -94,7 +94,7 @@ def test_show(server: ScriptedServer) -> None:
     server.replies("ListEvents", page, EventBatch(after_sequence=1, sequence=1))
     result = CliRunner().invoke(stepwire, ["--server", server.target, "show", EXECUTION])
     assert result.exit_code == 0, result.output
-    assert result.output.endswith("\n\n#  STEP  STATE   ATTEMPT  TIME\n1  A     failed  3        1.500s  two lines\n")
+    assert result.output.endswith("\n\n#  STEP   STATE   ATTEMPT  TIME\n1  A (a)  failed  3        1.500s  two lines\n")
     assert list(server.calls[1].request.filter.kinds) == list(KINDS)
 
 
@@ -113,3 +113,13 @@ def test_progress_without_a_text() -> None:
     assert line(percentage=25) == "     12%: mail: 25%"
     assert line() == "     12%: mail"
     assert line(stage="sending") == "     12%: sending"
+
+
+def test_a_step_that_waits_for_a_person() -> None:
+    """A step that asks is said to wait, with its question, until it was answered."""
+    asks = told("input_requested", "a", 1)
+    asks.input_requested.prompt = "Go on?"
+    events = [told("step_started", "a", 1), asks]
+    assert account(plan("a"), events).rows == [("1", "A (a)", "waiting", "1", "", "asks: Go on?")]
+    [row] = account(plan("a"), [*events, told("input_received", "a", 1)]).rows
+    assert row == ("1", "A (a)", "running", "1", "", "")

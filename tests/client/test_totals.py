@@ -97,7 +97,7 @@ def test_nothing_is_no_progress(server: ScriptedServer) -> None:
         (counted(executions=1, completed=1), "1 execution: 1 completed"),
         (
             counted(executions=1_200, running=3, completed=1_196, failed=1, percentage=99.6),
-            "1,200 executions: 3 running, 1,196 completed, 1 failed; 100%",
+            "1,200 executions: 3 running, 1,196 completed, 1 failed; 99%",
         ),
         (
             counted(executions=2, running=2, percentage=12.2, remaining=timedelta(seconds=41)),
@@ -161,7 +161,8 @@ def test_batch_detached(server: ScriptedServer) -> None:
         ([{"query": "x", "lables": {}}], "entry 0 has 'lables', which is not known; known are call, "),
         ([{"query": "x", "call": "y"}], "entry 0 can't be sent: Give one of these"),
         ([{"query": "x", "failure_policy": "maybe"}], "failure_policy is 'maybe'; it is one of continue, fail_fast"),
-        ([{"query": "x", "labels": 7}], "entry 0 can't be sent"),
+        ([{"query": "x", "labels": 7}], "entry 0 has 'labels' that is no object"),
+        ([{"query": "x", "time_limit": "5m"}], "entry 0 has 'time_limit' that is no number of seconds"),
     ],
 )
 def test_a_file_that_is_no_batch(server: ScriptedServer, given: object, says: str) -> None:

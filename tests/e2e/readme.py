@@ -7,7 +7,7 @@ import shlex
 
 from .serving import REPOSITORY
 
-__all__ = ["commands", "python_block", "readme"]
+__all__ = ["commands", "json_blocks", "python_block", "readme"]
 
 _BLOCK = re.compile(r"^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -22,6 +22,11 @@ def python_block(containing: str) -> str:
     found = [text for text in _blocks("python") if containing in text]
     assert len(found) == 1, f"README.md has {len(found)} Python blocks with {containing!r} in them, not one"
     return found[0]
+
+
+def json_blocks() -> list[str]:
+    """Returns all blocks of JSON."""
+    return _blocks("json")
 
 
 def commands(program: str) -> list[list[str]]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from stepwire import Client
 
-from .readme import commands, python_block
+from .readme import commands, json_blocks, python_block
 from .serving import PATIENCE, ServerProcess, command, find_grpcurl
 
 EXAMPLES = ("charge", "mail", "deliver", "refund", "pieces")
@@ -80,6 +80,10 @@ def test_operations_of_your_own(tmp_path: Path) -> None:
                         assert event.input_requested.prompt == "Refund 120.00 for o-1?"
                         asking.answer(event.input_requested.input_id, answer)
                 assert asking.result() == output
+            plans = [json.loads(text) for text in json_blocks()]
+            assert len(plans) == 2
+            outputs = [client.execute(plan=plan).result() for plan in plans]
+            assert outputs == ["o-2 is on its way (receipt-o-2)", None]  # no table is that heavy
             packed = client.execute(call="parcels", input={"order_id": "o-1"})
             assert packed.result() == {"carrier": "truck reserved"}
             assert packed.tracker.total_steps == 8

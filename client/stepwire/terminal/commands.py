@@ -40,7 +40,8 @@ from stepwire.terminal.showing import show_run
 from stepwire.terminal.statistics import stats
 from stepwire.terminal.steps import KINDS, account
 from stepwire.terminal.table import KINDS as KINDS_OF_MANY
-from stepwire.terminal.table import show_many
+from stepwire.terminal.table import show_many, work_of
+from stepwire.terminal.views import percent
 from stepwire.v1.execution_pb2 import Execution
 
 __all__ = ["stepwire"]
@@ -255,7 +256,8 @@ def batch(server: Server, works: Sequence[BatchWork], session: str, detach: bool
             after_position=None if table else 0,
             kinds=() if as_json else KINDS_OF_MANY,
         )
-        totals = show_many(server, many, plain=plain, as_json=as_json)
+        names = [execution.execution_id for execution in started]
+        totals = show_many(server, many, plain=plain, as_json=as_json, batch=names)
     if totals.failed or totals.cancelled:
         raise click.exceptions.Exit(1 if totals.failed else 3)
 
@@ -357,8 +359,8 @@ def ls(
         [
             (
                 execution.execution_id,
-                execution_to_dict(execution)["state"],
-                f"{execution.progress.percentage:.0f}%",
+                _state_of(execution),
+                percent(execution.progress.percentage),
                 execution.create_time.ToDatetime().isoformat(" ", "seconds"),
                 _work_of(execution),
             )
@@ -367,10 +369,14 @@ def ls(
     )
 
 
+def _state_of(execution: Execution) -> str:
+    state: str = execution_to_dict(execution)["state"]
+    return f"{state}, asks" if execution.open_questions else state
+
+
 def _work_of(execution: Execution) -> str:
-    """Returns what was asked for, in one line: the query, or the plan's name where it has one."""
-    named = " ".join(execution.plan_name.split())
-    text = " ".join(execution.query.split()) or (f"plan: {named}" if named else "-")
+    """Returns what was asked for, in one line."""
+    text = work_of(execution) or "-"
     return text if Console().is_terminal else cut(text, 60)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from rich.console import Console, RenderableType
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TimeElapsedColumn
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -15,7 +15,7 @@ from stepwire.parts import Parts
 from stepwire.terminal.remaining import Countdown
 from stepwire.terminal.reports import part_name, progress_text, why_failed
 from stepwire.terminal.screen import harmless
-from stepwire.terminal.views import kept, line_of, span_text
+from stepwire.terminal.views import kept, line_of, percent, span_text
 from stepwire.v1.event_pb2 import Event, StepProgress, StepState
 
 __all__ = ["LiveView"]
@@ -62,9 +62,18 @@ class _Message(ProgressColumn):
         super().__init__(table_column=Column(ratio=1))
 
     def render(self, task: Task) -> Text:
+        return Text(task.fields["message"], style="dim", no_wrap=True, overflow="ellipsis")
+
+
+class _Name(ProgressColumn):
+    """The first column: what it is, and of the whole how long it takes still."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__(table_column=Column(width=width, no_wrap=True))
+
+    def render(self, task: Task) -> Text:
         left = task.fields["left"].text if "left" in task.fields else ""
-        message = ", ".join(text for text in (task.fields["message"], left) if text)
-        return Text(message, style="dim", no_wrap=True, overflow="ellipsis")
+        return Text.from_markup(task.description + (f", {left}" if left else ""))
 
 
 class _Percentage(ProgressColumn):
@@ -74,7 +83,7 @@ class _Percentage(ProgressColumn):
         super().__init__(table_column=Column(width=_PERCENTAGE, no_wrap=True))
 
     def render(self, task: Task) -> Text:
-        return Text("" if task.total is None else f"{task.percentage:>3.0f}%", style="progress.percentage")
+        return Text("" if task.total is None else f"{percent(task.percentage):>4}", style="progress.percentage")
 
 
 class _Nested(Progress):
@@ -107,7 +116,7 @@ class LiveView:
         bar = 24 if console.width >= 80 else 10
         name = max(12, min(44, (console.width - bar - _PERCENTAGE - _CLOCK - _GAPS) * 3 // 5))
         self._bars = _Nested(
-            TextColumn("{task.description}", table_column=Column(width=name, no_wrap=True)),
+            _Name(name),
             BarColumn(bar_width=bar, table_column=Column(width=bar, no_wrap=True)),
             _Percentage(),
             TimeElapsedColumn(table_column=Column(min_width=_CLOCK, no_wrap=True)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,16 @@ __all__ = [
     "server_option",
     "works_file",
 ]
+
+
+_NUMBER = (int, float)
+_KINDS: Mapping[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("query", "call", "request_id", "session_id"), str),
+    **dict.fromkeys(("plan", "input", "labels"), dict),
+    **dict.fromkeys(("time_limit", "cancel_if_unwatched_for"), _NUMBER),
+}
+_WORDS: Mapping[type | tuple[type, ...], str] = {str: "text", dict: "object", _NUMBER: "number of seconds"}
+"""What entries of a batch have, where it is not what the client says anyway."""
 
 
 def pairs(_context: click.Context, _parameter: click.Parameter, texts: tuple[str, ...]) -> dict[str, str]:
@@ -82,6 +93,9 @@ def _problem(work: Any) -> str:
     unknown = sorted(work.keys() - BATCH_KEYS)
     if unknown:
         return f"has {unknown[0]!r}, which is not known; known are {', '.join(sorted(BATCH_KEYS))}"
+    for name, kinds in _KINDS.items():
+        if work.get(name) is not None and not isinstance(work[name], kinds):
+            return f"has {name!r} that is no {_WORDS[kinds]}"
     try:
         batch([cast(BatchWork, work)])
     except (TypeError, ValueError, AttributeError) as error:

@@ -18,7 +18,7 @@ from stepwire.patience import can_pass
 from stepwire.terminal.remaining import remaining_text
 from stepwire.terminal.screen import harmless, json_text, say
 from stepwire.terminal.steps import Account
-from stepwire.terminal.views import span_text
+from stepwire.terminal.views import percent, span_text
 from stepwire.v1.event_pb2 import Progress
 from stepwire.v1.execution_pb2 import Execution
 from stepwire.v1.execution_service_pb2 import ListOperationsResponse
@@ -84,7 +84,8 @@ def print_execution(execution: Execution, gathered: Account) -> None:
     lines = {
         "execution": execution.execution_id,
         "state": facts["state"],
-        "progress": f"{progress.percentage:.0f}%, {progress.completed_steps} of {progress.total_steps} steps completed"
+        "progress": percent(progress.percentage)
+        + f", {progress.completed_steps} of {progress.total_steps} steps completed"
         + (f", {progress.failed_steps} failed" if progress.failed_steps else "")
         + (f", {progress.skipped_steps} skipped" if progress.skipped_steps else ""),
         "elapsed": span_text(progress.elapsed),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import Any, Literal
 
 import click
 from rich.console import Console
@@ -76,15 +76,26 @@ def _read(followed: Run, view: View, questions: QuestionWatch, outages: OutageWa
                 questions.show(event)
             return
         except KeyboardInterrupt:
-            line = None if cancelled else questions.ask_aside(_ASKED)
-            match (line or "").strip().lower()[:1]:
-                case "c":
+            match None if cancelled else _decision(questions):
+                case "cancel":
                     cancelled = True
                     _cancel(followed, view)
-                case "g":
+                case "go on":
                     pass
-                case _:
+                case None:
                     raise
+
+
+def _decision(questions: QuestionWatch) -> Literal["cancel", "go on"] | None:
+    """Asks what is to become of the execution. None: it is left running."""
+    while True:
+        match (questions.ask_aside(_ASKED) or "").strip().lower():
+            case "":
+                return None
+            case "c" | "cancel":
+                return "cancel"
+            case "g" | "go":
+                return "go on"
 
 
 def _cancel(followed: Run, view: View) -> None:

@@ -61,7 +61,9 @@ def stats(
 
     It is about executions that have ended, in whole hours. P95 is the time that 95 of 100 did not exceed; WAIT is the
     mean time between being ready and starting. An operation is the bottleneck of those executions in which one of its
-    steps took the largest share of the critical path.
+    steps took the largest share of the critical path. RUNS are those that completed or failed, and behind the plus
+    those that were cancelled. A step's time leaves out what it waited for people; a plan's has everything from its
+    acceptance on. Times are true to within 1 %.
 
     \b
       stepwire stats
@@ -132,7 +134,7 @@ def _plan_row(found: PlanStatistics) -> Sequence[str]:
     share = f" ({found.bottleneck_count:,})" if found.bottleneck else ""
     return (
         found.plan or "-",
-        f"{found.completed + found.failed + found.cancelled:,}",
+        f"{found.completed + found.failed:,}" + (f" +{found.cancelled:,}" if found.cancelled else ""),
         _failures(found.failed, found.failure_rate),
         f"{found.retries:,}",
         *_times(found),

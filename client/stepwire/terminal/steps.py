@@ -6,15 +6,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stepwire.events import event_type
+from stepwire.terminal.screen import shortened
 from stepwire.terminal.views import kept, skip_cause, span_text
 from stepwire.v1.event_pb2 import Event
-from stepwire.v1.plan_pb2 import Plan
+from stepwire.v1.plan_pb2 import Plan, Step
 
 __all__ = ["KINDS", "Account", "account"]
 
 KINDS = (
     "plan_started",
     "step_started",
+    "input_requested",
+    "input_received",
     "step_retrying",
     "step_completed",
     "step_failed",
@@ -26,6 +29,9 @@ KINDS = (
     "plan_recovered",
 )
 """The kinds of events that an account needs."""
+
+_PROMPT = 100
+"""Characters of a question."""
 
 _MOST = 100
 """Steps that are listed one by one. Of a longer plan only those that are not simply done, or not begun."""
@@ -56,7 +62,7 @@ class Account:
 
 def account(plan: Plan, events: Iterable[Event]) -> Account:
     """Returns the account of a plan's steps by events of `KINDS`, in their order."""
-    lines = {step.id: _Line(step.name or step.id) for step in plan.steps}
+    lines = {step.id: _Line(_named(step)) for step in plan.steps}
     said = retried = ""
     for event in events:
         kind = event_type(event)
@@ -83,6 +89,10 @@ def _move(line: _Line, event: Event, kind: str) -> None:
     match kind:
         case "step_started":
             line.state = "running"
+        case "input_requested":
+            line.state, line.note = "waiting", f"asks: {shortened(event.input_requested.prompt, _PROMPT)}"
+        case "input_received":
+            line.state = "running"
         case "step_retrying":
             line.state, line.note = "retrying", event.step_retrying.error.message
         case "step_completed":
@@ -95,6 +105,11 @@ def _move(line: _Line, event: Event, kind: str) -> None:
             line.state, line.note = "skipped", skip_cause(event)
         case "step_cancelled":
             line.state = "cancelled"
+
+
+def _named(step: Step) -> str:
+    """Returns a step's name, and its id where that is another one: commands want ids."""
+    return f"{step.name} ({step.id})" if step.name and step.name != step.id else step.id
 
 
 def _said(event: Event) -> str:

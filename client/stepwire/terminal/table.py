@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import threading
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import click
@@ -19,18 +18,18 @@ from stepwire.terminal.outages import OutageWatch
 from stepwire.terminal.remaining import Countdown, remaining_text
 from stepwire.terminal.screen import harmless, say
 from stepwire.terminal.server import Server
-from stepwire.terminal.views import JsonView, line_of
+from stepwire.terminal.views import JsonView, line_of, percent
 from stepwire.totals import Totals
 from stepwire.v1.event_pb2 import Event, ExecutionState
 from stepwire.v1.execution_pb2 import Execution
 
-__all__ = ["KINDS", "JsonLines", "Lines", "LiveTable", "ManyView", "show_many", "totals_line"]
+__all__ = ["KINDS", "JsonLines", "Lines", "LiveTable", "ManyView", "show_many", "totals_line", "work_of"]
 
 KINDS = sorted(EVENT_TYPES - {"content"})
 """What is shown of many executions: all but the text that their steps write, which nobody could tell apart."""
 
-_COUNT_EVERY = 0.25
-"""Seconds between two looks at how far all are together: each goes over all of them."""
+_LEFT = 5
+"""Executions of a batch that are named where it is left."""
 
 _COLOURS = {"COMPLETED": "green", "FAILED": "red", "CANCELLED": "yellow"}
 
@@ -48,10 +47,6 @@ class ManyView(Protocol):
         """Shows one event."""
         ...
 
-    def count(self, totals: Totals) -> None:
-        """Shows how far all of them are together."""
-        ...
-
     def notice(self, text: str) -> None:
         """Shows a line that is no event's. Called from any thread."""
         ...
@@ -59,9 +54,6 @@ class ManyView(Protocol):
 
 class JsonLines(JsonView):
     """Each event as one line of JSON."""
-
-    def count(self, totals: Totals) -> None:
-        """Shows nothing: events alone are lines."""
 
     def __enter__(self) -> JsonLines:
         return self
@@ -71,7 +63,10 @@ class JsonLines(JsonView):
 
 
 class Lines:
-    """Each event as one line of text, behind its execution."""
+    """Each event as one line of text, behind its execution. `numbers` are those of a batch's entries."""
+
+    def __init__(self, numbers: Mapping[str, str] | None = None) -> None:
+        self._numbers = numbers or {}
 
     def __enter__(self) -> Lines:
         return self
@@ -82,19 +77,15 @@ class Lines:
     def begin(self, executions: Mapping[str, Execution]) -> None:
         """Shows a line for each."""
         for name, execution in executions.items():
-            place = f"{_state(execution.state)} {execution.progress.percentage:.0f}%"
+            place = f"{_state(execution.state)} {percent(execution.progress.percentage)}"
             say(f"{name}  {place}  {_line(execution.query)}".rstrip())
 
     def show(self, event: Event) -> None:
         """Shows one event."""
         line = _line(line_of(event))
         if line:
-            say(f"{event.execution_id}  {line}")
-
-    def count(self, totals: Totals) -> None:
-        """Shows nothing before the end: a line for each event would bury it."""
-        if totals.has_ended:
-            say(totals_line(totals))
+            number = self._numbers.get(event.execution_id, "")
+            say("  ".join(text for text in (number, event.execution_id, line) if text))
 
     def notice(self, text: str) -> None:
         """Shows a line on standard error."""
@@ -104,11 +95,20 @@ class Lines:
 class LiveTable:
     """A row for each execution that runs, which changes in place. What has ended moves up and stays."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(
+        self,
+        console: Console,
+        *,
+        about: Callable[[str], str] = lambda _: "",
+        totals: Callable[[], Totals] | None = None,
+    ) -> None:
+        """`about` says of an execution what it is, `totals` how far all are together: called from any thread."""
         self._console = console
+        self._about = about
+        self._totals = totals
         self._rows: dict[str, tuple[str, float, str]] = {}
         self._left: dict[str, Countdown] = {}
-        self._totals = ""
+        self._over = False
         self._lock = threading.Lock()
         self._live = Live(self, console=console, refresh_per_second=4)
 
@@ -117,15 +117,12 @@ class LiveTable:
         return self
 
     def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._rows.clear()
-            self._left.clear()
+        self._over = True
         self._live.stop()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         with self._lock:
             rows = list(self._rows.items())
-            totals = self._totals
             left = {name: countdown.text.removesuffix(" left") for name, countdown in self._left.items()}
         room = max(1, console.height - 5)
         table = Table(box=None, expand=True, pad_edge=False)
@@ -133,24 +130,29 @@ class LiveTable:
         table.add_column("STATE", no_wrap=True, max_width=11)
         table.add_column("DONE", no_wrap=True, justify="right", width=5)
         table.add_column("LEFT", no_wrap=True, max_width=12, overflow="ellipsis")
+        table.add_column("WHAT", no_wrap=True, max_width=24, overflow="ellipsis")
         table.add_column("", no_wrap=True, ratio=1, overflow="ellipsis")
         for name, (state, percentage, text) in rows[-room:]:
-            table.add_row(Text(name), Text(state), f"{percentage:.0f}%", left.get(name, ""), Text(text, style="dim"))
-        yield table
+            about = Text(self._about(name))
+            table.add_row(
+                Text(name), Text(state), percent(percentage), left.get(name, ""), about, Text(text, style="dim")
+            )
+        if rows or not self._over:
+            yield table
         if len(rows) > room:
             yield Text(f"and {len(rows) - room:,} more", style="dim")
-        elif not rows:
+        elif not rows and not self._over:
             yield Text("nothing runs", style="dim")
-        if totals:
-            yield Text(totals, style="bold", no_wrap=True, overflow="ellipsis")
+        if self._totals is not None:
+            yield Text(totals_line(self._totals()), style="bold", no_wrap=True, overflow="ellipsis")
 
     def begin(self, executions: Mapping[str, Execution]) -> None:
         """Gives each a row."""
         with self._lock:
             for name, execution in executions.items():
                 if not has_ended(execution):
-                    row = (_state(execution.state), execution.progress.percentage, _line(execution.query))
-                    self._rows[name] = row
+                    text = "asks something: stepwire answer shows what" if execution.open_questions else ""
+                    self._rows[name] = (_state(execution.state), execution.progress.percentage, text)
                     self._left.setdefault(name, Countdown()).set(execution.progress)
 
     def show(self, event: Event) -> None:
@@ -167,13 +169,9 @@ class LiveTable:
                 self._left.setdefault(name, Countdown()).set(event.progress)
                 self._rows[name] = (state, event.progress.percentage, text or (before[2] if before else ""))
         if is_terminal(event):
-            ending = Text.assemble((f"{state:10}", _COLOURS.get(state, "")), f" {name}  ", (text, "dim"))
+            what = "  ".join(part for part in (name, self._about(name)) if part)
+            ending = Text.assemble((f"{state:10}", _COLOURS.get(state, "")), f" {what}  ", (text, "dim"))
             self._console.print(ending, highlight=False, no_wrap=True, overflow="ellipsis")
-
-    def count(self, totals: Totals) -> None:
-        """Changes the line below the table."""
-        with self._lock:
-            self._totals = totals_line(totals)
 
     def notice(self, text: str) -> None:
         """Shows a line above the table."""
@@ -188,35 +186,55 @@ def show_many(
     as_json: bool,
     session: str = "",
     labels: Mapping[str, str] | None = None,
+    batch: Sequence[str] = (),
 ) -> Totals:
     """Shows a watch until Ctrl-C, or until all that it names have ended. Returns what became of them. `session` and
-    `labels`: what it is of.
+    `labels`: what it is of; `batch`: the executions of a batch, in the order of its entries, from 0.
     """
     console = Console()
-    live = console.is_terminal and not plain
-    view: ManyView = JsonLines() if as_json else LiveTable(console) if live else Lines()
-    counted = -_COUNT_EVERY
+    numbers = {name: f"#{number}" for number, name in enumerate(batch)}
+
+    def about(name: str) -> str:
+        execution = watch.executions.get(name)
+        return " ".join(text for text in (numbers.get(name), execution and work_of(execution)) if text)
+
+    view: ManyView
+    if as_json:
+        view = JsonLines()
+    elif console.is_terminal and not plain:
+        view = LiveTable(console, about=about, totals=lambda: watch.totals)
+    else:
+        view = Lines(numbers)
     try:
         with watch, view, OutageWatch(watch, view.notice) as outages:
             view.begin(watch.executions)
             for event in watch:
                 outages.look()
                 view.show(event)
-                if (now := time.monotonic()) - counted >= _COUNT_EVERY:
-                    counted = now
-                    view.count(watch.totals)
-            view.count(watch.totals)
     except KeyboardInterrupt:
-        of = [*(["--session", session] if session else []), *_label_options(labels or {})]
-        again = server.command("watch", "--all", *of, "--after", str(watch.position))
-        click.echo(f"\nWhat runs goes on. Watch on from here: {again}", err=True)
+        click.echo("\nWhat runs goes on. Watch on from here:", err=True)
+        left = [name for name in batch if name in watch.executions]
+        for name in left[:_LEFT]:
+            click.echo(f"  {server.command('watch', name)}", err=True)
+        if len(left) > _LEFT:
+            click.echo(f"  and {len(left) - _LEFT:,} more", err=True)
+        if not batch:
+            of = [*(["--session", session] if session else []), *_label_options(labels or {})]
+            click.echo(f"  {server.command('watch', '--all', *of, '--after', str(watch.position))}", err=True)
         raise
+    if isinstance(view, Lines):
+        say(totals_line(watch.totals))
     return watch.totals
 
 
-def _label_options(labels: Mapping[str, str]) -> Iterator[str]:
-    for name, value in labels.items():
-        yield from ("--label", f"{name}={value}")
+def _label_options(labels: Mapping[str, str]) -> list[str]:
+    return [word for key, value in labels.items() for word in ("--label", f"{key}={value}")]
+
+
+def work_of(execution: Execution) -> str:
+    """Returns what an execution was started with, in a line: its query, or its plan's name. Empty where it has none."""
+    named = " ".join(execution.plan_name.split())
+    return " ".join(harmless(execution.query).split()) or (f"plan: {harmless(named)}" if named else "")
 
 
 def totals_line(totals: Totals) -> str:
@@ -235,7 +253,7 @@ def totals_line(totals: Totals) -> str:
     if totals.has_ended:
         return line
     left = "" if totals.remaining is None else f", {remaining_text(totals.remaining.total_seconds())}"
-    return f"{line}; {totals.percentage:.0f}%{left}"
+    return f"{line}; {percent(totals.percentage)}{left}"
 
 
 def _state(state: ExecutionState.ValueType) -> str:

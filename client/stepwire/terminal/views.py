@@ -13,7 +13,7 @@ from stepwire.terminal.reports import progress_line
 from stepwire.terminal.screen import json_text, say, shortened
 from stepwire.v1.event_pb2 import AgentUpdate, Event, InputRequested, StepSkipped, SupervisorUpdate
 
-__all__ = ["JsonView", "PlainView", "View", "kept", "line_of", "skip_cause", "span_text"]
+__all__ = ["JsonView", "PlainView", "View", "kept", "line_of", "percent", "skip_cause", "span_text"]
 
 _QUESTION = 2000
 """Characters of a question's line. `stepwire answer` shows all of it."""
@@ -184,6 +184,11 @@ def kept(event: Event) -> str:
     if earlier is None or not event.HasField("step_completed"):
         return ""
     return f"kept from {earlier}" if earlier else "kept"
+
+
+def percent(percentage: float) -> str:
+    """Returns a percentage for people: 100 % only where nothing is left to do."""
+    return f"{min(round(percentage), 99) if percentage < 100 else 100}%"
 
 
 def span_text(span: Duration) -> str:

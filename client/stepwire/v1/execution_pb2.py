@@ -30,7 +30,7 @@ from stepwire.v1 import event_pb2 as stepwire_dot_v1_dot_event__pb2
 from stepwire.v1 import plan_pb2 as stepwire_dot_v1_dot_plan__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstepwire/v1/execution.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17stepwire/v1/event.proto\x1a\x16stepwire/v1/plan.proto\"\xdb\x04\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.stepwire.v1.ExecutionState\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\".stepwire.v1.Execution.LabelsEntry\x12\r\n\x05query\x18\x06 \x01(\t\x12\x1f\n\x04plan\x18\x07 \x01(\x0b\x32\x11.stepwire.v1.Plan\x12\'\n\x08progress\x18\x08 \x01(\x0b\x32\x15.stepwire.v1.Progress\x12(\n\x06output\x18\t \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12#\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rattempt_count\x18\x0e \x01(\x05\x12\x16\n\x0e\x61s_of_sequence\x18\x0f \x01(\x03\x12\x11\n\tplan_name\x18\x10 \x01(\t\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06result\"\xdc\x02\n\x10\x45xecutionOptions\x12\x1a\n\x12max_parallel_steps\x18\x01 \x01(\x05\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x43\n\x0e\x66\x61ilure_policy\x18\x03 \x01(\x0e\x32+.stepwire.v1.ExecutionOptions.FailurePolicy\x12\x10\n\x08simulate\x18\x04 \x01(\x08\x12:\n\x17\x63\x61ncel_if_unwatched_for\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x01\x12\x1c\n\x18\x46\x41ILURE_POLICY_FAIL_FAST\x10\x02\".\n\x0b\x45ventFilter\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x10\n\x08step_ids\x18\x02 \x03(\t\"\xb8\x02\n\x0f\x45xecutionFilter\x12\x15\n\rexecution_ids\x18\x01 \x03(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x38\n\x06labels\x18\x03 \x03(\x0b\x32(.stepwire.v1.ExecutionFilter.LabelsEntry\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.stepwire.v1.ExecutionState\x12\x30\n\x0c\x63reated_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc0\x02\n\nEventBatch\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.stepwire.v1.Execution\x12\"\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x12.stepwire.v1.Event\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x10\n\x08position\x18\x05 \x01(\x03\x12.\n\x06notice\x18\x06 \x01(\x0e\x32\x1e.stepwire.v1.EventBatch.Notice\x12\x14\n\x0c\x65xecution_id\x18\x07 \x01(\t\"a\n\x06Notice\x12\x16\n\x12NOTICE_UNSPECIFIED\x10\x00\x12\x14\n\x10NOTICE_CAUGHT_UP\x10\x01\x12\x14\n\x10NOTICE_HEARTBEAT\x10\x02\x12\x13\n\x0fNOTICE_DRAINING\x10\x03*b\n\rExecutionView\x12\x1e\n\x1a\x45XECUTION_VIEW_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XECUTION_VIEW_BASIC\x10\x01\x12\x17\n\x13\x45XECUTION_VIEW_FULL\x10\x02\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bstepwire/v1/execution.proto\x12\x0bstepwire.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17stepwire/v1/event.proto\x1a\x16stepwire/v1/plan.proto\"\xf3\x04\n\tExecution\x12\x14\n\x0c\x65xecution_id\x18\x01 \x01(\t\x12*\n\x05state\x18\x02 \x01(\x0e\x32\x1b.stepwire.v1.ExecutionState\x12\x12\n\nrequest_id\x18\x03 \x01(\t\x12\x12\n\nsession_id\x18\x04 \x01(\t\x12\x32\n\x06labels\x18\x05 \x03(\x0b\x32\".stepwire.v1.Execution.LabelsEntry\x12\r\n\x05query\x18\x06 \x01(\t\x12\x1f\n\x04plan\x18\x07 \x01(\x0b\x32\x11.stepwire.v1.Plan\x12\'\n\x08progress\x18\x08 \x01(\x0b\x32\x15.stepwire.v1.Progress\x12(\n\x06output\x18\t \x01(\x0b\x32\x16.google.protobuf.ValueH\x00\x12#\n\x05\x65rror\x18\n \x01(\x0b\x32\x12.google.rpc.StatusH\x00\x12/\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rattempt_count\x18\x0e \x01(\x05\x12\x16\n\x0e\x61s_of_sequence\x18\x0f \x01(\x03\x12\x11\n\tplan_name\x18\x10 \x01(\t\x12\x16\n\x0eopen_questions\x18\x11 \x01(\x05\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x08\n\x06result\"\xdc\x02\n\x10\x45xecutionOptions\x12\x1a\n\x12max_parallel_steps\x18\x01 \x01(\x05\x12-\n\ntime_limit\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x43\n\x0e\x66\x61ilure_policy\x18\x03 \x01(\x0e\x32+.stepwire.v1.ExecutionOptions.FailurePolicy\x12\x10\n\x08simulate\x18\x04 \x01(\x08\x12:\n\x17\x63\x61ncel_if_unwatched_for\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\"j\n\rFailurePolicy\x12\x1e\n\x1a\x46\x41ILURE_POLICY_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x46\x41ILURE_POLICY_CONTINUE\x10\x01\x12\x1c\n\x18\x46\x41ILURE_POLICY_FAIL_FAST\x10\x02\".\n\x0b\x45ventFilter\x12\r\n\x05kinds\x18\x01 \x03(\t\x12\x10\n\x08step_ids\x18\x02 \x03(\t\"\xb8\x02\n\x0f\x45xecutionFilter\x12\x15\n\rexecution_ids\x18\x01 \x03(\t\x12\x12\n\nsession_id\x18\x02 \x01(\t\x12\x38\n\x06labels\x18\x03 \x03(\x0b\x32(.stepwire.v1.ExecutionFilter.LabelsEntry\x12+\n\x06states\x18\x04 \x03(\x0e\x32\x1b.stepwire.v1.ExecutionState\x12\x30\n\x0c\x63reated_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0e\x63reated_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\xc0\x02\n\nEventBatch\x12)\n\texecution\x18\x01 \x01(\x0b\x32\x16.stepwire.v1.Execution\x12\"\n\x06\x65vents\x18\x02 \x03(\x0b\x32\x12.stepwire.v1.Event\x12\x16\n\x0e\x61\x66ter_sequence\x18\x03 \x01(\x03\x12\x10\n\x08sequence\x18\x04 \x01(\x03\x12\x10\n\x08position\x18\x05 \x01(\x03\x12.\n\x06notice\x18\x06 \x01(\x0e\x32\x1e.stepwire.v1.EventBatch.Notice\x12\x14\n\x0c\x65xecution_id\x18\x07 \x01(\t\"a\n\x06Notice\x12\x16\n\x12NOTICE_UNSPECIFIED\x10\x00\x12\x14\n\x10NOTICE_CAUGHT_UP\x10\x01\x12\x14\n\x10NOTICE_HEARTBEAT\x10\x02\x12\x13\n\x0fNOTICE_DRAINING\x10\x03*b\n\rExecutionView\x12\x1e\n\x1a\x45XECUTION_VIEW_UNSPECIFIED\x10\x00\x12\x18\n\x14\x45XECUTION_VIEW_BASIC\x10\x01\x12\x17\n\x13\x45XECUTION_VIEW_FULL\x10\x02\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,24 +41,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_EXECUTION_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_EXECUTIONFILTER_LABELSENTRY']._loaded_options = None
   _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_options = b'8\001'
-  _globals['_EXECUTIONVIEW']._serialized_start=1856
-  _globals['_EXECUTIONVIEW']._serialized_end=1954
+  _globals['_EXECUTIONVIEW']._serialized_start=1880
+  _globals['_EXECUTIONVIEW']._serialized_end=1978
   _globals['_EXECUTION']._serialized_start=214
-  _globals['_EXECUTION']._serialized_end=817
-  _globals['_EXECUTION_LABELSENTRY']._serialized_start=762
-  _globals['_EXECUTION_LABELSENTRY']._serialized_end=807
-  _globals['_EXECUTIONOPTIONS']._serialized_start=820
-  _globals['_EXECUTIONOPTIONS']._serialized_end=1168
-  _globals['_EXECUTIONOPTIONS_FAILUREPOLICY']._serialized_start=1062
-  _globals['_EXECUTIONOPTIONS_FAILUREPOLICY']._serialized_end=1168
-  _globals['_EVENTFILTER']._serialized_start=1170
-  _globals['_EVENTFILTER']._serialized_end=1216
-  _globals['_EXECUTIONFILTER']._serialized_start=1219
-  _globals['_EXECUTIONFILTER']._serialized_end=1531
-  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_start=762
-  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_end=807
-  _globals['_EVENTBATCH']._serialized_start=1534
-  _globals['_EVENTBATCH']._serialized_end=1854
-  _globals['_EVENTBATCH_NOTICE']._serialized_start=1757
-  _globals['_EVENTBATCH_NOTICE']._serialized_end=1854
+  _globals['_EXECUTION']._serialized_end=841
+  _globals['_EXECUTION_LABELSENTRY']._serialized_start=786
+  _globals['_EXECUTION_LABELSENTRY']._serialized_end=831
+  _globals['_EXECUTIONOPTIONS']._serialized_start=844
+  _globals['_EXECUTIONOPTIONS']._serialized_end=1192
+  _globals['_EXECUTIONOPTIONS_FAILUREPOLICY']._serialized_start=1086
+  _globals['_EXECUTIONOPTIONS_FAILUREPOLICY']._serialized_end=1192
+  _globals['_EVENTFILTER']._serialized_start=1194
+  _globals['_EVENTFILTER']._serialized_end=1240
+  _globals['_EXECUTIONFILTER']._serialized_start=1243
+  _globals['_EXECUTIONFILTER']._serialized_end=1555
+  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_start=786
+  _globals['_EXECUTIONFILTER_LABELSENTRY']._serialized_end=831
+  _globals['_EVENTBATCH']._serialized_start=1558
+  _globals['_EVENTBATCH']._serialized_end=1878
+  _globals['_EVENTBATCH_NOTICE']._serialized_start=1781
+  _globals['_EVENTBATCH_NOTICE']._serialized_end=1878
 # @@protoc_insertion_point(module_scope)

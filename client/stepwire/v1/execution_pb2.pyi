@@ -91,6 +91,7 @@ class Execution(_message.Message):
     ATTEMPT_COUNT_FIELD_NUMBER: _builtins.int
     AS_OF_SEQUENCE_FIELD_NUMBER: _builtins.int
     PLAN_NAME_FIELD_NUMBER: _builtins.int
+    OPEN_QUESTIONS_FIELD_NUMBER: _builtins.int
     execution_id: _builtins.str
     """Given by the server. Matches [A-Za-z0-9_-]{1,64}."""
     state: _event_pb2.ExecutionState.ValueType
@@ -109,6 +110,8 @@ class Execution(_message.Message):
     """The name of the plan that it was started with: the one under which the app keeps it, else Plan.name. Empty if it was
     started with a query, or the plan has none.
     """
+    open_questions: _builtins.int
+    """How many of its questions wait for an answer."""
     @_builtins.property
     def labels(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """The labels that it was started with."""
@@ -160,10 +163,11 @@ class Execution(_message.Message):
         attempt_count: _builtins.int = ...,
         as_of_sequence: _builtins.int = ...,
         plan_name: _builtins.str = ...,
+        open_questions: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "end_time", b"end_time", "error", b"error", "output", b"output", "plan", b"plan", "progress", b"progress", "result", b"result", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_sequence", b"as_of_sequence", "attempt_count", b"attempt_count", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "output", b"output", "plan", b"plan", "plan_name", b"plan_name", "progress", b"progress", "query", b"query", "request_id", b"request_id", "result", b"result", "session_id", b"session_id", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["as_of_sequence", b"as_of_sequence", "attempt_count", b"attempt_count", "create_time", b"create_time", "end_time", b"end_time", "error", b"error", "execution_id", b"execution_id", "labels", b"labels", "open_questions", b"open_questions", "output", b"output", "plan", b"plan", "plan_name", b"plan_name", "progress", b"progress", "query", b"query", "request_id", b"request_id", "result", b"result", "session_id", b"session_id", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_result: _TypeAlias = _typing.Literal["output", "error"]  # noqa: Y015
     _WhichOneofArgType_result: _TypeAlias = _typing.Literal["result", b"result"]  # noqa: Y015

@@ -233,6 +233,7 @@ class Fold:
     def snapshot(self) -> Execution:
         """Returns the Execution as of the last event: only what events change."""
         execution = Execution(state=self.state, as_of_sequence=self.sequence, attempt_count=self.attempt_count)
+        execution.open_questions = len(self.questions.open)
         self._write_progress(execution.progress, self._started)
         if self.start_ns:
             execution.start_time.FromNanoseconds(self.start_ns)

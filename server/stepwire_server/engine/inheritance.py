@@ -15,6 +15,7 @@ from typing import NoReturn
 from stepwire.errors import (
     AtMostOnce,
     CursorExpired,
+    ExecutionEnded,
     ExecutionNotFound,
     JournalDamaged,
     LimitSize,
@@ -26,7 +27,6 @@ from stepwire.errors import (
 from stepwire.v1 import Event, ExecuteRequest, ExecutionState, Plan, Step, StepState
 from stepwire_server.engine.acceptance import aside, check_work, steps_problem
 from stepwire_server.engine.earlier import Earlier, Inheritance, read_earlier
-from stepwire_server.engine.ending import ended
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.graph import ID, MAX_STEPS, violations
 from stepwire_server.engine.operation import Catalog
@@ -65,7 +65,10 @@ async def prepare(
         await _refuse_orphan(journal, record.execution_id, rerun_of(first))
     _check_names(step_ids, earlier)
     if record.state == ExecutionState.EXECUTION_STATE_COMPLETED and not step_ids:
-        raise ended(record.execution_id, record.state)
+        raise ExecutionEnded(
+            f"every step of execution {record.execution_id} completed; name those that are to run again (step_ids)",
+            metadata={"state": "COMPLETED", "execution_id": record.execution_id},
+        )
     if earlier.plan is None:
         work = work_of(first)
         await aside(work.plan, lambda: check_work(work, catalog))

@@ -200,6 +200,25 @@ async def test_an_answer_that_was_found_right_for_another_question_is_checked_ag
         assert output(await rig.ended(execution_id)) == "yes"
 
 
+async def test_a_snapshot_counts_what_is_asked():
+    """A snapshot says how many questions wait for an answer, and none any more once they were answered."""
+
+    async def op(step) -> Any:
+        return await step.ask(f"{step.id}?")
+
+    async with Rig(app_of(op)) as rig:
+        execution_id = await rig.start(request(step("a", "op"), step("b", "op")))
+        for count in (1, 2):
+            await rig.durable(execution_id, "input_requested", count=count)
+        record = await rig.engine.get(execution_id)
+        assert Execution.FromString(record.snapshot).open_questions == 2
+        for open_ in list(rig.engine._live[execution_id].fold.questions.open):
+            await rig.engine.provide(execution_id, open_, to_value(1), actor="")
+        await rig.ended(execution_id)
+        record = await rig.engine.get(execution_id)
+        assert Execution.FromString(record.snapshot).open_questions == 0
+
+
 async def test_to_answer_again():
     """The same answer again is OK and records nothing, also after its step and its execution have ended; another one,
     and one to a question that nobody asks, is INPUT_NOT_REQUESTED, and EXECUTION_ENDED after the end.

@@ -273,3 +273,12 @@ def test_a_condition_that_can_t_be_tested_is_refused_with_its_field(condition: C
         check_work(request(*steps), conditional().catalog())
     expected = "plan.steps[2].conditions[1]" + (f".{field}" if field else "")
     assert [found for found, _ in raised.value.violations] == [expected]
+
+
+def test_a_condition_says_what_it_tests():
+    """A `when` without a test is refused with its step; one condition alone need stand in no list."""
+    with pytest.raises(TypeError, match="conditions of step 'b' have Tested"):
+        step("b", "work", conditions=[when("a")])
+    with pytest.raises(TypeError, match="conditions of step 'b' have Tested"):
+        step("b", "work", conditions=when("a"))
+    assert list(step("b", "work", conditions=when("a").present()).depends_on) == ["a"]

@@ -544,3 +544,10 @@ def test_for_each_takes_one_parameter():
         step("m", "work", for_each={"a": [], "b": []})
     with pytest.raises(ValueError, match="max_parallel"):
         step("m", "work", max_parallel=2)
+
+
+@pytest.mark.parametrize("items", ["abc", b"abc", {"k": 1}, 5])
+def test_for_each_takes_a_list(items: Any):
+    """A text and a dict could be gone over, and are no lists: they are refused with the step and the parameter."""
+    with pytest.raises(TypeError, match=r"for_each of step 'm' has \w+ for 'a'; it takes a list"):
+        step("m", "work", for_each={"a": items})
