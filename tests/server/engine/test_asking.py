@@ -17,7 +17,7 @@ from stepwire.errors import (
     LimitSize,
     StorageFull,
 )
-from stepwire.v1 import ExecutionState, Retry, StepState
+from stepwire.v1 import Execution, ExecutionState, Retry, StepState
 from stepwire.values import to_python, to_value
 from stepwire_server import InputExpired
 from stepwire_server.engine.asking import Verdict
