@@ -943,7 +943,7 @@ READING = [
         "a retry of a completed execution",
         lambda known: RetryExecutionRequest(execution_id=known.execution_id),
         "EXECUTION_ENDED",
-        says="COMPLETED",
+        says="name those that are to run again",
         code=grpc.StatusCode.FAILED_PRECONDITION,
     ),
     _of(
