@@ -53,8 +53,9 @@ def show_run(server: Server, followed: Run, *, plain: bool, as_json: bool, begun
             output = _outcome(followed, view, shown=ended)
     except KeyboardInterrupt:
         identity = followed.execution_id
+        goes = "is being cancelled" if followed.tracker.state == "CANCELLING" else "goes on"
         click.echo(
-            f"\nThe execution goes on.\n"
+            f"\nThe execution {goes}.\n"
             f"  Watch it:  {server.command('watch', identity, '--after', str(followed.sequence))}\n"
             f"  Cancel it: {server.command('cancel', identity)}",
             err=True,
