@@ -346,7 +346,7 @@ def folding(history: History) -> Iterator[str]:
                 again.ClearField(name)
             try:
                 fold.apply(event, _kind(event), event.event_time.ToNanoseconds())
-                fold.stamp(again)
+                fold.stamp(again, again.step_id)
             except Exception as error:  # Whatever a fold raises: the events do not fit.
                 yield f"{kept.execution_id}: event {event.sequence} does not fit: {error!r}"
                 break

@@ -4,7 +4,7 @@ then written.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf import struct_pb2
 from google.protobuf.duration_pb2 import Duration
@@ -31,6 +31,13 @@ NEARLY = 99.99
 _ERROR_CHARACTERS = 300
 """Of a step's error, kept for the text that tells why the execution failed."""
 
+# Looked up here once: to ask an enum for a value costs as much as half an event.
+_PENDING = StepState.STEP_STATE_PENDING
+_WAITING = StepState.STEP_STATE_WAITING
+_PAUSED = ExecutionState.EXECUTION_STATE_PAUSED
+_NO_STEP = StepState.STEP_STATE_UNSPECIFIED
+_BY_CONDITION = StepSkipped.CAUSE_CONDITION
+
 
 class StepFold:
     """What the events say of one step."""
@@ -53,7 +60,7 @@ class StepFold:
 
     def __init__(self, weight: float) -> None:
         self.weight = weight
-        self.state: StepState.ValueType = StepState.STEP_STATE_PENDING
+        self.state: StepState.ValueType = _PENDING
         self.attempt = 0
         """The newest attempt, from 1."""
         self.started_ns = 0
@@ -186,7 +193,7 @@ class Fold:
                 raise TransitionError("plan_revised before plan_started")
             before = self.state
             self.state = next_execution_state(before, kind)
-            if before == ExecutionState.EXECUTION_STATE_PAUSED and self.state != before:
+            if before == _PAUSED and self.state != before:
                 self.times.unpause(time_ns)
             if kind == "plan_resumed" and self.graph is None:
                 self.state = self._first_state
@@ -209,26 +216,30 @@ class Fold:
                 self.result = event
         self.sequence += 1
         self.time_ns = time_ns
-        # Folding can't reckon it again: what others took by then, the events do not say.
-        told = event.progress
-        self.remaining = (
-            (told.remaining.ToNanoseconds(), told.remaining_margin.ToNanoseconds())
-            if told.HasField("remaining")
-            else None
-        )
+        self.remaining = None
+        if event.HasField("progress"):
+            # Folding can't reckon it again: what others took by then, the events do not say.
+            told = event.progress
+            if told.HasField("remaining"):
+                self.remaining = told.remaining.ToNanoseconds(), told.remaining_margin.ToNanoseconds()
 
-    def stamp(self, event: Event) -> None:
-        """Writes the envelope of the event that was just applied: what is true after it."""
+    def stamp(self, event: Event, step_id: str) -> None:
+        """Writes the envelope of the event that was just applied: what is true after it. Whatever `event` had of that
+        before is gone.
+
+        `step_id`: that event's; empty where it was about the execution.
+        """
         event.sequence = self.sequence
         seconds, event.event_time.nanos = divmod(self.time_ns, 1_000_000_000)
         event.event_time.seconds = seconds
         event.execution_state = self.state
-        current = self._started
-        if event.step_id and self.graph is not None:
-            index = self.graph.index[event.step_id]
-            current = index + 1
+        if step_id and self.graph is not None:
+            index = self.graph.index[step_id]
             event.step_state = self.steps[index].state
-        self._write_progress(event.progress, current)
+            self._write_progress(event.progress, index + 1)
+        else:
+            event.step_state = _NO_STEP
+            self._write_progress(event.progress, self._started)
 
     def snapshot(self) -> Execution:
         """Returns the Execution as of the last event: only what events change."""
@@ -284,54 +295,73 @@ class Fold:
         kept = kind in KEPT and "kept_from" in event.metadata
         if kept and self._started:
             raise TransitionError(f"{kind} of a kept step after another has started")
-        step.state = next_step_state(before, kind, kept=kept)
-        if step.state != before:
-            self.times.step(index, step.state, time_ns)
+        state = next_step_state(before, kind, kept=kept)
+        self.time_ns = time_ns
+        if state != before:
+            step.state = state
+            self.times.step(index, state, time_ns)
         self.kept += kept
-        if kind == "step_progress":
-            # Of a part, too: how far its step is by it stands beside it.
-            if event.step_progress.HasField("percentage"):
-                self._set_fraction(step, event.step_progress.percentage / 100)
-        elif kind == "step_saved":
-            step.saved = event.step_saved.state
-        elif kind == "input_requested":
-            self.questions.asked(index, event.input_requested)
-        elif kind == "input_received":
-            self.questions.received(event.input_received)
-            if not event.input_received.expired:
-                step.lost = 0
-        elif kind == "step_started":
-            if step.attempt == 0:
-                self._started += 1
-            step.attempt += 1
-            step.started_ns = time_ns
-            step.epoch = self.epoch
-        elif kind == "step_completed":
-            self.completed += 1
-            self._done += 1
-            step.done = True
-            step.output = event.step_completed.output
-            self._set_fraction(step, 1.0)
-        elif kind == "step_retrying":
-            if reason_of(event.step_retrying.error) == "RECOVERED":
-                step.recoveries += 1
-                if step.epoch < self.epoch and before != StepState.STEP_STATE_WAITING:
-                    # Said by the next process. One that stops in order says it itself: nothing is to blame on the step.
-                    # Nor is it on one that only waited for a person.
-                    step.lose()
-            self._set_fraction(step, 0.0)
-        elif kind == "step_failed":
-            self.failed += 1
-            step.error = event.step_failed.error.message[:_ERROR_CHARACTERS]
-        elif kind == "step_skipped":
-            self.skipped += 1
-            if event.step_skipped.cause == StepSkipped.CAUSE_CONDITION:
-                self._done += 1
-                step.done = True
-                self._set_fraction(step, 1.0)
-        if step.state in ENDED_STEP:
+        take = _TAKE.get(kind)
+        if take is not None:
+            take(self, event, index, before)
+        if state in ENDED_STEP:
             step.saved = None
             self.questions.dropped(index)
+
+    # -- what each kind of event says of a step: its index, and the state that it was in
+
+    def _take_started(self, _: Event, index: int, __: StepState.ValueType) -> None:
+        step = self.steps[index]
+        if step.attempt == 0:
+            self._started += 1
+        step.attempt += 1
+        step.started_ns = self.time_ns
+        step.epoch = self.epoch
+
+    def _take_progress(self, event: Event, index: int, _: StepState.ValueType) -> None:
+        # Of a part, too: how far its step is by it stands beside it.
+        if event.step_progress.HasField("percentage"):
+            self._set_fraction(self.steps[index], event.step_progress.percentage / 100)
+
+    def _take_saved(self, event: Event, index: int, _: StepState.ValueType) -> None:
+        self.steps[index].saved = event.step_saved.state
+
+    def _take_question(self, event: Event, index: int, _: StepState.ValueType) -> None:
+        self.questions.asked(index, event.input_requested)
+
+    def _take_answer(self, event: Event, index: int, _: StepState.ValueType) -> None:
+        self.questions.received(event.input_received)
+        if not event.input_received.expired:
+            self.steps[index].lost = 0
+
+    def _take_retry(self, event: Event, index: int, before: StepState.ValueType) -> None:
+        step = self.steps[index]
+        if reason_of(event.step_retrying.error) == "RECOVERED":
+            step.recoveries += 1
+            if step.epoch < self.epoch and before != _WAITING:
+                # Said by the next process. One that stops in order says it itself: nothing is to blame on the step.
+                # Nor is it on one that only waited for a person.
+                step.lose()
+        self._set_fraction(step, 0.0)
+
+    def _take_completed(self, event: Event, index: int, _: StepState.ValueType) -> None:
+        self.completed += 1
+        self.steps[index].output = event.step_completed.output
+        self._finish(self.steps[index])
+
+    def _take_failed(self, event: Event, index: int, _: StepState.ValueType) -> None:
+        self.failed += 1
+        self.steps[index].error = event.step_failed.error.message[:_ERROR_CHARACTERS]
+
+    def _take_skipped(self, event: Event, index: int, _: StepState.ValueType) -> None:
+        self.skipped += 1
+        if event.step_skipped.cause == _BY_CONDITION:
+            self._finish(self.steps[index])
+
+    def _finish(self, step: StepFold) -> None:
+        self._done += 1
+        step.done = True
+        self._set_fraction(step, 1.0)
 
     def _set_fraction(self, step: StepFold, fraction: float) -> None:
         self._done_weight += step.weight * (fraction - step.fraction)
@@ -353,6 +383,23 @@ class Fold:
             left, margin = self.remaining
             _write(progress.remaining, left)
             _write(progress.remaining_margin, margin)
+        else:
+            progress.ClearField("remaining")
+            progress.ClearField("remaining_margin")
+
+
+_TAKE: Mapping[str, Callable[[Fold, Event, int, StepState.ValueType], None]] = {
+    "step_started": Fold._take_started,
+    "step_progress": Fold._take_progress,
+    "step_saved": Fold._take_saved,
+    "input_requested": Fold._take_question,
+    "input_received": Fold._take_answer,
+    "step_retrying": Fold._take_retry,
+    "step_completed": Fold._take_completed,
+    "step_failed": Fold._take_failed,
+    "step_skipped": Fold._take_skipped,
+}
+"""What an event about a step changes besides the step's state."""
 
 
 def _write(duration: Duration, nanoseconds: int) -> None:

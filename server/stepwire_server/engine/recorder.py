@@ -63,7 +63,10 @@ def frame(encoded: bytes) -> bytes:
 
 def check_size(event: Event) -> None:
     """Raises LimitSize where an event without its envelope is too large to be recorded."""
-    size = event.ByteSize()
+    _check_bytes(event.ByteSize())
+
+
+def _check_bytes(size: int) -> None:
     if size > MAX_EVENT_BYTES - _ENVELOPE_BYTES:
         raise LimitSize(f"the event has {size:,} bytes; at most {MAX_EVENT_BYTES - _ENVELOPE_BYTES:,} are allowed")
 
@@ -89,7 +92,9 @@ class Recorder:
         self._execution_id = record.execution_id
         self._epoch = record.epoch
         self._request = record.request
-        # Encoded messages that follow each other merge: a snapshot is this and what events changed.
+        # Encoded messages that follow each other merge: an event is what happened and its envelope, which is one message
+        # filled anew each time; a snapshot is its fixed part and what events changed.
+        self._envelope = Event(execution_id=record.execution_id)
         self._fixed = fixed_part(record).SerializeToString()
         self._max_pending_bytes = max_pending_bytes
         self._on_lost = on_lost
@@ -126,23 +131,24 @@ class Recorder:
             raise RecorderClosed from self._lost
 
     def record(self, event: Event) -> int:
-        """Takes an event with its kind, step and text; gives it its sequence and envelope; returns the sequence.
+        """Takes an event with its kind, step and text; adds its envelope; returns its sequence. `event` stays as it is.
 
         Never waits: `room` comes before, except for the engine's own events, which are few. Raises LimitSize where the
         event is too large, TransitionError where it does not fit the state, RecorderClosed after the end; nothing has
         happened then.
         """
-        if self._lost is not None or self.fold.ended:
+        fold = self.fold
+        if self._lost is not None or fold.ended:
             raise RecorderClosed
-        check_size(event)
+        body = event.SerializeToString()
+        _check_bytes(len(body))
         kind = event.WhichOneof("kind")
         assert kind is not None
         now = self.now_ns()
-        self.fold.apply(event, kind, now)
+        fold.apply(event, kind, now)
         self._foresee(event, kind, now)
-        event.execution_id = self._execution_id
-        self.fold.stamp(event)
-        encoded = frame(event.SerializeToString())
+        fold.stamp(self._envelope, event.step_id)
+        encoded = frame(body + self._envelope.SerializeToString())
         self._frames.append(encoded)
         self._ends.append((self._ends[-1] if self._ends else 0) + len(encoded))
         self._kinds.append(KINDS[kind])
@@ -151,7 +157,7 @@ class Recorder:
             self._seal()
         if self._appending is None:
             self._appending = asyncio.create_task(self._append(), name=f"append {self._execution_id}")
-        return event.sequence
+        return fold.sequence
 
     def _foresee(self, event: Event, kind: str, now: int) -> None:
         if self._foresight is None:

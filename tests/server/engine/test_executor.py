@@ -185,7 +185,7 @@ def check(case: dict[str, Any], record: Any, events: list[Any], *, recovered: bo
         again.CopyFrom(event)
         for name in ("sequence", "event_time", "execution_state", "step_state", "progress"):
             again.ClearField(name)
-        fold.stamp(again)
+        fold.stamp(again, again.step_id)
         assert again == event
 
 

@@ -28,7 +28,7 @@ class Folding:
     def apply(self, event: Event) -> Event:
         self.time += 10
         self.fold.apply(event, kind_of(event), self.time)
-        self.fold.stamp(event)
+        self.fold.stamp(event, event.step_id)
         return event
 
     def say(self, kind: str, step_id: str = "", **fields: object) -> Event:

@@ -48,7 +48,7 @@ class Scene:
         at = int(self.now * 1e9)
         self.fold.apply(event, kind, at)
         self.foresight.look(event, kind, at)
-        self.fold.stamp(event)
+        self.fold.stamp(event, event.step_id)
         left = event.progress
         assert left.HasField("remaining") == left.HasField("remaining_margin")
         return left.remaining.ToNanoseconds() / 1e9 if left.HasField("remaining") else None

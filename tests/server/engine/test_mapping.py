@@ -300,7 +300,7 @@ async def test_a_pause_between_the_list_and_its_items_does_not_end_the_execution
     fold, paused = folded(record, begun), Event(execution_id=execution_id)
     paused.plan_paused.SetInParent()
     fold.apply(paused, "plan_paused", fold.time_ns)
-    fold.stamp(paused)
+    fold.stamp(paused, paused.step_id)
     async with Rig(work.app, journal=await left_after(record, [*begun, paused]), recover=True) as rig:
         await rig.quiet()
         assert not rig.engine._live[execution_id].fold.ended
