@@ -29,6 +29,8 @@ _MESSAGE = 300
 """Characters of a part's message that are kept."""
 
 _S = StepState
+_PENDING = _S.STEP_STATE_PENDING
+_COMPLETED = _S.STEP_STATE_COMPLETED
 _BEGUN = (_S.STEP_STATE_RUNNING, _S.STEP_STATE_PROGRESS)
 
 
@@ -78,7 +80,7 @@ class _Node:
         self.name = names_of(path)[-1] if path else ""
         self.parent = parent
         self.weight = weight
-        self.state: StepState.ValueType = _S.STEP_STATE_PENDING
+        self.state: StepState.ValueType = _PENDING
         self.message = ""
         self.own = 0.0
         self.percentage = 0.0
@@ -87,7 +89,7 @@ class _Node:
         self.done = 0.0
 
     def reckon(self) -> float:
-        if self.state == _S.STEP_STATE_COMPLETED:
+        if self.state == _COMPLETED:
             return 100.0
         return max(self.own, self.rolled_up()) if self.parts else self.own
 

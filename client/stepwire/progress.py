@@ -65,20 +65,25 @@ class ProgressTracker:
         self._last = event
         self.event_count += 1
         self.events.append(event)
+        kind = event.WhichOneof("kind")
         if is_terminal(event):
             self._terminal = event
-        self._mind_questions(event)
-        if event.step_id:
+        # Most events are about neither, and there are many.
+        if self._questions or kind == "input_requested":
+            self._mind_questions(event)
+        if self._parts or kind == "step_progress":
             self._mind_parts(event)
 
     def _mind_questions(self, event: Event) -> None:
         if event.HasField("input_requested"):
             # A step has one question at a time: another one, or the same once more, takes the place of the first.
             self._questions = (*(q for q in self._questions if q.step_id != event.step_id), event)
-        elif self._questions and (closed := self._closed(event)):
+        elif closed := self._closed(event):
             self._questions = tuple(question for question in self._questions if not closed(question))
 
     def _mind_parts(self, event: Event) -> None:
+        if not event.step_id:
+            return
         attempt, parts = self._parts.get(event.step_id, (0, None))
         if event.HasField("step_retrying") or event.HasField("step_completed") or event.attempt > attempt:
             # What a failed attempt had is void, and of a step that is done nothing is left to tell.

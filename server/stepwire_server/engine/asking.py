@@ -11,7 +11,6 @@ ask -> answered before, and it fits still -> the answer
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
@@ -80,7 +79,7 @@ class Asking:
         self._away = away
         self._broken_off = broken_off
         self._lock = asyncio.Lock()
-        self._counts: Counter[str] = Counter()
+        self._counts: dict[str, int] = {}
         self._closed = ""
         self._waiting: asyncio.Future[int] | None = None
 
@@ -109,9 +108,9 @@ class Asking:
         if expires_in is not None and not 0 < expires_in <= MAX_SPAN_NS / 1e9:
             raise ValueError(f"expires_in is {expires_in}; it must be above 0 and at most 366 days")
         event = self._event(f"Asks: {' '.join(requested.prompt[:1000].split())}")
-        number = self._counts[requested.prompt]
+        number = self._counts.get(requested.prompt, 0)
         if not key:
-            self._counts[requested.prompt] += 1
+            self._counts[requested.prompt] = number + 1
         requested.input_id = input_id_of(event.step_id, key=key, prompt=requested.prompt, number=number)
         async with self._lock:
             try:

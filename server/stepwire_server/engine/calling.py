@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
 from typing import Any
 
@@ -42,16 +42,16 @@ async def call(
     threads: ThreadPool,
     *,
     limit: TimeLimit | None,
-    absent: str = "",
+    absent: Callable[[], str] = str,
 ) -> struct_pb2.Value:
     """Returns the operation's output. Raises AttemptFailed where the input does not fit it (its text ends with
-    `absent`) or the output can't be sent, and whatever the operation raises, NoThread too. `limit` stands still while
+    what `absent` returns) or the output can't be sent, and whatever the operation raises, NoThread too. `limit` stands still while
     the operation waits for a free thread: there is one again when one of those ends that are waited for.
     """
     try:
         arguments = operation.signature.bind(given)
     except ValueError as error:
-        raise AttemptFailed(failure("INPUT_INVALID", f"{error}{absent}")) from error
+        raise AttemptFailed(failure("INPUT_INVALID", f"{error}{absent()}")) from error
     match operation.style:
         case Style.THREAD:
             output = await _in_thread(operation, context, arguments, threads, limit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import CancelledError, Future
@@ -80,6 +79,7 @@ class StepContext(Work):
         "_asking",
         "_blocking",
         "_closed",
+        "_given",
         "_growth",
         "_hold",
         "_loop",
@@ -119,7 +119,8 @@ class StepContext(Work):
         super().__init__(Teller(reckoner, event=self._event, emit=self._emit), path="")
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
-        self._results = functools.cache(results)
+        self._results = results
+        self._given: Mapping[str, Any] | None = None
         self._saved = saved
         self._hold = hold
         self._growth = growth
@@ -144,7 +145,9 @@ class StepContext(Work):
         """The outputs of the steps that this one depends on directly, by step id. Those that their own conditions
         skipped gave none, and are not in it.
         """
-        return self._results()
+        if self._given is None:
+            self._given = self._results()
+        return self._given
 
     @property
     def saved(self) -> Any:
@@ -230,17 +233,18 @@ class StepContext(Work):
         """
         for part in _cut(piece):
             event = self._event()
-            event.content.channel = channel
-            event.content.media_type = media_type
-            event.content.offset = self._offsets.get(channel, 0)
+            content = event.content
+            content.channel = channel
+            content.media_type = media_type
+            content.offset = offset = self._offsets.get(channel, 0)
             if isinstance(part, str):
-                event.content.text = part
-                size = len(part.encode())
+                content.text = part
+                size = len(part) if part.isascii() else len(part.encode())
             else:
-                event.content.data = part
+                content.data = part
                 size = len(part)
             # The offset moves before the wait for room: pieces of two tasks must not share one.
-            self._offsets[channel] = event.content.offset + size
+            self._offsets[channel] = offset + size
             await self._emit(event)
 
     async def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
@@ -380,8 +384,9 @@ class StepContext(Work):
         """Records an event, and returns its sequence. `complete` is called right before."""
         self._check()
         try:
-            await self._recorder.room()
-            self._check()
+            if not self._recorder.has_room():
+                await self._recorder.room()
+                self._check()
             if complete is not None:
                 complete(event)
             return self._recorder.record(event)

@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
+from contextvars import Context, copy_context
 from typing import Any
 
 from google.protobuf import struct_pb2
@@ -55,7 +56,12 @@ __all__ = ["Executor", "Settings"]
 
 _log = logging.getLogger(__name__)
 
+_PAUSED = ExecutionState.EXECUTION_STATE_PAUSED
+_CANCELLING = ExecutionState.EXECUTION_STATE_CANCELLING
+_COMPLETED = StepState.STEP_STATE_COMPLETED
 _FAILED = StepState.STEP_STATE_FAILED
+_LOST = frozenset({_FAILED, StepState.STEP_STATE_CANCELLED})
+_NOT_RUN = frozenset({StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING})
 
 _LAST_WORDS = 1.0
 """Seconds that the steps of a parked execution have to end after they were interrupted, so that it can be recorded."""
@@ -134,6 +140,8 @@ class Executor:
             ),
             leaving=lambda: self._leaving,
         )
+        self._context: Context = copy_context()
+        """What steps inherit, whoever starts them."""
         self._schedule: Schedule | None = None
         self._mappings: Mappings | None = None
         self._running: dict[int, StepRunner] = {}
@@ -169,7 +177,7 @@ class Executor:
         """
         if self.fold.ended:
             raise ended(self.execution_id, self.fold.state)
-        if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+        if self.fold.state == _CANCELLING:
             return self.fold.sequence
         sequence = self.recorder.record(cancelling(actor=actor, reason=reason))
         self._stop()
@@ -223,7 +231,7 @@ class Executor:
             await asyncio.wait(left)
 
     def _check_going_on(self) -> None:
-        if self.fold.ended or self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+        if self.fold.ended or self.fold.state == _CANCELLING:
             raise ended(self.execution_id, self.fold.state)
 
     def _record_pause(self, event: Event) -> int:
@@ -234,7 +242,7 @@ class Executor:
 
     @property
     def _paused(self) -> bool:
-        return self.fold.state == ExecutionState.EXECUTION_STATE_PAUSED
+        return self.fold.state == _PAUSED
 
     def _mind_pause(self) -> None:
         """Holds attempts back at their places to stop, or lets them go on. What is ending is not held back: its steps
@@ -283,7 +291,7 @@ class Executor:
             record_plan(self.recorder, self._request, self._inheritance.plan, query=self._inheritance.query)
 
     def _take_over(self) -> None:
-        if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+        if self.fold.state == _CANCELLING:
             self._stop()
         record_takeover(self.recorder, epoch=self._record.epoch, stopping=self._stopping, operation_of=self._operation)
 
@@ -360,7 +368,7 @@ class Executor:
                 await self._skip(index, graph.steps[culprit].id)
             while schedule.ready and self._slots.free and self._may_start:
                 await self.recorder.room()
-                if self._slots.free and self._may_start:
+                if schedule.ready and self._slots.free and self._may_start:
                     self._begin_step(graph, schedule.next_ready())
             idle = not (self._running or schedule.to_skip or mappings.has_news)
             if idle and (self._stopping or self._leaving or not (schedule.ready or mappings.has_unopened)):
@@ -391,34 +399,65 @@ class Executor:
             self._mappings.begin(index)
             self._wake.set()
         else:
-            runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
-            self._running[index] = runner
-            self._slots.take(index)
-            runner.start()
+            self._start_step(step, index)
+
+    def _start_step(self, step: Step, index: int) -> None:
+        runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
+        self._running[index] = runner
+        self._slots.take(index)
+        runner.start(self._context)
 
     def _step_ended(self, runner: StepRunner) -> None:
+        """Is called in the step's task, or in a timer's call."""
         del self._running[runner.index]
-        self._slots.leave(runner.index)
         if runner.task is not None and runner.abandoned:
             self._keep(runner.task)
-        self._take_end(runner.index)
+        self._note_end(runner.index)
+        self._slots.end(runner.index)
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Starts steps that can start at once. All else, what has to wait or is recorded here, is the execution's task's:
+        it costs each step a turn of the event loop more.
+        """
+        schedule, mappings = self._schedule, self._mappings
+        assert schedule is not None
+        assert mappings is not None
+        graph = self.fold.graph
+        assert graph is not None
+        if schedule.to_skip or mappings.has_news:
+            self._wake.set()
+            return
+        while self._may_start and schedule.ready and self._slots.free:
+            index = schedule.first_ready
+            step = graph.steps[index]
+            if step.conditions or index in graph.items or not self.recorder.has_room():
+                self._wake.set()
+                return
+            self._start_step(step, schedule.next_ready())
+        if not self._running:
+            self._wake.set()
 
     def _take_end(self, index: int) -> None:
+        """Notes what the end of a mapped step means for the others, and wakes the execution's task."""
+        self._note_end(index)
+        self._wake.set()
+
+    def _note_end(self, index: int) -> None:
         """Notes what the end of a step means for the others."""
         assert self._schedule is not None
         assert self._mappings is not None
         assert self.fold.graph is not None
         state = self.fold.steps[index].state
-        if state == StepState.STEP_STATE_COMPLETED:
+        if state == _COMPLETED:
             self._schedule.done(index)
-        elif state in (_FAILED, StepState.STEP_STATE_CANCELLED):
+        elif state in _LOST:
             self._schedule.failed(index)
             if state == _FAILED:
                 self._failed.append(self.fold.graph.steps[index].id)
             if self._fails_fast:
                 self._stop()
         self._mappings.item_ended(index)
-        self._wake.set()
 
     @property
     def _fails_fast(self) -> bool:
@@ -427,7 +466,7 @@ class Executor:
     async def _skip(self, index: int, culprit: str) -> None:
         """Records that a step will not run, as `record_skipped` does, where it has not run and does not run now."""
         state = self.fold.steps[index].state
-        if state not in (StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING):
+        if state not in _NOT_RUN:
             return
         await self.recorder.room()
         record_skipped(self.recorder, index, culprit=culprit)
@@ -457,11 +496,11 @@ class Executor:
     async def _conclude(self) -> None:
         graph = self.fold.graph
         if graph is not None:
-            for index in range(len(graph)):
+            for index in () if self.fold.all_done else range(len(graph)):
                 await self._skip(index, "")
             if self._mappings is not None:
                 await self._mappings.end()
-        if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+        if self.fold.state == _CANCELLING:
             record_cancelled(self.recorder)
         elif graph is not None and self.fold.all_done:
             # Also where the time was up before this could be said: nothing is left that could take longer.
@@ -483,7 +522,7 @@ class Executor:
             self._keep(runner.abandon())
         self._running.clear()
         try:
-            if self.fold.state == ExecutionState.EXECUTION_STATE_CANCELLING:
+            if self.fold.state == _CANCELLING:
                 record_cancelled(self.recorder)
                 return
             record_failed(self.recorder, failure("INTERNAL_ERROR", "the engine failed; the server's log says where"))

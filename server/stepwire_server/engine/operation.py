@@ -139,6 +139,8 @@ class Signature:
         """Returns the arguments to call the function with: the values as the annotations' types. Raises ValueError with
         every violation in its text.
         """
+        if not (values or self._names):
+            return {}
         try:
             model = self._model.model_validate_json(json.dumps(values), strict=True)
         except ValidationError:

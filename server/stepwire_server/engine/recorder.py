@@ -116,6 +116,11 @@ class Recorder:
         """Why nothing can be recorded any more, where that is so."""
         return self._lost
 
+    def has_room(self) -> bool:
+        """Returns whether `room` would return at once."""
+        pending = self._pending_bytes < self._max_pending_bytes
+        return pending and self._lost is None and self._clock.monotonic() - self._yielded <= _UNYIELDING
+
     async def room(self) -> None:
         """Returns when there is room for another event. This is where a fast operation waits for the journal, and where
         one that never waits for anything else lets its events go out.

@@ -58,6 +58,11 @@ class Schedule:
         """Whether a step is to be skipped."""
         return bool(self._to_skip)
 
+    @property
+    def first_ready(self) -> int:
+        """The step that `next_ready` would take. Asked where one can start."""
+        return self._ready[0]
+
     def next_ready(self) -> int:
         """Takes the first ready step in the plan's order."""
         return heapq.heappop(self._ready)

@@ -41,9 +41,16 @@ class Slots:
 
     def leave(self, index: int) -> None:
         """Takes note that a step needs no slot now. Does nothing where it has none."""
+        self.end(index)
+        if self.free:
+            self._on_free()
+
+    def end(self, index: int) -> None:
+        """Does what `leave` does, for who sees to it that others start: `on_free` is not called."""
         self._taken.discard(index)
-        self._forget(index)
-        self._grant()
+        if self._coming:
+            self._forget(index)
+            self._grant()
 
     async def back(self, index: int) -> None:
         """Returns when a step has a slot: at once where it has one. Those that come back first, have one first. Who is
@@ -60,12 +67,11 @@ class Slots:
         """Lets all come back, for good: an execution that is ending starts nothing more."""
         self._bound = math.inf
         self._grant()
+        self._on_free()
 
     def _grant(self) -> None:
         while self._coming and self.free:
             self.take(next(iter(self._coming)))
-        if self.free:
-            self._on_free()
 
     def _forget(self, index: int) -> None:
         waiting = self._coming.pop(index, None)

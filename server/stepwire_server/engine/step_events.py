@@ -85,7 +85,8 @@ class StepEvents:
         return Event(step_id=self._step.id, step_name=self.name, attempt=self._fold.attempt, message=message)
 
     def _time(self, target: duration_pb2.Duration) -> None:
-        target.FromNanoseconds(int((self._clock.monotonic() - self._started) * 1e9))
+        passed = int((self._clock.monotonic() - self._started) * 1_000_000_000)
+        target.seconds, target.nanos = divmod(passed, 1_000_000_000)
 
 
 def one_line(text: str) -> str:

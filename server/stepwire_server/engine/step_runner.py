@@ -17,6 +17,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor as ThreadPool
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Any
 
@@ -111,10 +112,10 @@ class StepRunner:
         self.task: asyncio.Task[None] | None = None
         """The operation's task, once it has started."""
 
-    def start(self) -> None:
-        """Begins the first attempt, or the next one of a step that was recovered."""
+    def start(self, context: Context) -> None:
+        """Begins the first attempt, or the next one of a step that was recovered, in a copy of this context."""
         name = f"step {self._around.execution_id}/{self.step.id} (operation {self._operation.name})"
-        self.task = asyncio.create_task(self._run(), name=name)
+        self.task = asyncio.create_task(self._run(), name=name, context=context.copy())
 
     def interrupt(self, cause: Cause) -> None:
         """Cancels the operation, and abandons it where it has not ended after the grace period."""
@@ -192,7 +193,8 @@ class StepRunner:
         if not self._around.slots.taken(self.index):
             with self._rest():
                 await self._around.slots.back(self.index)
-        await self._wait_for_the_end_of_a_pause()
+        if not self._around.going.is_set():
+            await self._wait_for_the_end_of_a_pause()
         context = self._context = self._new_context()
         sequence = self._events.started(context.attempt, self._operation.name)
         self._watch_timeout()
@@ -228,8 +230,15 @@ class StepRunner:
     async def _call(self, context: StepContext) -> struct_pb2.Value:
         if self._around.simulate:
             return await simulate(context)
-        given, absent = input_of(self.step, self._recorder.fold), absent_of(self.step, self._recorder.fold)
-        return await call(self._operation, context, given, self._around.threads, limit=self._limit, absent=absent)
+        fold = self._recorder.fold
+        return await call(
+            self._operation,
+            context,
+            input_of(self.step, fold),
+            self._around.threads,
+            limit=self._limit,
+            absent=lambda: absent_of(self.step, fold),
+        )
 
     def _judge(self, error: BaseException) -> AttemptFailed:
         """Returns what an exception that the operation raised means."""

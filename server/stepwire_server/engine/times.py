@@ -14,6 +14,9 @@ from stepwire_server.engine.states import ENDED_STEP
 
 __all__ = ["Moment", "StepTimes", "Times", "between"]
 
+_RUNNING = StepState.STEP_STATE_RUNNING
+_WAITING = StepState.STEP_STATE_WAITING
+
 
 class Moment(NamedTuple):
     """When something happened, and what had been of pauses by then."""
@@ -62,9 +65,9 @@ class StepTimes:
         if self._asked is not None:
             self._answered(self._asked, now)
             self._asked = None
-        if state == StepState.STEP_STATE_RUNNING and self.started is None:
+        if state == _RUNNING and self.started is None:
             self.started = now
-        elif state == StepState.STEP_STATE_WAITING:
+        elif state == _WAITING:
             self._asked = now
         elif state in ENDED_STEP:
             self.ended = now
