@@ -165,13 +165,16 @@ async def test_a_crash_while_it_recovers(tmp_path: Path, point: str, long: bool)
         clients = Clients(server.address, history, Random(1))
         try:
             async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as group:
-                execution_id = await clients.start(ExecuteRequest(plan=plan(), request_id="request"))
-                group.create_task(clients.watch("raw", execution_id))
-                group.create_task(clients.read("client", execution_id))
+                # It may die before its answer is there.
+                request = ExecuteRequest(plan=plan(), request_id="request")
+                started = group.create_task(clients.start(request))
+                group.create_task(clients.watch("execute", "", request=_copy(request)))
                 assert await asyncio.to_thread(server.wait_for_its_end) == failpoints.EXIT_CODE
                 server.doom(point, 1)
                 assert await asyncio.to_thread(server.start_and_wait_for_its_end) == failpoints.EXIT_CODE
                 await asyncio.to_thread(server.start)
+                execution_id = await started
+                group.create_task(clients.read("client", execution_id))
                 await clients.poll(execution_id, Random(2))
         finally:
             await clients.close()

@@ -45,8 +45,8 @@ async def call(
     absent: Callable[[], str] = str,
 ) -> struct_pb2.Value:
     """Returns the operation's output. Raises AttemptFailed where the input does not fit it (its text ends with
-    what `absent` returns) or the output can't be sent, and whatever the operation raises, NoThread too. `limit` stands still while
-    the operation waits for a free thread: there is one again when one of those ends that are waited for.
+    what `absent` returns) or the output can't be sent, and whatever the operation raises, NoThread too. `limit` stands
+    still while the operation waits for a free thread: there is one again when one of those ends that are waited for.
     """
     try:
         arguments = operation.signature.bind(given)

@@ -417,8 +417,8 @@ class Executor:
         self._go_on()
 
     def _go_on(self) -> None:
-        """Starts steps that can start at once. All else, what has to wait or is recorded here, is the execution's task's:
-        it costs each step a turn of the event loop more.
+        """Starts steps that can start at once. All else, what has to wait or is recorded here, is for the execution's
+        task, which costs a turn of the event loop more.
         """
         schedule, mappings = self._schedule, self._mappings
         assert schedule is not None
