@@ -38,6 +38,8 @@ SupervisorKind = Literal["decision", "routing", "analysis"]
 
 _ARTIFACT_BYTES = 512 * 1024
 _CONTENT_BYTES = 256 * 1024
+_SHORT = _CONTENT_BYTES // 4
+"""Characters of a text, or bytes, that are no more than that whatever they are."""
 
 
 class Result:
@@ -231,7 +233,7 @@ class StepContext(Work):
 
         Pieces of one channel make a whole. A piece above 256 KiB is cut.
         """
-        for part in _cut(piece):
+        for part in _cut(piece) if len(piece) > _SHORT else (piece,):
             event = self._event()
             content = event.content
             content.channel = channel
@@ -383,13 +385,14 @@ class StepContext(Work):
     async def _emit(self, event: Event, complete: Callable[[Event], None] | None = None) -> int:
         """Records an event, and returns its sequence. `complete` is called right before."""
         self._check()
+        recorder = self._recorder
         try:
-            if not self._recorder.has_room():
-                await self._recorder.room()
+            if not recorder.has_room():
+                await recorder.room()
                 self._check()
             if complete is not None:
                 complete(event)
-            return self._recorder.record(event)
+            return recorder.record(event)
         except RecorderClosed:
             raise StepEnded("the execution has ended") from None
 
@@ -406,11 +409,9 @@ class StepContext(Work):
 
 def _cut(piece: str | bytes) -> list[str] | list[bytes]:
     if isinstance(piece, str):
-        # At most 4 bytes a character; a short text, the usual case, is not measured.
-        if len(piece) * 4 <= _CONTENT_BYTES or len(piece.encode()) <= _CONTENT_BYTES:
+        if len(piece.encode()) <= _CONTENT_BYTES:
             return [piece]
-        step = _CONTENT_BYTES // 4
-        return [piece[i : i + step] for i in range(0, len(piece), step)]
+        return [piece[i : i + _SHORT] for i in range(0, len(piece), _SHORT)]
     return [piece[i : i + _CONTENT_BYTES] for i in range(0, max(len(piece), 1), _CONTENT_BYTES)]
 
 

@@ -383,7 +383,7 @@ class Fold:
             left, margin = self.remaining
             _write(progress.remaining, left)
             _write(progress.remaining_margin, margin)
-        else:
+        elif progress.HasField("remaining"):
             progress.ClearField("remaining")
             progress.ClearField("remaining_margin")
 

@@ -65,7 +65,20 @@ class Foresight:
     durations by operation.
     """
 
-    __slots__ = ("_asked", "_at", "_due", "_fold", "_known", "_order", "_own", "_since", "_slots", "_told")
+    __slots__ = (
+        "_asked",
+        "_at",
+        "_due",
+        "_end",
+        "_fold",
+        "_known",
+        "_margin",
+        "_order",
+        "_own",
+        "_since",
+        "_slots",
+        "_told",
+    )
 
     def __init__(self, fold: Fold, *, slots: int, known: Callable[[], Mapping[str, Spread]]) -> None:
         self._fold = fold
@@ -77,6 +90,7 @@ class Foresight:
         self._order: Sequence[int] = ()
         self._told: Left | None = None
         self._at = 0  # when that was true
+        self._end = self._margin = 0  # the same, in nanoseconds: when the end is, and how far that may be off
         self._due = 0
 
     def look(self, event: Event, kind: str, time_ns: int) -> None:
@@ -91,8 +105,7 @@ class Foresight:
             self._due = time_ns + _EVERY + _EVERY_STEP * len(fold.steps)
             self._tell(self._estimate(fold.graph, time_ns), time_ns)
         if self._told is not None:
-            left = max(0, int(self._told.mean * _SECOND) - (time_ns - self._at))
-            fold.remaining = (left, int(self._told.margin * _SECOND))
+            fold.remaining = (max(0, self._end - time_ns), self._margin)
 
     def _note(self, index: int, kind: str, time_ns: int) -> None:
         match kind:
@@ -118,6 +131,8 @@ class Foresight:
             weight = max(0.5, 0.5 ** (passed / (_HALF_WAY + _HALF_WAY_SHARE * expected)))
             left = Left(left.mean + weight * (expected - left.mean), left.variance)
         self._told, self._at = left, time_ns
+        if left is not None:
+            self._end, self._margin = time_ns + int(left.mean * _SECOND), int(left.margin * _SECOND)
 
     def _estimate(self, graph: Graph, now: int) -> Left | None:
         """Returns what is left; None where that is not known."""

@@ -34,6 +34,9 @@ MAX_EVENT_BYTES = 1 << 20
 _ENVELOPE_BYTES = 2048
 """Room for what the recorder writes into an event: sequence, times, states, progress."""
 
+_BODY_BYTES = MAX_EVENT_BYTES - _ENVELOPE_BYTES
+"""Bytes of an event without that."""
+
 _CHUNK_EVENTS = 512
 _CHUNK_BYTES = 256 * 1024
 """A chunk has the bounds of a message, so that a reader who keeps up gets it as it is."""
@@ -54,6 +57,8 @@ class RecorderClosed(Exception):
 def frame(encoded: bytes) -> bytes:
     """Returns an encoded event as it stands in EventBatch.events: field 2, length, bytes."""
     size = len(encoded)
+    if 0x80 <= size < 0x4000:  # Nearly all are.
+        return bytes((0x12, size & 0x7F | 0x80, size >> 7)) + encoded
     head = bytearray(b"\x12")
     while size > 0x7F:
         head.append(size & 0x7F | 0x80)
@@ -64,12 +69,13 @@ def frame(encoded: bytes) -> bytes:
 
 def check_size(event: Event) -> None:
     """Raises LimitSize where an event without its envelope is too large to be recorded."""
-    _check_bytes(event.ByteSize())
+    size = event.ByteSize()
+    if size > _BODY_BYTES:
+        raise _too_large(size)
 
 
-def _check_bytes(size: int) -> None:
-    if size > MAX_EVENT_BYTES - _ENVELOPE_BYTES:
-        raise LimitSize(f"the event has {size:,} bytes; at most {MAX_EVENT_BYTES - _ENVELOPE_BYTES:,} are allowed")
+def _too_large(size: int) -> LimitSize:
+    return LimitSize(f"the event has {size:,} bytes; at most {_BODY_BYTES:,} are allowed")
 
 
 class Recorder:
@@ -102,6 +108,7 @@ class Recorder:
         self._frames: list[bytes] = []
         self._ends: list[int] = []
         self._kinds = bytearray()
+        self._size = 0
         self._sealed: deque[tuple[Chunk, Execution, Summary | None]] = deque()
         self._pending_bytes = 0
         self._yielded = clock.monotonic()
@@ -147,7 +154,8 @@ class Recorder:
         if self._lost is not None or fold.ended:
             raise RecorderClosed
         body = event.SerializeToString()
-        _check_bytes(len(body))
+        if len(body) > _BODY_BYTES:
+            raise _too_large(len(body))
         kind = event.WhichOneof("kind")
         assert kind is not None
         now = self.now_ns()
@@ -155,11 +163,13 @@ class Recorder:
         self._foresee(event, kind, now)
         fold.stamp(self._envelope, event.step_id)
         encoded = frame(body + self._envelope.SerializeToString())
+        size = len(encoded)
+        self._size += size
+        self._pending_bytes += size
         self._frames.append(encoded)
-        self._ends.append((self._ends[-1] if self._ends else 0) + len(encoded))
+        self._ends.append(self._size)
         self._kinds.append(KINDS[kind])
-        self._pending_bytes += len(encoded)
-        if len(self._ends) >= _CHUNK_EVENTS or self._ends[-1] >= _CHUNK_BYTES:
+        if self._size >= _CHUNK_BYTES or len(self._ends) >= _CHUNK_EVENTS:
             self._seal()
         if self._appending is None:
             self._appending = asyncio.create_task(self._append(), name=f"append {self._execution_id}")
@@ -257,7 +267,7 @@ class Recorder:
             first=self.fold.sequence - count + 1, data=b"".join(self._frames), ends=self._ends, kinds=bytes(self._kinds)
         )
         self._sealed.append((chunk, self.fold.snapshot(), self._summary() if self.fold.ended else None))
-        self._frames, self._ends, self._kinds = [], [], bytearray()
+        self._frames, self._ends, self._kinds, self._size = [], [], bytearray(), 0
 
     def _summary(self) -> Summary | None:
         try:
@@ -271,7 +281,7 @@ class Recorder:
         _log.error("execution %s can't be recorded any more: %r", self._execution_id, error)
         self._lost = error
         self._sealed.clear()
-        self._frames, self._ends, self._kinds = [], [], bytearray()
+        self._frames, self._ends, self._kinds, self._size = [], [], bytearray(), 0
         self._pending_bytes = 0
         self._room.set()
         for _, _, done in self._waiting:
