@@ -31,6 +31,8 @@ _LEFT_OUT = {
     "TEST_JOURNAL=memory": {
         "tests/e2e/test_asking.py::test_a_drain_does_not_wait_for_people": _FILE,
         "tests/e2e/test_asking.py::test_a_question_outlives_kill_9": _FILE,
+        "tests/e2e/test_growing.py::test_a_plan_that_grows_outlives_its_server": _FILE,
+        "tests/e2e/test_parts.py::test_three_deep_over_a_retry_and_kill_9": _FILE,
         "tests/e2e/test_restart.py": _FILE,
         "tests/e2e/test_retrying.py::test_a_retry_outlives_kill_9_and_its_source": _FILE,
         "tests/e2e/test_statistics.py": _FILE,

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field
 from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState, StepSkipped
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.rerun import is_planned
+from stepwire_server.engine.stamp import Stamp
 
 from .answers import lost_answers
 from .conduct import bounded, cancels, durable_before_visible, every_call_ends, one_writer, secrets
@@ -346,7 +347,7 @@ def folding(history: History) -> Iterator[str]:
                 again.ClearField(name)
             try:
                 fold.apply(event, _kind(event), event.event_time.ToNanoseconds())
-                fold.stamp(again, again.step_id)
+                Stamp(again).write(fold, again.step_id)
             except Exception as error:  # Whatever a fold raises: the events do not fit.
                 yield f"{kept.execution_id}: event {event.sequence} does not fit: {error!r}"
                 break

@@ -7,12 +7,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from google.protobuf import struct_pb2
-from google.protobuf.duration_pb2 import Duration
 
 from stepwire.errors import reason_of
-from stepwire.v1 import Event, Execution, ExecutionState, Plan, Progress, Step, StepSkipped, StepState
+from stepwire.v1 import Event, Execution, ExecutionState, Plan, Step, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.questions import Questions
+from stepwire_server.engine.stamp import write_progress
 from stepwire_server.engine.states import (
     ENDED_EXECUTION,
     ENDED_STEP,
@@ -35,7 +35,6 @@ _ERROR_CHARACTERS = 300
 _PENDING = StepState.STEP_STATE_PENDING
 _WAITING = StepState.STEP_STATE_WAITING
 _PAUSED = ExecutionState.EXECUTION_STATE_PAUSED
-_NO_STEP = StepState.STEP_STATE_UNSPECIFIED
 _BY_CONDITION = StepSkipped.CAUSE_CONDITION
 
 
@@ -103,7 +102,6 @@ class Fold:
         "_done_weight",
         "_first_state",
         "_full_weight",
-        "_started",
         "attempt_count",
         "cancelled_by",
         "completed",
@@ -121,6 +119,7 @@ class Fold:
         "sequence",
         "skipped",
         "start_ns",
+        "started",
         "state",
         "steps",
         "time_ns",
@@ -147,6 +146,8 @@ class Fold:
         self.steps: list[StepFold] = []
         self.questions = Questions()
         self.times = Times()
+        self.started = 0
+        """How many steps have begun."""
         self.completed = 0
         self.failed = 0
         self.skipped = 0
@@ -161,7 +162,6 @@ class Fold:
         self.result: Event | None = None
         """The terminal event."""
         self._done = 0
-        self._started = 0
         self._done_weight = 0.0
         self._full_weight = 0.0
 
@@ -223,29 +223,11 @@ class Fold:
             if told.HasField("remaining"):
                 self.remaining = told.remaining.ToNanoseconds(), told.remaining_margin.ToNanoseconds()
 
-    def stamp(self, event: Event, step_id: str) -> None:
-        """Writes the envelope of the event that was just applied: what is true after it. Whatever `event` had of that
-        before is gone.
-
-        `step_id`: that event's; empty where it was about the execution.
-        """
-        event.sequence = self.sequence
-        seconds, event.event_time.nanos = divmod(self.time_ns, 1_000_000_000)
-        event.event_time.seconds = seconds
-        event.execution_state = self.state
-        if step_id and self.graph is not None:
-            index = self.graph.index[step_id]
-            event.step_state = self.steps[index].state
-            self._write_progress(event.progress, index + 1)
-        else:
-            event.step_state = _NO_STEP
-            self._write_progress(event.progress, self._started)
-
     def snapshot(self) -> Execution:
         """Returns the Execution as of the last event: only what events change."""
         execution = Execution(state=self.state, as_of_sequence=self.sequence, attempt_count=self.attempt_count)
         execution.open_questions = len(self.questions.open)
-        self._write_progress(execution.progress, self._started)
+        write_progress(self, execution.progress, execution.progress.elapsed, current=self.started)
         if self.start_ns:
             execution.start_time.FromNanoseconds(self.start_ns)
         if self.result is not None:
@@ -293,7 +275,7 @@ class Fold:
         if kind == "input_received" and event.input_received.input_id not in self.questions.open:
             raise TransitionError("input_received without an open question")
         kept = kind in KEPT and "kept_from" in event.metadata
-        if kept and self._started:
+        if kept and self.started:
             raise TransitionError(f"{kind} of a kept step after another has started")
         state = next_step_state(before, kind, kept=kept)
         self.time_ns = time_ns
@@ -313,7 +295,7 @@ class Fold:
     def _take_started(self, _: Event, index: int, __: StepState.ValueType) -> None:
         step = self.steps[index]
         if step.attempt == 0:
-            self._started += 1
+            self.started += 1
         step.attempt += 1
         step.started_ns = self.time_ns
         step.epoch = self.epoch
@@ -371,22 +353,6 @@ class Fold:
         else:
             self.percentage = max(self.percentage, min(100 * self._done_weight / self._full_weight, NEARLY))
 
-    def _write_progress(self, progress: Progress, current: int) -> None:
-        progress.percentage = self.percentage
-        progress.current_step = current
-        progress.total_steps = len(self.steps)
-        progress.completed_steps = self.completed
-        progress.failed_steps = self.failed
-        progress.skipped_steps = self.skipped
-        _write(progress.elapsed, self.time_ns - self.create_ns)
-        if self.remaining is not None:
-            left, margin = self.remaining
-            _write(progress.remaining, left)
-            _write(progress.remaining_margin, margin)
-        elif progress.HasField("remaining"):
-            progress.ClearField("remaining")
-            progress.ClearField("remaining_margin")
-
 
 _TAKE: Mapping[str, Callable[[Fold, Event, int, StepState.ValueType], None]] = {
     "step_started": Fold._take_started,
@@ -400,8 +366,3 @@ _TAKE: Mapping[str, Callable[[Fold, Event, int, StepState.ValueType], None]] = {
     "step_skipped": Fold._take_skipped,
 }
 """What an event about a step changes besides the step's state."""
-
-
-def _write(duration: Duration, nanoseconds: int) -> None:
-    seconds, duration.nanos = divmod(nanoseconds, 1_000_000_000)
-    duration.seconds = seconds

@@ -20,6 +20,7 @@ from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.snapshot import fixed_part
+from stepwire_server.engine.stamp import Stamp
 from stepwire_server.engine.states import KINDS
 from stepwire_server.engine.summary import summary_of
 from stepwire_server.journal import Chunk, Conflict, ExecutionRecord, Journal, JournalBusy, Summary
@@ -101,7 +102,7 @@ class Recorder:
         self._request = record.request
         # Encoded messages that follow each other merge: an event is what happened and its envelope, which is one
         # message filled anew each time; a snapshot is its fixed part and what events changed.
-        self._envelope = Event(execution_id=record.execution_id)
+        self._stamp = Stamp(Event(execution_id=record.execution_id))
         self._fixed = fixed_part(record).SerializeToString()
         self._max_pending_bytes = max_pending_bytes
         self._on_lost = on_lost
@@ -161,8 +162,8 @@ class Recorder:
         now = self.now_ns()
         fold.apply(event, kind, now)
         self._foresee(event, kind, now)
-        fold.stamp(self._envelope, event.step_id)
-        encoded = frame(body + self._envelope.SerializeToString())
+        self._stamp.write(fold, event.step_id)
+        encoded = frame(body + self._stamp.event.SerializeToString())
         size = len(encoded)
         self._size += size
         self._pending_bytes += size

@@ -17,6 +17,7 @@ from stepwire.errors import ExecutionEnded, QueryNotUnderstood, StorageFull
 from stepwire.v1 import ExecuteRequest, ExecutionOptions, Plan, Retry, StepSkipped
 from stepwire_server import App, Result, output_of
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.stamp import Stamp
 
 from .rig import (
     HeldJournal,
@@ -185,7 +186,7 @@ def check(case: dict[str, Any], record: Any, events: list[Any], *, recovered: bo
         again.CopyFrom(event)
         for name in ("sequence", "event_time", "execution_state", "step_state", "progress"):
             again.ClearField(name)
-        fold.stamp(again, again.step_id)
+        Stamp(again).write(fold, again.step_id)
         assert again == event
 
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stepwire.errors import failure
 from stepwire.v1 import Event, ExecutionState, StepSkipped, StepState
 from stepwire_server.engine.fold import NEARLY, Fold
+from stepwire_server.engine.stamp import Stamp
 from stepwire_server.engine.states import TransitionError
 
 from .rig import kind_of, plan, step, view
@@ -28,7 +29,7 @@ class Folding:
     def apply(self, event: Event) -> Event:
         self.time += 10
         self.fold.apply(event, kind_of(event), self.time)
-        self.fold.stamp(event, event.step_id)
+        Stamp(event).write(self.fold, event.step_id)
         return event
 
     def say(self, kind: str, step_id: str = "", **fields: object) -> Event:

@@ -16,6 +16,7 @@ from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.foresight import Foresight
 from stepwire_server.engine.items import item_steps
 from stepwire_server.engine.spread import Spread
+from stepwire_server.engine.stamp import Stamp
 from stepwire_server.journal import MemoryJournal, Typical
 
 from .remaining import measure
@@ -48,7 +49,7 @@ class Scene:
         at = int(self.now * 1e9)
         self.fold.apply(event, kind, at)
         self.foresight.look(event, kind, at)
-        self.fold.stamp(event, event.step_id)
+        Stamp(event).write(self.fold, event.step_id)
         left = event.progress
         assert left.HasField("remaining") == left.HasField("remaining_margin")
         return left.remaining.ToNanoseconds() / 1e9 if left.HasField("remaining") else None

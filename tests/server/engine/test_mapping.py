@@ -14,6 +14,7 @@ from stepwire_server.engine.acceptance import check_work
 from stepwire_server.engine.graph import MAX_PLAN_BYTES, Graph, violations
 from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.items import item_steps
+from stepwire_server.engine.stamp import Stamp
 
 from .prefixes import left_after
 from .rig import Rig, about, failure_of, folded, kinds, of_kind, output, plan, request, state_of, step, until, view
@@ -300,7 +301,7 @@ async def test_a_pause_between_the_list_and_its_items_does_not_end_the_execution
     fold, paused = folded(record, begun), Event(execution_id=execution_id)
     paused.plan_paused.SetInParent()
     fold.apply(paused, "plan_paused", fold.time_ns)
-    fold.stamp(paused, paused.step_id)
+    Stamp(paused).write(fold, paused.step_id)
     async with Rig(work.app, journal=await left_after(record, [*begun, paused]), recover=True) as rig:
         await rig.quiet()
         assert not rig.engine._live[execution_id].fold.ended

@@ -23,6 +23,7 @@ from stepwire.v1 import (
 )
 from stepwire_server import App, StepContext
 from stepwire_server.engine.fold import Fold
+from stepwire_server.engine.stamp import Stamp
 from stepwire_server.engine.summary import SummaryReader, summary_of
 from stepwire_server.journal import Chunk, ExecutionRecord, MemoryJournal, Outcome, Summary
 
@@ -292,14 +293,14 @@ def test_any_order_of_pauses_and_questions(moves):
         event = Event(step_id=own, **more)
         getattr(event, kind).SetInParent()
         fold.apply(event, kind, now)
-        fold.stamp(event, event.step_id)
+        Stamp(event).write(fold, event.step_id)
         events.append(event)
 
     steps = [step(f"s{n}", f"op{n}", depends_on=[f"s{n - 2}"] if n > 1 else []) for n in range(4)]
     event = Event()
     event.plan_started.plan.steps.extend(steps)
     fold.apply(event, "plan_started", now)
-    fold.stamp(event, event.step_id)
+    Stamp(event).write(fold, event.step_id)
     events.append(event)
     asked: dict[str, str] = {}
 
@@ -326,13 +327,13 @@ def test_any_order_of_pauses_and_questions(moves):
                 event = Event(step_id=own)
                 event.input_requested.input_id = asked[own]
                 fold.apply(event, "input_requested", now)
-                fold.stamp(event, event.step_id)
+                Stamp(event).write(fold, event.step_id)
                 events.append(event)
             case "answer" if asked.get(own) in fold.questions.open:
                 event = Event(step_id=own)
                 event.input_received.input_id = asked[own]
                 fold.apply(event, "input_received", now)
-                fold.stamp(event, event.step_id)
+                Stamp(event).write(fold, event.step_id)
                 events.append(event)
             case "retry" if live:
                 record("step_retrying", own)
