@@ -1,7 +1,7 @@
 """The event of the benchmark: what every subject sends, built live as a server would, encoded about 208 bytes.
 
-An execution of n events has n - 1 pieces of text and then its end. `as_json` is the same event as a service that speaks JSON
-would send it: the same fields, under the short names that one would give them.
+An execution of n events has n - 1 pieces of text and then its end. `as_json` is the same event as a service that
+speaks JSON would send it: the same fields, under the short names that one would give them.
 """
 
 from __future__ import annotations
