@@ -6,8 +6,8 @@
     python -m tests.bench --list                what the rows are
 
 `make bench` and `make bench-quick` do so in an environment of their own. The report goes to build/bench: bench.md,
-bench.json and the plots. Every program that is measured is a process of its own, and every event is decoded and checked:
-where one is lost, doubled or out of order, the benchmark fails.
+bench.json and the plots. Every program that is measured is a process of its own, and every event is decoded and
+checked: where one is lost, doubled or out of order, the benchmark fails.
 
 Exit code: 0; 1 where a row failed, or where with --quick a ratio has collapsed; 2 for wrong arguments. A target that is
 missed is in the report, and is no failure.
