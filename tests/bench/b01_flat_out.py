@@ -22,9 +22,9 @@ BARE_MEMORY = "Stepwire, memory journal, bare reader"
 
 WHAT = """
 An execution of one step emits events of about 208 bytes without a pause; a client in a process of its own decodes and
-checks each. Stepwire commits every event to SQLite (synchronous FULL) before it is shown. The yardsticks keep nothing:
-each sends the same content as programs of its kind normally do. "Bare reader" is Stepwire's server read by grpc.aio and
-the generated messages alone, as the per-message client reads: without resuming and without a tracker.
+checks each. Stepwire commits every event to SQLite (synchronous FULL) before it is shown. The yardsticks keep
+nothing: each sends the same content as programs of its kind normally do. "Bare reader" is Stepwire's server read by
+grpc.aio and the generated messages alone, as the per-message client reads: without resuming and without a tracker.
 """
 
 

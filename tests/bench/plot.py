@@ -42,7 +42,8 @@ def flat_out(path: Path, times: Mapping[str, Spread]) -> None:
     axes.set_xscale("log")
     axes.set_xlim(right=max(spread.most for spread in times.values()) * 2)
     axes.axvline(1, color=_INK, linewidth=0.8, zorder=1)
-    axes.set_xlabel("events/s, times those of grpc.aio with one event a message (log axis; lines: min to max)")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}x")
+    axes.set_xlabel("events/s, times per message; log axis; lines: minimum to maximum of the rounds", fontsize=9)
     axes.set_title("One stream, flat out: every event decoded and checked", loc="left", fontsize=11, color=_INK)
     _save(figure, path)
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .subject import Figures
 
-__all__ = ["Measure", "Samples", "Spread", "alternate", "cpu_an_event", "order_of", "per_second"]
+__all__ = ["Measure", "Samples", "Spread", "alternate", "cpu_an_event", "figure", "order_of", "per_second"]
 
 Measure = Callable[[Figures], float]
 """Takes one figure from those of a round."""
@@ -35,6 +35,11 @@ class Spread:
 def per_second(figures: Figures) -> float:
     """Returns the events a second."""
     return float(figures["events"] / figures["seconds"])
+
+
+def figure(key: str) -> Measure:
+    """Returns what gives one of the figures as it is."""
+    return lambda figures: float(figures[key])
 
 
 def cpu_an_event(side: str) -> Measure:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import b01_flat_out
+from . import b01_flat_out, b02_paced, b03_watchers, b04_many_at_once, b05_steps
 from .row import Row
 
 __all__ = ["ROWS"]
 
-ROWS: list[Row] = [b01_flat_out.ROW]
+ROWS: list[Row] = [b01_flat_out.ROW, b02_paced.ROW, b03_watchers.ROW, b04_many_at_once.ROW, b05_steps.ROW]

@@ -90,6 +90,8 @@ class Worker:
                 return await self._steps(shape, steps)
             case {"replay": execution_id, "events": events}:
                 return await self._read(Watched(execution_id, command.get("after", 0)), events)
+            case {"resume": execution_id, "after": after, "times": times}:
+                return await self._resume(execution_id, after, times)
             case {"pages": pages, "size": size}:
                 return await self._list(pages, size)
             case {"hold": events}:
@@ -126,6 +128,14 @@ class Worker:
             "execution_id": read.last.execution_id,
             **(latencies.figures() if latencies else {}),
         }
+
+    async def _resume(self, execution_id: str, after: int, times: int) -> Figures:
+        start = time.perf_counter()
+        for _ in range(times):
+            order = Order(after + 1, after=after)
+            await self._reader.read(Watched(execution_id, after), order, None)
+            order.finish()
+        return {"times": times, "seconds": time.perf_counter() - start}
 
     async def _calls(self, calls: int, events: int) -> Figures:
         # Three steps, each with its start, two reports and its end: with the plan's start and end that is 14.
