@@ -16,10 +16,10 @@ from .process import Subject
 from .rounds import Samples, alternate
 from .subject import Figures
 
-__all__ = ["STEPWIRE", "Bench", "Row", "named"]
+__all__ = ["STEPWIRE", "YARDSTICKS", "Bench", "Row", "named"]
 
 STEPWIRE = "tests.bench.stepwire_subject"
-_YARDSTICKS = "tests.bench.yardsticks"
+YARDSTICKS = "tests.bench.yardsticks"
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ class Bench:
 
     def yardstick(self, name: str, *serve: str, alone: bool = False) -> Subject:
         """Starts a yardstick with these flags."""
-        return self.start(Subject(f"{_YARDSTICKS}.{name}", serve=serve, alone=alone))
+        return self.start(Subject(f"{YARDSTICKS}.{name}", serve=serve, alone=alone))
 
     def start(self, subject: Subject) -> Subject:
         """Starts a subject, which ends with the row."""
