@@ -20,9 +20,10 @@ import sys
 from pathlib import Path
 
 from . import machine, plot, report
+from .bench import Bench
 from .findings import Outcome
 from .process import REPOSITORY, Failed
-from .row import Bench, Row, named
+from .row import Row, named
 from .rows import ROWS
 
 __all__ = ["main"]

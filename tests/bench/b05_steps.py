@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from .bench import Bench
 from .findings import Finding, Outcome, Told
 from .process import Subject
-from .row import Bench, Row
+from .row import Row
 from .subject import Figures
 
 __all__ = ["ROW"]
@@ -49,13 +50,13 @@ def run(bench: Bench) -> Outcome:
                     what=f"{said}: time of {GRAPH} / {STEPWIRE}",
                     spread=samples.ratio(GRAPH, STEPWIRE, _microseconds),
                     at_least=5,
-                    collapse=1.0,
+                    collapse=0.35,
                 ),
                 Finding(
                     what=f"{said}: time of {SAVER} / {STEPWIRE}",
                     spread=samples.ratio(SAVER, STEPWIRE, _microseconds),
                     at_least=40,
-                    collapse=6,
+                    collapse=1.3,
                 ),
             ]
             outcome.told += [

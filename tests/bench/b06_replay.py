@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from .bench import STEPWIRE, Bench
 from .findings import Finding, Outcome, Told
 from .process import Subject
 from .rounds import figure, per_second
-from .row import STEPWIRE, Bench, Row
+from .row import Row
 from .subject import Figures
 
 __all__ = ["ROW"]

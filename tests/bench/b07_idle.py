@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
+from .bench import STEPWIRE, YARDSTICKS, Bench
 from .findings import Finding, Outcome, Told
 from .process import Subject
 from .rounds import figure
-from .row import STEPWIRE, YARDSTICKS, Bench, Row
+from .row import Row
 from .subject import Figures
 
 __all__ = ["ROW"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from .bench import Bench
 from .findings import Finding, Outcome, Told
 from .rounds import figure
-from .row import Bench, Row
+from .row import Row
 from .subject import Figures
 
 __all__ = ["ROW"]

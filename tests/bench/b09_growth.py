@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from . import journals
+from .bench import Bench
 from .findings import Finding, Outcome, Told
 from .process import Subject
 from .rounds import Measure, Samples
-from .row import Bench, Row
+from .row import Row
 from .subject import Figures
 
 __all__ = ["ROW"]
@@ -16,8 +17,8 @@ __all__ = ["ROW"]
 WHAT = """
 Plans of 10 to 10,000 steps that do nothing, as a chain and as a fan: own time a step. Journals of 1,000 to 1,000,000
 events, half of them in one execution, half in executions of 100 events each, and a server on each: what an event
-costs that is emitted there, what a resume costs at the end of the longest execution, an event of its replay, and a
-page of the list of executions. Flat means: the largest costs at most 1.3 times what the smallest does.
+costs that is emitted there, what a resume costs at the end of the longest execution, and a page of the list of
+executions. Flat means: the largest costs at most 1.3 times what the smallest does.
 """
 
 _FLAT = 1.3

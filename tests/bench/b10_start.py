@@ -13,10 +13,11 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from . import journals
+from .bench import YARDSTICKS, Bench
 from .findings import Finding, Outcome, Told
 from .process import REPOSITORY, Failed, Program
 from .rounds import Samples, Spread, figure
-from .row import YARDSTICKS, Bench, Row
+from .row import Row
 from .subject import Figures
 
 __all__ = ["ROW"]
