@@ -1,7 +1,7 @@
 """LangGraph: a chain or a fan of steps that do nothing, with and without its SQLite saver.
 
 There is no server. {"shape": "chain", "steps": 100, "saver": ""} runs the steps one after the other, "fan" all at once;
-"saver": "sqlite" keeps what happens in a new file. A node is an `async def` that returns a small update of the state. The
+"saver": "sqlite" keeps what happens in a new file. A node is an `async def` that returns a small update of the state. A
 graph is built once for each shape and size, and compiling it is not in `seconds`. Every step must have run once.
 """
 

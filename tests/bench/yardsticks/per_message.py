@@ -44,11 +44,8 @@ async def serve(options: program.Options) -> None:
         queue: asyncio.Queue[Event] = asyncio.Queue()
         source = asyncio.create_task(_emit(queue, events=request["events"], rate=request["rate"], skip=options.skip))
         try:
-            while True:
-                event = await queue.get()
-                yield event
-                if is_end(event):
-                    return
+            for _ in program.numbers(request["events"], skip=options.skip):
+                yield await queue.get()
         finally:
             source.cancel()
 

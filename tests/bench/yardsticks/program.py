@@ -35,4 +35,6 @@ def run(
 
 def numbers(events: int, *, skip: int = 0) -> Iterable[int]:
     """Returns 1 to `events`, without `skip`."""
-    return chain(range(1, skip), range(skip + 1, events + 1)) if skip else range(1, events + 1)
+    if 1 <= skip <= events:
+        return chain(range(1, skip), range(skip + 1, events + 1))
+    return range(1, events + 1)
