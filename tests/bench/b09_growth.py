@@ -15,10 +15,11 @@ from .subject import Figures
 __all__ = ["ROW"]
 
 WHAT = """
-Plans of 10 to 10,000 steps that do nothing, as a chain and as a fan: own time a step. Journals of 1,000 to 1,000,000
-events, half of them in one execution, half in executions of 100 events each, and a server on each: what an event
-costs that is emitted there, what a resume costs at the end of the longest execution, and a page of the list of
-executions. Flat means: the largest costs at most 1.3 times what the smallest does.
+Plans of 10 to 10,000 steps that do nothing, as a chain and as a fan: own time a step. 1 to 1,000 executions at once,
+and 1 to 1,000 watchers of one: processor time of the server for each execution, and for each event that a watcher
+gets. Journals of 1,000 to 1,000,000 events, half of them in one execution, half in executions of 100 events each, and
+a server on each: what an event costs that is emitted there, what a resume costs at the end of the longest execution,
+and a page of the list of executions. Flat means: the largest costs at most 1.3 times what the smallest does.
 """
 
 _FLAT = 1.3
@@ -27,6 +28,7 @@ _FLAT = 1.3
 def run(bench: Bench) -> Outcome:
     outcome = Outcome(plot={"growth": {}})
     _grow_plans(bench, outcome, bench.size((10, 100, 1_000, 10_000), (10, 100, 1_000)))
+    _grow_crowds(bench, outcome, bench.size((1, 10, 100, 1_000), (1, 10, 100)))
     _grow_journals(bench, outcome, bench.size((1_000, 10_000, 100_000, 1_000_000), (1_000, 10_000)))
     return outcome
 
@@ -38,10 +40,32 @@ def _grow_plans(bench: Bench, outcome: Outcome, sizes: Sequence[int]) -> None:
         def steps(size: int, shape: str = shape) -> Figures:
             # As many steps for each size, so that each is measured for as long.
             found = [stepwire.ask(shape=shape, steps=size) for _ in range(max(1, sizes[-1] // 5 // size))]
-            return {key: sum(figures[key] for figures in found) for key in ("own_seconds", "steps")}
+            return _sum(found, "own_seconds", "steps")
 
         samples = bench.alternate({f"{size}": lambda size=size: steps(size) for size in sizes})
         _judge(outcome, f"a step of a {shape}", "steps", sizes, samples, lambda f: f["own_seconds"] / f["steps"] * 1e6)
+
+
+def _grow_crowds(bench: Bench, outcome: Outcome, sizes: Sequence[int]) -> None:
+    stepwire = bench.stepwire()
+    events = 5_000
+
+    def executions(size: int) -> Figures:
+        return _sum([stepwire.ask(calls=size, events=14) for _ in range(sizes[-1] // size)], "server_cpu", "calls")
+
+    def watchers(size: int) -> Figures:
+        # The processor's time is told in hundredths of a second: a few watchers have to watch more than once.
+        found = [stepwire.ask(watchers=size, events=events) for _ in range(max(1, 10 // size))]
+        return _sum([f | {"delivered": size * events} for f in found], "server_cpu", "delivered")
+
+    samples = bench.alternate({f"{size}": lambda size=size: executions(size) for size in sizes})
+    _judge(outcome, "an execution", "at once", sizes, samples, lambda f: f["server_cpu"] / f["calls"] * 1e6)
+    samples = bench.alternate({f"{size}": lambda size=size: watchers(size) for size in sizes})
+    _judge(outcome, "a delivered event", "watchers", sizes, samples, lambda f: f["server_cpu"] / f["delivered"] * 1e6)
+
+
+def _sum(found: Sequence[Figures], *keys: str) -> Figures:
+    return {key: sum(figures[key] for figures in found) for key in keys}
 
 
 def _grow_journals(bench: Bench, outcome: Outcome, sizes: Sequence[int]) -> None:

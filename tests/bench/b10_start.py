@@ -58,6 +58,8 @@ def run(bench: Bench) -> Outcome:
     if not bench.quick:
         spread = starts.spread(LARGE, seconds)
         outcome.findings.append(Finding(what=f"start to SERVING: {LARGE}", spread=spread, unit="s", at_most=2))
+        size = Spread.of([(folder / "large.db").stat().st_size / 1e9])
+        outcome.told.append(Told(name=f"{LARGE}: its file", spread=size, unit="GB"))
     for code in (CLIENT, AIO):
         spread = _less(imports, code, NOTHING)
         outcome.findings.append(Finding(what=code, spread=spread, unit="ms", at_most=150))
