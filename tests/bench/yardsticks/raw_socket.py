@@ -23,14 +23,18 @@ from .batches import encoded, see
 
 async def serve(options: program.Options) -> None:
     """Serves until told to end."""
+    prepared: dict[int, list[bytes]] = {}
 
     class Connection(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             for line in self.rfile:
-                messages = [_framed(message) for message in encoded(int(line), skip=options.skip)]
+                events = int(line)
+                if events not in prepared:
+                    prepared.clear()
+                    prepared[events] = [_framed(message) for message in encoded(events, skip=options.skip)]
                 self.wfile.write(b"\n")
                 self.rfile.readline()
-                for message in messages:
+                for message in prepared[events]:
                     self.request.sendall(message)
                 self.request.sendall(_framed(b""))
 
