@@ -125,6 +125,14 @@ faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (20
 	$(BIN)/python -m tests.faults.mutations
 	$(BIN)/python -m tests.faults.kill_loop --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 
+.PHONY: bench
+bench: bench-venv ## Measures Stepwire beside its peers, about half an hour, into build/bench. BENCH_ARGS="--only B1 B5".
+	$(BENCH_VENV)/bin/python -m tests.bench $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: bench-venv ## Measures a little of it, in under 3 minutes, and fails where a ratio has collapsed.
+	$(BENCH_VENV)/bin/python -m tests.bench --quick $(BENCH_ARGS)
+
 .PHONY: lint
 lint: $(VENV)/.dev build/image.binpb ## Checks form, types and the contract's rules.
 	$(BIN)/ruff check .

@@ -24,7 +24,9 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 __all__ = [
+    "Command",
     "Disorder",
+    "Figures",
     "Latencies",
     "Order",
     "Work",
@@ -47,7 +49,7 @@ class Disorder(Exception):
 
 
 class Order:
-    """Checks that the events 1 to `count` come, each once and in order, and that the last one alone is the end.
+    """Checks that the events from `after` + 1 to `count` come, each once and in order, the end last.
 
     order = Order(20_000)
     for event in stream:
@@ -57,9 +59,9 @@ class Order:
 
     __slots__ = ("_count", "seen")
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, after: int = 0) -> None:
         self._count = count
-        self.seen = 0
+        self.seen = after
         """The number of the last event."""
 
     def see(self, number: int, terminal: bool | None = None) -> None:
@@ -73,7 +75,7 @@ class Order:
     def finish(self) -> None:
         """Checks at the end of the stream that all came."""
         if self.seen != self._count:
-            raise Disorder(f"{self.seen} events of {self._count} came")
+            raise Disorder(f"the stream ended with event {self.seen} of {self._count}")
 
 
 class Latencies:
@@ -106,9 +108,12 @@ def _quantile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def announce(target: str) -> None:
-    """Says where a server serves. Nothing else goes to its standard output."""
-    answer(target=target)
+def announce(target: str, **more: Any) -> None:
+    """Says where a server serves. Nothing else goes to its standard output.
+
+    `pid` is the process that serves, where it is not the one that says this.
+    """
+    answer(target=target, **more)
 
 
 def answer(**figures: Any) -> None:
