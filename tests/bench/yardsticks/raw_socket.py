@@ -53,7 +53,7 @@ def _framed(message: bytes) -> bytes:
 async def drive(target: str) -> None:
     """Does the work that standard input asks for."""
     host, _, port = target.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection, connection.makefile("rb") as stream:
+    with socket.create_connection((host, int(port)), timeout=300) as connection, connection.makefile("rb") as stream:
 
         async def work(command: dict[str, Any]) -> dict[str, Any]:
             connection.sendall(b"%d\n" % command["events"])
