@@ -42,7 +42,7 @@ async def drive(target: str) -> None:
         first = 0.0
         begun = time.perf_counter()
         address = f"ws://{target}/events?events={command['events']}"
-        async with websockets.connect(address, compression=None) as websocket:
+        async with websockets.connect(address, compression=None, close_timeout=1) as websocket:
             async for message in websocket:
                 first = first or time.perf_counter() - begun
                 event = json.loads(message)
