@@ -130,7 +130,8 @@ bench: bench-venv ## Measures Stepwire beside its peers, about half an hour, int
 	$(BENCH_VENV)/bin/python -m tests.bench $(BENCH_ARGS)
 
 .PHONY: bench-quick
-bench-quick: bench-venv ## Measures a little of it, in under 3 minutes, and fails where a ratio has collapsed.
+bench-quick: bench-venv $(VENV)/.dev ## Measures a little of it, in under 3 minutes, and fails where a ratio has collapsed.
+	STEPWIRE_REQUIRE_BENCH=1 $(BIN)/python -m pytest -q tests/bench
 	$(BENCH_VENV)/bin/python -m tests.bench --quick $(BENCH_ARGS)
 
 .PHONY: lint

@@ -117,10 +117,10 @@ async def test_a_lost_event_is_an_error(server: str) -> None:
 
 @pytest.mark.parametrize("work", [{}, {"rate": 5_000}], ids=["flat out", "paced"])
 async def test_a_lost_end_is_an_error(work: dict[str, Any]) -> None:
-    """Where the last event is lost, the client says how many came."""
+    """Where the last event is lost, the client says with which event the stream ended."""
     async with _client("per_message", "--skip", str(EVENTS)) as client:
         answer = await client.answers(events=EVENTS, **work)
-        assert answer == {"error": "Disorder: 299 events of 300 came"}
+        assert answer == {"error": "Disorder: the stream ended with event 299 of 300"}
 
 
 async def test_one_event_a_message_in_all_its_forms() -> None:

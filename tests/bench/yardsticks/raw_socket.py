@@ -23,14 +23,18 @@ from .batches import encoded, see
 
 async def serve(options: program.Options) -> None:
     """Serves until told to end."""
+    prepared: dict[int, list[bytes]] = {}
 
     class Connection(socketserver.StreamRequestHandler):
         def handle(self) -> None:
             for line in self.rfile:
-                messages = [_framed(message) for message in encoded(int(line), skip=options.skip)]
+                events = int(line)
+                if events not in prepared:
+                    prepared.clear()
+                    prepared[events] = [_framed(message) for message in encoded(events, skip=options.skip)]
                 self.wfile.write(b"\n")
                 self.rfile.readline()
-                for message in messages:
+                for message in prepared[events]:
                     self.request.sendall(message)
                 self.request.sendall(_framed(b""))
 
@@ -49,7 +53,7 @@ def _framed(message: bytes) -> bytes:
 async def drive(target: str) -> None:
     """Does the work that standard input asks for."""
     host, _, port = target.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as connection, connection.makefile("rb") as stream:
+    with socket.create_connection((host, int(port)), timeout=300) as connection, connection.makefile("rb") as stream:
 
         async def work(command: dict[str, Any]) -> dict[str, Any]:
             connection.sendall(b"%d\n" % command["events"])
