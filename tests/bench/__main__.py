@@ -78,10 +78,11 @@ def run(rows: list[Row], *, quick: bool, rounds: int, out: Path) -> int:
         report.write(out, machine=found, outcomes=outcomes, rows=rows, rounds=rounds)
     plot.write(out, outcomes)
     print(report.as_markdown(machine=found, outcomes=outcomes, rows=rows, rounds=rounds))
-    collapsed = [finding.what for outcome in outcomes.values() for finding in outcome.findings if finding.collapsed]
+    collapsed = [finding for outcome in outcomes.values() for finding in outcome.findings if finding.collapsed]
     if quick:
-        for what in collapsed:
-            print(f"COLLAPSED: {what}", file=sys.stderr)
+        for finding in collapsed:
+            was = report.number(finding.spread.median)
+            print(f"COLLAPSED: {finding.what}: {was}, beyond {finding.collapse:g}", file=sys.stderr)
     return 1 if failed or (quick and collapsed) else 0
 
 

@@ -21,11 +21,20 @@ MEMORY = "Stepwire, memory journal"
 BARE = "Stepwire, FULL journal, bare reader"
 BARE_MEMORY = "Stepwire, memory journal, bare reader"
 
+A2A = "a2a-sdk over gRPC"
+LIVE = "batches of 128, built live"
+BATCHED = "batches of 128, encoded before"
+SOCKET = "raw socket, encoded before"
+
+BEFORE = {SSE: 3.9, WEBSOCKET: 7.0, A2A: 0.42, LIVE: 20, BATCHED: 69, SOCKET: 230}
+"""Times per message on the machine that the targets were set on: a yardstick that is far below would be a weak one."""
+
 WHAT = """
 An execution of one step emits events of about 208 bytes without a pause; a client in a process of its own decodes and
 checks each. Stepwire commits every event to SQLite (synchronous FULL) before it is shown. The yardsticks keep
 nothing: each sends the same content as programs of its kind normally do. "Bare reader" is Stepwire's server read by
 grpc.aio and the generated messages alone, as the per-message client reads: without resuming and without a tracker.
+Batches are what makes the difference, and not gRPC: a socket that carries the same batches is faster.
 """
 
 
@@ -46,13 +55,13 @@ def run(bench: Bench) -> Outcome:
         MEMORY: flat_out(memory, 10),
         BARE: flat_out(bench.another_client(lasting, reader="bare"), 10),
         BARE_MEMORY: flat_out(bench.another_client(memory, reader="bare"), 10),
-        "batches of 128, built live": flat_out(bench.yardstick("batched", "--live"), 15),
+        LIVE: flat_out(bench.yardstick("batched", "--live"), 15),
     }
     if not bench.quick:
         variants |= {
-            "a2a-sdk over gRPC": flat_out(bench.yardstick("a2a_grpc"), 0.4),
-            "batches of 128, encoded before": flat_out(bench.yardstick("batched"), 40),
-            "raw socket, encoded before": flat_out(bench.yardstick("raw_socket"), 100),
+            A2A: flat_out(bench.yardstick("a2a_grpc"), 0.4),
+            BATCHED: flat_out(bench.yardstick("batched"), 40),
+            SOCKET: flat_out(bench.yardstick("raw_socket"), 100),
         }
     samples = bench.alternate(variants)
     outcome = Outcome()
@@ -68,14 +77,18 @@ def run(bench: Bench) -> Outcome:
         )
 
     for stepwire, memory_journal in ((STEPWIRE, MEMORY), (BARE, BARE_MEMORY)):
-        compare(stepwire, BASE, 12, 3)
-        compare(stepwire, WEBSOCKET, 1.6, 0.4)
+        compare(stepwire, BASE, 12, 2)
+        compare(stepwire, WEBSOCKET, 1.6, 0.5)
         compare(stepwire, SSE, 3, 0.8)
         compare(memory_journal, WEBSOCKET, 2.5, 0.6)
-        compare(memory_journal, SSE, 4.5, 1.2)
+        compare(memory_journal, SSE, 4.5, 1)
     times = {name: samples.ratio(name, BASE, per_second) for name in variants}
     outcome.findings += [
-        Finding(what=f"events/s of {name} / {BASE}", spread=times[name])
+        Finding(
+            what=f"events/s of {name} / {BASE}",
+            spread=times[name],
+            slack=f"{BEFORE[name]:g} where the targets were set" if name in BEFORE else "",
+        )
         for name in variants
         if name not in (BASE, STEPWIRE, BARE)
     ]

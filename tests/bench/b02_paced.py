@@ -38,14 +38,15 @@ def run(bench: Bench) -> Outcome:
                 what=f"p50 of {name} / {UNLOADED}",
                 spread=samples.ratio(name, UNLOADED, figure("p50_ms")),
                 at_most=2.5,
-                collapse=25,
+                # A busy machine may not keep up with 20,000 events a second at all.
+                collapse=20 if rate == rates[0] else None,
             ),
             Finding(what=f"p99 of {name}", spread=samples.spread(name, figure("p99_ms")), unit="ms", at_most=10),
             Finding(
                 what=f"p50 of the last tenth / the first tenth, {name}",
                 spread=samples.spread(name, _growth),
                 at_most=1.5,
-                collapse=50,
+                collapse=50 if rate == rates[0] else None,
             ),
             Finding(
                 what=f"p50 of {_name('per message', rate)} / {name}",

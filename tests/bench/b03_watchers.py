@@ -44,7 +44,7 @@ def run(bench: Bench) -> Outcome:
             Finding(
                 what=f"CPU of the server an event: {BARE} / {_flat(crowd)}",
                 spread=samples.ratio(BARE, _flat(crowd), cpu_an_event("server"), under_measure=_delivered),
-                collapse=8 if crowd == 50 else None,
+                collapse=20 if crowd == 50 else None,
             ),
         ]
         if crowd > 1:
