@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import math
 import time
+from collections.abc import AsyncIterable
 from typing import Any
 
 import grpc.aio
@@ -24,7 +25,7 @@ from stepwire.v1 import Event, EventBatch, Plan, WatchExecutionRequest
 from .readers import nanoseconds
 from .subject import Disorder, Figures, Order
 
-__all__ = ["Crowd"]
+__all__ = ["Crowd", "count", "decode"]
 
 _PER_CHANNEL = 2_500
 """Streams on one connection: the server admits 4,000."""
@@ -84,7 +85,7 @@ class Crowd:
         calls = self._open(execution_id, watchers, heartbeat=3600.0)
         begun = [asyncio.Event() for _ in calls]
         readers = [
-            _decoding(call, here, events) if number % _DECODES == 0 else _counting(call, here, events)
+            decode(call, here, events) if number % _DECODES == 0 else count(call, here, events)
             for number, (call, here) in enumerate(zip(calls, begun, strict=True))
         ]
         async with asyncio.TaskGroup() as group:
@@ -149,7 +150,7 @@ class Crowd:
         return [methods[number // _PER_CHANNEL](request, wait_for_ready=True) for number in range(watchers)]
 
 
-async def _counting(call: Any, begun: asyncio.Event, events: int) -> None:
+async def count(call: AsyncIterable[bytes], begun: asyncio.Event, events: int) -> None:
     """Follows the ranges: each begins where the one before ended, and the last one ends with the execution's end."""
     reached = 0
     async for data in call:
@@ -163,7 +164,7 @@ async def _counting(call: Any, begun: asyncio.Event, events: int) -> None:
         raise Disorder(f"{reached} events of {events} came")
 
 
-async def _decoding(call: Any, begun: asyncio.Event, events: int) -> float:
+async def decode(call: AsyncIterable[bytes], begun: asyncio.Event, events: int) -> float:
     """Checks every event. Returns how long the execution took, by its events' times, from when it began to emit."""
     order = Order(events)
     first = event = None
@@ -189,9 +190,10 @@ async def _waiting(call: Any, begun: asyncio.Event) -> int:
 
 async def _crawling(call: Any, begun: asyncio.Event, pause: float) -> int:
     reached = 0
+    ended = asyncio.ensure_future(call.code())
     with contextlib.suppress(asyncio.CancelledError):
         while (data := await call.read()) is not grpc.aio.EOF:
             reached = max(reached, _Range.FromString(data).sequence)
             begun.set()
-            await asyncio.sleep(pause)
+            await asyncio.wait([ended], timeout=pause)
     return reached

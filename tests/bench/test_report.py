@@ -31,6 +31,7 @@ def test_a_target_that_is_missed_says_so() -> None:
     text = report(Finding(what="events/s of ours / theirs", spread=spread(9.0), at_least=12))
     assert "0 of 1 targets are met" in text
     assert "| B1 | events/s of ours / theirs | at least 12 | 9.00 | 4.50 to 18.0 | **missed** |" in text
+    assert text.count("ours / theirs") == 1
 
 
 def test_a_target_that_is_met_says_so() -> None:
