@@ -71,7 +71,9 @@ def run(rows: list[Row], *, quick: bool, rounds: int, out: Path) -> int:
         try:
             with bench.for_row(row.number) as own:
                 own.say(row.title)
-                outcomes[row.number] = row.run(own)
+                outcome = row.run(own)
+                outcome.taken = own.taken
+                outcomes[row.number] = outcome
         except Failed as error:
             failed.append(row.number)
             print(f"{row.number} FAILED: {error}", file=sys.stderr)

@@ -50,7 +50,7 @@ def run(bench: Bench) -> Outcome:
                     what=f"{said}: time of {GRAPH} / {STEPWIRE}",
                     spread=samples.ratio(GRAPH, STEPWIRE, _microseconds),
                     at_least=5,
-                    collapse=0.35,
+                    collapse=0.25,
                 ),
                 Finding(
                     what=f"{said}: time of {SAVER} / {STEPWIRE}",

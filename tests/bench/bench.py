@@ -6,7 +6,7 @@ import contextlib
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -31,6 +31,8 @@ class Bench:
     def __init__(self, *, quick: bool, rounds: int, row: str = "") -> None:
         self.quick = quick
         self.rounds = rounds
+        self.taken: list[Mapping[str, Sequence[Figures]]] = []
+        """What `alternate` has measured, every round of it."""
         self._row = row
         self._stack = contextlib.ExitStack()
         self._begun = time.monotonic()
@@ -70,7 +72,9 @@ class Bench:
         self, variants: Mapping[str, Callable[[], Figures]], *, rounds: int | None = None, warm_up: bool = True
     ) -> Samples:
         """Runs the variants in turns, a warm-up and then the rounds."""
-        return alternate(variants, rounds=rounds or self.rounds, warm_up=warm_up, progress=self.say)
+        samples = alternate(variants, rounds=rounds or self.rounds, warm_up=warm_up, progress=self.say)
+        self.taken.append(samples.figures)
+        return samples
 
     def say(self, line: str) -> None:
         """Shows that something goes on."""

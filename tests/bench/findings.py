@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,3 +65,5 @@ class Outcome:
     told: list[Told] = field(default_factory=list)
     plot: Mapping[str, Any] = field(default_factory=dict)
     """What the plots draw, by name."""
+    taken: list[Mapping[str, Sequence[Any]]] = field(default_factory=list)
+    """Every figure of every round, by variant: for those who reckon for themselves."""

@@ -81,6 +81,7 @@ def as_json(*, machine: Mapping[str, str], outcomes: Mapping[str, Outcome], roun
             name: {
                 "findings": [_plain(finding) | {"met": finding.met} for finding in outcome.findings],
                 "absolute": [_plain(told) for told in outcome.told],
+                "taken": outcome.taken,
                 "plot": {key: _plain(value) for key, value in outcome.plot.items()},
             }
             for name, outcome in outcomes.items()
