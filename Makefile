@@ -17,6 +17,7 @@ GRPCURL_VERSION := v1.9.3
 # Code that a newer generator made refuses an older runtime, so the generator is the oldest release that we support.
 PROTO_TOOLS := grpcio-tools==1.74.0 googleapis-common-protos==1.70.0 mypy-protobuf==5.1.0
 PROTO_VENV := build/proto-venv
+BENCH_VENV := build/bench-venv
 PROTO_FILES := $(wildcard protos/stepwire/v1/*.proto)
 # What buf compares the contract with: main where it is another commit, else the commit before.
 AGAINST ?= $(shell for c in main origin/main HEAD~1; do \
@@ -49,6 +50,15 @@ $(VENV)/.dev: pyproject.toml | $(VENV)/.created
 	@echo "Installing Stepwire and what its tests need into $(VENV) ..."
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	touch $@ $(VENV)/.run
+
+.PHONY: bench-venv
+bench-venv: $(BENCH_VENV)/.installed ## Installs what the benchmark needs into build/bench-venv.
+
+$(BENCH_VENV)/.installed: pyproject.toml | python
+	$(PYTHON) -m venv $(BENCH_VENV)
+	@echo "Installing Stepwire and what it is measured beside into $(BENCH_VENV) ..."
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -e '.[bench]'
+	touch $@
 
 .PHONY: tools
 tools: $(TOOLS)/grpcurl ## Installs grpcurl into build/tools/bin, where it is missing. Needs Go.
@@ -114,6 +124,15 @@ faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (20
 	FAULTS_LONG=1 $(BIN)/python -m pytest -q tests/faults tests/transport tests/server/api/test_bad_inputs.py $(PYTEST_ARGS)
 	$(BIN)/python -m tests.faults.mutations
 	$(BIN)/python -m tests.faults.kill_loop --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
+
+.PHONY: bench
+bench: bench-venv ## Measures Stepwire beside its peers, about half an hour, into build/bench. BENCH_ARGS="--only B1 B5".
+	$(BENCH_VENV)/bin/python -m tests.bench $(BENCH_ARGS)
+
+.PHONY: bench-quick
+bench-quick: bench-venv $(VENV)/.dev ## Measures a little of it, in under 3 minutes, and fails where a ratio has collapsed.
+	STEPWIRE_REQUIRE_BENCH=1 $(BIN)/python -m pytest -q tests/bench
+	$(BENCH_VENV)/bin/python -m tests.bench --quick $(BENCH_ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.dev build/image.binpb ## Checks form, types and the contract's rules.
