@@ -42,9 +42,9 @@ _CHUNK_EVENTS = 512
 _CHUNK_BYTES = 256 * 1024
 """A chunk has the bounds of a message, so that a reader who keeps up gets it as it is."""
 
-_UNYIELDING = 0.0002
-"""Seconds that an execution may record without letting the event loop do anything else: some 25 events. A thousand that
-do nothing else take a fifth of a second then, all together, until it is the streams' turn.
+_ALONE, _AMONG_OTHERS = 0.001, 0.0001
+"""Seconds that an execution may record without letting the event loop do anything else: where nothing else took long the
+last time, and where something did. A thousand that do nothing but record take a tenth of a second then, all together.
 """
 
 _RETRY = 1.0
@@ -113,6 +113,7 @@ class Recorder:
         self._sealed: deque[tuple[Chunk, Execution, Summary | None]] = deque()
         self._pending_bytes = 0
         self._yielded = clock.monotonic()
+        self._unyielding = _ALONE
         self._room = asyncio.Event()
         self._room.set()
         self._appending: asyncio.Task[None] | None = None
@@ -128,16 +129,18 @@ class Recorder:
     def has_room(self) -> bool:
         """Returns whether `room` would return at once."""
         pending = self._pending_bytes < self._max_pending_bytes
-        return pending and self._lost is None and self._clock.monotonic() - self._yielded <= _UNYIELDING
+        return pending and self._lost is None and self._clock.monotonic() - self._yielded <= self._unyielding
 
     async def room(self) -> None:
         """Returns when there is room for another event. This is where a fast operation waits for the journal, and where
         one that never waits for anything else lets its events go out.
         """
-        if self._clock.monotonic() - self._yielded > _UNYIELDING:
+        began = self._clock.monotonic()
+        if began - self._yielded > self._unyielding:
             await asyncio.sleep(0)
             # From here on: where others took long, the next event need not wait for them again.
             self._yielded = self._clock.monotonic()
+            self._unyielding = _ALONE if self._yielded - began < _ALONE else _AMONG_OTHERS
         while self._pending_bytes >= self._max_pending_bytes:
             self._room.clear()
             await self._room.wait()
@@ -159,7 +162,7 @@ class Recorder:
             raise _too_large(len(body))
         kind = event.WhichOneof("kind")
         assert kind is not None
-        now = self.now_ns()
+        now = max(self._clock.now_ns(), fold.time_ns)
         fold.apply(event, kind, now)
         self._foresee(event, kind, now)
         self._stamp.write(fold, event.step_id)
