@@ -43,8 +43,8 @@ _CHUNK_BYTES = 256 * 1024
 """A chunk has the bounds of a message, so that a reader who keeps up gets it as it is."""
 
 _ALONE, _AMONG_OTHERS = 0.001, 0.0001
-"""Seconds that an execution may record without letting the event loop do anything else: where nothing else took long the
-last time, and where something did. A thousand that do nothing but record take a tenth of a second then, all together.
+"""Seconds that an execution may record without letting the event loop do anything else: where nothing else took long
+the last time, and where something did. A thousand that do nothing but record take a tenth of a second then, in all.
 """
 
 _RETRY = 1.0
