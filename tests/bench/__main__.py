@@ -89,4 +89,7 @@ def run(rows: list[Row], *, quick: bool, rounds: int, out: Path) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit("interrupted; the report has the rows that were done")
