@@ -8,6 +8,7 @@ from typing import Any
 from .bench import Bench
 from .findings import Finding, Outcome, Told
 from .process import Subject
+from .rounds import together
 from .row import Row
 from .subject import Figures
 
@@ -71,7 +72,8 @@ def run(bench: Bench) -> Outcome:
 def _asked(subject: Subject, times: int, **command: Any) -> Callable[[], Figures]:
     def ask() -> Figures:
         found = [subject.ask(**command) for _ in range(times)]
-        return {key: sum(figures.get(key, 0) for figures in found) for key in ("steps", "seconds", "own_seconds")}
+        keys = [key for key in ("steps", "seconds", "own_seconds") if key in found[0]]
+        return together(found, *keys)
 
     return ask
 

@@ -8,7 +8,7 @@ from . import journals
 from .bench import Bench
 from .findings import Finding, Outcome, Told
 from .process import Subject
-from .rounds import Measure, Samples
+from .rounds import Measure, Samples, together
 from .row import Row
 from .subject import Figures
 
@@ -40,7 +40,7 @@ def _grow_plans(bench: Bench, outcome: Outcome, sizes: Sequence[int]) -> None:
         def steps(size: int, shape: str = shape) -> Figures:
             # As many steps for each size, so that each is measured for as long.
             found = [stepwire.ask(shape=shape, steps=size) for _ in range(max(1, sizes[-1] // 5 // size))]
-            return _sum(found, "own_seconds", "steps")
+            return together(found, "own_seconds", "steps")
 
         samples = bench.alternate({f"{size}": lambda size=size: steps(size) for size in sizes})
         _judge(outcome, f"a step of a {shape}", "steps", sizes, samples, lambda f: f["own_seconds"] / f["steps"] * 1e6)
@@ -51,21 +51,17 @@ def _grow_crowds(bench: Bench, outcome: Outcome, sizes: Sequence[int]) -> None:
     events = 5_000
 
     def executions(size: int) -> Figures:
-        return _sum([stepwire.ask(calls=size, events=14) for _ in range(sizes[-1] // size)], "server_cpu", "calls")
+        return together([stepwire.ask(calls=size, events=14) for _ in range(sizes[-1] // size)], "server_cpu", "calls")
 
     def watchers(size: int) -> Figures:
         # The processor's time is told in hundredths of a second: a few watchers have to watch more than once.
         found = [stepwire.ask(watchers=size, events=events) for _ in range(max(1, 10 // size))]
-        return _sum([f | {"delivered": size * events} for f in found], "server_cpu", "delivered")
+        return together([f | {"delivered": size * events} for f in found], "server_cpu", "delivered")
 
     samples = bench.alternate({f"{size}": lambda size=size: executions(size) for size in sizes})
     _judge(outcome, "an execution", "at once", sizes, samples, lambda f: f["server_cpu"] / f["calls"] * 1e6)
     samples = bench.alternate({f"{size}": lambda size=size: watchers(size) for size in sizes})
     _judge(outcome, "a delivered event", "watchers", sizes, samples, lambda f: f["server_cpu"] / f["delivered"] * 1e6)
-
-
-def _sum(found: Sequence[Figures], *keys: str) -> Figures:
-    return {key: sum(figures[key] for figures in found) for key in keys}
 
 
 def _grow_journals(bench: Bench, outcome: Outcome, sizes: Sequence[int]) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from .subject import Figures
 
-__all__ = ["Measure", "Samples", "Spread", "alternate", "cpu_an_event", "figure", "order_of", "per_second"]
+__all__ = ["Measure", "Samples", "Spread", "alternate", "cpu_an_event", "figure", "order_of", "per_second", "together"]
 
 Measure = Callable[[Figures], float]
 """Takes one figure from those of a round."""
@@ -35,6 +35,11 @@ class Spread:
 def per_second(figures: Figures) -> float:
     """Returns the events a second."""
     return float(figures["events"] / figures["seconds"])
+
+
+def together(found: Sequence[Figures], *keys: str) -> Figures:
+    """Returns the sums of these figures of several pieces of work, which count as one."""
+    return {key: sum(figures[key] for figures in found) for key in keys}
 
 
 def figure(key: str) -> Measure:
