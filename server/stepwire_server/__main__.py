@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -43,6 +44,9 @@ from stepwire_server.limits import CallLimits
 __all__ = ["main"]
 
 _log = logging.getLogger("stepwire_server")
+
+_COLLECT_AFTER = 10_000
+"""Objects that are made, and not freed, between two looks of the garbage collector. Python's own: 700."""
 
 _LAST_WORDS = 0.5
 """Seconds that operations which were abandoned have to end, when everything else has."""
@@ -331,6 +335,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
         await server.start()
     except OSError as error:
         raise ConfigError(f"the server can't start: {error}") from error
+    _collect_less()
     try:
         print(f"listening on {server.address}", flush=True)
         _log.info(
@@ -350,6 +355,15 @@ async def _serve(app: App, config: ServeConfig) -> None:
     finally:
         await server.stop()
         _log.info("stopped; what has not ended goes on at the next start")
+
+
+def _collect_less() -> None:
+    """Has the garbage collector leave alone what is there now, and look at the rest less often. Nearly everything is
+    freed as it is let go of; with a thousand executions that ran, looking for more took a third of the time.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER)
 
 
 async def _end_tasks() -> None:

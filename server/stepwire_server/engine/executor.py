@@ -315,6 +315,10 @@ class Executor:
         """Gets the plan and records it. Returns False where there is none: the execution has failed, or is stopping."""
         if self._stopping or self._leaving or self._is_orphan:
             return False
+        if self._request.HasField("plan") and self._record.epoch == 1:
+            # Checked where it was accepted, in this process. A later one may serve another app.
+            record_plan(self.recorder, self._request, self._request.plan, query="")
+            return True
         try:
             plan = await await_plan(
                 self._request,

@@ -81,12 +81,16 @@ class Intake:
         """See Engine.accept."""
         check_form(request)
         same = normalised(request)
-        # Before the app is asked: what was accepted stays accepted, also where the app has changed since.
-        known = await self._known(request.request_id, tenant)
-        if known is not None:
+        try:
+            await aside(request.plan, lambda: check_work(request, self._catalog))
+            taken = await self._take(_Wanted(same, request.request_id, tenant))
+        except StepwireError:
+            # What was accepted stays accepted, also where the app has changed since or there is room for no other. Only
+            # now: nearly every request is a new one, and storing it looks for its id.
+            known = await self._known(request.request_id, tenant)
+            if known is None:
+                raise
             return _attached(known, same)
-        await aside(request.plan, lambda: check_work(request, self._catalog))
-        taken = await self._take(_Wanted(same, request.request_id, tenant))
         return taken.record if taken.created else _attached(taken.record, same)
 
     async def accept_all(self, requests: Sequence[ExecuteRequest], *, tenant: str) -> Sequence[ExecutionRecord]:

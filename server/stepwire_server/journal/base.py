@@ -380,6 +380,8 @@ class Journal(ABC):
         """Called by implementations, in the event loop, when an execution was created or claimed: before its first
         event is.
         """
+        if record.last_sequence == 0:
+            self._tails.begin(record.execution_id)
         if record.state not in ENDED:
             self._live[record.execution_id] = replace(record, request=b"", snapshot=b"")
 

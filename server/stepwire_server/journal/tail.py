@@ -16,9 +16,11 @@ _MOST_TAILS = 100_000
 class _Tail:
     """The newest durable chunks of one execution, so that followers who keep up need no storage. Bounded by bytes."""
 
-    __slots__ = ("chunks", "size")
+    __slots__ = ("after", "chunks", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, after: int) -> None:
+        self.after = after
+        """The sequence that it follows: of all durable events after it, it has each."""
         self.chunks: deque[Chunk] = deque()
         self.size = 0
 
@@ -28,14 +30,16 @@ class _Tail:
         self.chunks.append(chunk)
         self.size += len(chunk.data)
         while self.size > limit:
-            self.size -= len(self.chunks.popleft().data)
+            dropped = self.chunks.popleft()
+            self.size -= len(dropped.data)
+            self.after = dropped.last
         return self.size - before
 
     def read(self, after: int, max_events: int, max_bytes: int) -> list[Chunk] | None:
         """Returns what follows `after`; None where the tail does not reach back so far."""
-        if not self.chunks or after < self.chunks[0].first - 1:
+        if after < self.after:
             return None
-        if after >= self.chunks[-1].last:
+        if not self.chunks or after >= self.chunks[-1].last:
             return []
         found: deque[Chunk] = deque()
         for chunk in reversed(self.chunks):
@@ -73,11 +77,15 @@ class Tails:
         self.held: OrderedDict[str, _Tail] = OrderedDict()
         self.size = 0
 
+    def begin(self, execution_id: str) -> None:
+        """Notes an execution that has no events yet: whoever follows it from its beginning needs no storage either."""
+        self.held[execution_id] = _Tail(0)
+
     def add(self, execution_id: str, chunk: Chunk) -> None:
         """Keeps a chunk that is durable now."""
         tail = self.held.get(execution_id)
         if tail is None:
-            tail = self.held[execution_id] = _Tail()
+            tail = self.held[execution_id] = _Tail(chunk.first - 1)
         self.held.move_to_end(execution_id)
         self.size += tail.add(chunk, self._each)
         while self.size > self._all or len(self.held) > _MOST_TAILS:
