@@ -24,6 +24,7 @@ from stepwire_server.engine.questions import Nothing
 from stepwire_server.engine.reckoning import Reckoner, Rule
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
 from stepwire_server.engine.substeps import Teller, Work
+from stepwire_server.engine.voice import Voice
 from stepwire_server.journal import Conflict
 
 __all__ = ["Result", "StepContext", "StepEnded", "current_step", "running_step"]
@@ -80,7 +81,6 @@ class StepContext(Work):
     __slots__ = (
         "_asking",
         "_blocking",
-        "_closed",
         "_given",
         "_growth",
         "_hold",
@@ -90,6 +90,7 @@ class StepContext(Work):
         "_results",
         "_saved",
         "_thread",
+        "_voice",
         "attempt",
         "execution_id",
         "id",
@@ -118,7 +119,8 @@ class StepContext(Work):
         rule: Rule | None,
     ) -> None:
         reckoner = Reckoner(operation=operation, rule=rule)
-        super().__init__(Teller(reckoner, event=self._event, emit=self._emit), path="")
+        self._voice = voice = Voice(recorder, step_id=id, name=name, attempt=attempt)
+        super().__init__(Teller(reckoner, voice), path="")
         self._recorder = recorder
         self._loop = asyncio.get_running_loop()
         self._results = results
@@ -126,10 +128,9 @@ class StepContext(Work):
         self._saved = saved
         self._hold = hold
         self._growth = growth
-        self._asking = Asking(recorder, desk, event=self._event, away=away, broken_off=broken_off)
+        self._asking = Asking(recorder, desk, event=voice.event, away=away, broken_off=broken_off)
         self._offsets: dict[str, int] = {}
         self._blocking: set[Future[Any]] = set()
-        self._closed = ""
         self._thread: int | None = None
         self.execution_id = execution_id
         self.session_id = session_id
@@ -222,9 +223,9 @@ class StepContext(Work):
             for number, city in enumerate(cities):
                 await step.add_steps([plan_step(f"visit-{number}", "visit", input={"city": city})])
         """
-        self._check()
+        self._voice.check()
         try:
-            await self._growth.add(steps, added_by=self.id, check=self._check)
+            await self._growth.add(steps, added_by=self.id, check=self._voice.check)
         except RecorderClosed:
             raise StepEnded("the execution has ended") from None
 
@@ -234,7 +235,7 @@ class StepContext(Work):
         Pieces of one channel make a whole. A piece above 256 KiB is cut.
         """
         for part in _cut(piece) if len(piece) > _SHORT else (piece,):
-            event = self._event()
+            event = self._voice.event()
             content = event.content
             content.channel = channel
             content.media_type = media_type
@@ -247,11 +248,11 @@ class StepContext(Work):
                 size = len(part)
             # The offset moves before the wait for room: pieces of two tasks must not share one.
             self._offsets[channel] = offset + size
-            await self._emit(event)
+            await self._voice.emit(event)
 
     async def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
         """Gives a named result as a whole: a JSON-like value, or bytes. Raises LimitSize above 512 KiB."""
-        event = self._event(name)
+        event = self._voice.event(name)
         artifact = event.artifact
         artifact.name = name
         artifact.media_type = media_type
@@ -263,18 +264,18 @@ class StepContext(Work):
             artifact.size = artifact.value.ByteSize()
         if artifact.size > _ARTIFACT_BYTES:
             raise LimitSize(f"artifact {name!r} has {artifact.size:,} bytes; at most {_ARTIFACT_BYTES:,} are allowed")
-        await self._emit(event)
+        await self._voice.emit(event)
 
     async def agent(
         self, agent: str, kind: AgentKind, message: str, *, details: Mapping[str, Any] | None = None
     ) -> None:
         """Says what an agent thinks, does, found or decided."""
-        event = self._event(message)
+        event = self._voice.event(message)
         event.agent.agent = agent
         event.agent.kind = AgentUpdate.Kind.Value(f"KIND_{kind.upper()}")
         if details:
             event.agent.details.CopyFrom(_struct(details, "details"))
-        await self._emit(event)
+        await self._voice.emit(event)
 
     async def supervisor(
         self,
@@ -290,7 +291,7 @@ class StepContext(Work):
         """Says what a supervisor decided, and why. `confidence`: 0 to 1; ValueError outside."""
         if confidence is not None and not 0 <= confidence <= 1:
             raise ValueError(f"confidence is {confidence}; it must be 0 to 1")
-        event = self._event(message)
+        event = self._voice.event(message)
         update = event.supervisor
         update.kind = SupervisorUpdate.Kind.Value(f"KIND_{kind.upper()}")
         update.reasoning = reasoning
@@ -300,28 +301,28 @@ class StepContext(Work):
             update.confidence = confidence
         if details:
             update.details.CopyFrom(_struct(details, "details"))
-        await self._emit(event)
+        await self._voice.emit(event)
 
     async def stage(
         self, name: str, message: str = "", *, details: str = "", data: Mapping[str, Any] | None = None
     ) -> None:
         """Says that a named stage was reached."""
-        event = self._event(message or name)
+        event = self._voice.event(message or name)
         event.stage.name = name
         event.stage.details = details
         if data:
             event.stage.data.CopyFrom(_struct(data, "data"))
-        await self._emit(event)
+        await self._voice.emit(event)
 
     async def error(self, message: str) -> None:
         """Says that something went wrong and the step goes on."""
-        event = self._event(message)
+        event = self._voice.event(message)
         event.error.error.CopyFrom(status_pb2.Status(code=code_pb2.UNKNOWN, message=message))
-        await self._emit(event)
+        await self._voice.emit(event)
 
     def close(self, why: str) -> None:
         """Makes every further call raise StepEnded with this text. For the engine."""
-        self._closed = why
+        self._voice.closed = why
         self._asking.close(why)
         for call in list(self._blocking):
             call.cancel()
@@ -329,7 +330,7 @@ class StepContext(Work):
     @property
     def closed(self) -> str:
         """Why nothing more can be said; empty while it can."""
-        return self._closed
+        return self._voice.closed
 
     def wait_in_thread(self, call: Future[_T]) -> _T:
         """Returns what a call of this context gives to another thread. Raises StepEnded when the context is closed
@@ -337,11 +338,11 @@ class StepContext(Work):
         """
         self._blocking.add(call)
         try:
-            if self._closed:
+            if self._voice.closed:
                 call.cancel()
             return call.result()
         except CancelledError:
-            raise StepEnded(self._closed or "the step was interrupted") from None
+            raise StepEnded(self._voice.closed or "the step was interrupted") from None
         finally:
             self._blocking.discard(call)
 
@@ -362,9 +363,9 @@ class StepContext(Work):
 
     async def _keep(self, state: Any) -> None:
         """Does what `save` does, but does not stop."""
-        event = self._event()
+        event = self._voice.event()
         event.step_saved.state.CopyFrom(values.to_value(state, field="state"))
-        sequence = await self._emit(event)
+        sequence = await self._voice.emit(event)
         try:
             await self._recorder.durable(sequence)
         except (Conflict, StepwireError) as error:
@@ -372,33 +373,9 @@ class StepContext(Work):
 
     async def _stop(self, *, in_own_thread: bool = False) -> None:
         """Does what `pausepoint` does. `in_own_thread`: what waits is the thread that the operation runs in."""
-        self._check()
+        self._voice.check()
         await self._hold(in_own_thread)
-        self._check()
-
-    def _event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
-        event = Event(step_id=self.id, step_name=self.name, attempt=self.attempt, message=message)
-        if metadata:
-            event.metadata.update(metadata)
-        return event
-
-    async def _emit(self, event: Event, complete: Callable[[Event], None] | None = None) -> int:
-        """Records an event, and returns its sequence. `complete` is called right before."""
-        self._check()
-        recorder = self._recorder
-        try:
-            if not recorder.has_room():
-                await recorder.room()
-                self._check()
-            if complete is not None:
-                complete(event)
-            return recorder.record(event)
-        except RecorderClosed:
-            raise StepEnded("the execution has ended") from None
-
-    def _check(self) -> None:
-        if self._closed:
-            raise StepEnded(self._closed)
+        self._voice.check()
 
     def _place(self, event: Event) -> None:
         """It is about the step itself."""

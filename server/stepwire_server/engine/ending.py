@@ -20,8 +20,11 @@ __all__ = [
     "record_not_met",
     "record_skipped",
     "running",
+    "skip",
     "what_failed",
 ]
+
+_NOT_RUN = frozenset({StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING})
 
 
 def ended(execution_id: str, state: ExecutionState.ValueType) -> ExecutionEnded:
@@ -95,6 +98,13 @@ def record_cancelled(recorder: Recorder) -> None:
     event.plan_cancelled.reason = reason
     _time(recorder, event.plan_cancelled.execution_time)
     recorder.record(event)
+
+
+async def skip(recorder: Recorder, index: int, *, culprit: str) -> None:
+    """Does what `record_skipped` does, where the step has not run and does not run now. Waits for room."""
+    if recorder.fold.steps[index].state in _NOT_RUN:
+        await recorder.room()
+        record_skipped(recorder, index, culprit=culprit)
 
 
 def record_skipped(recorder: Recorder, index: int, *, culprit: str) -> None:

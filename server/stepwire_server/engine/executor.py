@@ -12,40 +12,37 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor as ThreadPool
-from contextvars import Context, copy_context
+from functools import partial
 from typing import Any
 
 from google.protobuf import struct_pb2
 from google.rpc import status_pb2
 
 from stepwire.errors import failure
-from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState, Step, StepState
+from stepwire.v1 import Event, ExecuteRequest, ExecutionOptions, ExecutionState
 from stepwire_server.engine.asking import Desk, Verdict, record_answer
 from stepwire_server.engine.clock import Clock, Timer
-from stepwire_server.engine.conditions import unmet
 from stepwire_server.engine.control import cancelling, paused, resumed
+from stepwire_server.engine.course import Course, unless_gone
 from stepwire_server.engine.earlier import Inheritance
 from stepwire_server.engine.ending import (
     ended,
     record_cancelled,
     record_completed,
     record_failed,
-    record_not_met,
-    record_skipped,
+    skip,
     what_failed,
 )
+from stepwire_server.engine.flow import Flow
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.foresight import Foresight
-from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.inheritance import has_all, take_over
-from stepwire_server.engine.mapping import Mappings
-from stepwire_server.engine.operation import Catalog, Operation
+from stepwire_server.engine.operation import Catalog
 from stepwire_server.engine.planning import PlanningFailed, await_plan, record_plan
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
-from stepwire_server.engine.recovery import operation_gone, record_takeover
+from stepwire_server.engine.recovery import operation_of, record_takeover
 from stepwire_server.engine.rerun import query_of
-from stepwire_server.engine.schedule import Schedule
 from stepwire_server.engine.settings import Settings
 from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.spread import Spread
@@ -56,12 +53,9 @@ __all__ = ["Executor", "Settings"]
 
 _log = logging.getLogger(__name__)
 
+
 _PAUSED = ExecutionState.EXECUTION_STATE_PAUSED
 _CANCELLING = ExecutionState.EXECUTION_STATE_CANCELLING
-_COMPLETED = StepState.STEP_STATE_COMPLETED
-_FAILED = StepState.STEP_STATE_FAILED
-_LOST = frozenset({_FAILED, StepState.STEP_STATE_CANCELLED})
-_NOT_RUN = frozenset({StepState.STEP_STATE_PENDING, StepState.STEP_STATE_STARTING})
 
 _LAST_WORDS = 1.0
 """Seconds that the steps of a parked execution have to end after they were interrupted, so that it can be recorded."""
@@ -103,7 +97,7 @@ class Executor:
             fold,
             clock=clock,
             max_pending_bytes=settings.max_pending_bytes,
-            on_lost=self._lost,
+            on_lost=unless_gone(self._lost, None),
             foresight=Foresight(fold, slots=bound, known=known),
         )
         self._catalog = catalog
@@ -117,6 +111,7 @@ class Executor:
         """Set when everything that it keeps of an earlier execution is recorded, or it has ended here without that."""
         if inheritance is None:
             self.inherited.set()
+        self._course = Course()
         self._wake = asyncio.Event()
         self._slots = Slots(bound, self._wake.set)
         self._around = Surroundings(
@@ -127,7 +122,7 @@ class Executor:
             threads=threads,
             simulate=self._request.options.simulate,
             cancel_grace=settings.cancel_grace,
-            torn_down=lambda: self._task is not None and self._task.cancelling() > 0,
+            course=self._course,
             going=asyncio.Event(),
             slots=self._slots,
             desk=Desk(clock),
@@ -135,23 +130,13 @@ class Executor:
                 self.recorder,
                 catalog,
                 execution_id=record.execution_id,
-                is_ending=lambda: self._stopping,
-                on_grown=self._take_up_growth,
+                course=self._course,
+                on_grown=unless_gone(self._take_up_growth, None),
             ),
-            leaving=lambda: self._leaving,
         )
-        self._context: Context = copy_context()
-        """What steps inherit, whoever starts them."""
-        self._schedule: Schedule | None = None
-        self._mappings: Mappings | None = None
         self._running: dict[int, StepRunner] = {}
-        self._failed: list[str] = []
-        self._overdue = False
-        self._stopping = False
-        self._leaving = False
-        self._grace_over = False
+        self._flow: Flow | None = None
         self._timers: list[Timer] = []
-        self._task: asyncio.Task[None] | None = None
         self._mind_pause()
 
     @property
@@ -169,7 +154,7 @@ class Executor:
         if self._inheritance is not None:
             # Before anyone can cancel it: what is cancelled has its plan and what it keeps, so that it can be retried.
             self._begin()
-        self._task = asyncio.create_task(self._run(), name=f"execution {self.execution_id}")
+        self._course.task = asyncio.create_task(self._run(), name=f"execution {self.execution_id}")
 
     def cancel(self, *, actor: str, reason: str) -> int:
         """Records that the end was asked for, and tells the running steps. Returns the sequence that must be durable
@@ -211,20 +196,20 @@ class Executor:
         """Starts no other step, lets running ones end for `grace` seconds, then interrupts them, and records no end: a
         later recovery goes on from there.
         """
-        assert self._task is not None
-        self._leaving = True
+        assert self._course.task is not None
+        self._course.leaving = True
         self._mind_pause()
         for runner in list(self._running.values()):
             runner.park_if_resting()
         self._wake.set()
-        await asyncio.wait({self._task}, timeout=grace)
+        await asyncio.wait({self._course.task}, timeout=grace)
         for runner in list(self._running.values()):
             runner.interrupt(Cause.PARK)
-        await asyncio.wait({self._task}, timeout=_LAST_WORDS)
+        await asyncio.wait({self._course.task}, timeout=_LAST_WORDS)
         for runner in list(self._running.values()):
             runner.leave()
         self._end_grace()
-        _, left = await asyncio.wait({self._task}, timeout=_LAST_APPENDS)
+        _, left = await asyncio.wait({self._course.task}, timeout=_LAST_APPENDS)
         if left:
             # The journal does not take what is pending (its disk is full, say). A later owner goes on without it.
             self.recorder.give_up()
@@ -248,7 +233,7 @@ class Executor:
         """Holds attempts back at their places to stop, or lets them go on. What is ending is not held back: its steps
         may have to clean up.
         """
-        if (self._paused or self._leaving) and not self._stopping:
+        if (self._paused or self._course.leaving) and not self._course.stopping:
             self._around.going.clear()
         else:
             self._around.going.set()
@@ -261,7 +246,7 @@ class Executor:
             self._watch_time_limit()
             if (self.fold.graph is not None or await self._begin_plan()) and await self._inherit():
                 await self._run_steps()
-            if not (self._leaving or self.fold.ended):
+            if not (self._course.leaving or self.fold.ended):
                 await self._conclude()
         except RecorderClosed:
             _log.warning("execution %s can't be recorded here any more", self.execution_id)
@@ -293,7 +278,12 @@ class Executor:
     def _take_over(self) -> None:
         if self.fold.state == _CANCELLING:
             self._stop()
-        record_takeover(self.recorder, epoch=self._record.epoch, stopping=self._stopping, operation_of=self._operation)
+        record_takeover(
+            self.recorder,
+            epoch=self._record.epoch,
+            stopping=self._course.stopping,
+            operation_of=partial(operation_of, self._catalog),
+        )
 
     def _watch_time_limit(self) -> None:
         options = self._request.options
@@ -307,13 +297,13 @@ class Executor:
         return None
 
     def _time_is_up(self) -> None:
-        if not (self._stopping or self.fold.ended):
-            self._overdue = True
+        if not (self._course.stopping or self.fold.ended):
+            self._course.overdue = True
             self._stop()
 
     async def _begin_plan(self) -> bool:
         """Gets the plan and records it. Returns False where there is none: the execution has failed, or is stopping."""
-        if self._stopping or self._leaving or self._is_orphan:
+        if self._course.stopping or self._course.leaving or self._is_orphan:
             return False
         if self._request.HasField("plan") and self._record.epoch == 1:
             # Checked where it was accepted, in this process. A later one may serve another app.
@@ -325,8 +315,8 @@ class Executor:
                 self._catalog,
                 name=f"planning {self.execution_id}",
                 wake=self._wake,
-                stops=lambda: self._stopping or self._leaving,
-                gives_up=lambda: self._grace_over,
+                stops=lambda: self._course.stopping or self._course.leaving,
+                gives_up=lambda: self._course.grace_over,
                 keep=self._keep,
             )
         except PlanningFailed as error:
@@ -343,7 +333,7 @@ class Executor:
         """
         kept = self._inheritance
         self._inheritance = None
-        if kept is not None and not await take_over(self.recorder, kept.events, leaving=lambda: self._leaving):
+        if kept is not None and not await take_over(self.recorder, kept.events, leaving=lambda: self._course.leaving):
             return False
         self.inherited.set()
         return not self._is_orphan
@@ -354,138 +344,28 @@ class Executor:
         return not has_all(self.fold, self._request)
 
     async def _run_steps(self) -> None:
-        graph = self.fold.graph
-        assert graph is not None
-        schedule = self._schedule = Schedule.of(self.fold)
-        mappings = self._mappings = Mappings(
-            self._around, schedule, may_start=lambda: self._may_start, on_end=self._take_end
+        self._flow = Flow(
+            self._around,
+            self._catalog,
+            running=self._running,
+            wake=self._wake,
+            fails_fast=self._request.options.failure_policy == ExecutionOptions.FAILURE_POLICY_FAIL_FAST,
+            stop=unless_gone(self._stop, None),
+            keep=self._keep,
         )
-        self._failed = [graph.steps[i].id for i, step in enumerate(self.fold.steps) if step.state == _FAILED]
-        if self._failed and self._fails_fast:
-            self._stop()
-        while True:
-            # Before anything is looked at: what is done below waits for room, and may miss what happens meanwhile.
-            self._wake.clear()
-            await mappings.settle()
-            while schedule.to_skip:
-                index, culprit = schedule.next_to_skip()
-                await self._skip(index, graph.steps[culprit].id)
-            while schedule.ready and self._slots.free and self._may_start:
-                await self.recorder.room()
-                if schedule.ready and self._slots.free and self._may_start:
-                    self._begin_step(graph, schedule.next_ready())
-            idle = not (self._running or schedule.to_skip or mappings.has_news)
-            if idle and (self._stopping or self._leaving or not (schedule.ready or mappings.has_unopened)):
-                return
-            if self._leaving and self._grace_over:
-                return
-            await self._wake.wait()
+        await self._flow.run()
 
     def _take_up_growth(self) -> None:
-        assert self._schedule is not None
-        self._schedule.grow(self.fold.steps)
-        self._wake.set()
-
-    @property
-    def _may_start(self) -> bool:
-        return not (self._stopping or self._leaving or self._paused)
-
-    def _begin_step(self, graph: Graph, index: int) -> None:
-        """Starts a step, or records that its own conditions skip it. One that had begun is not judged again."""
-        assert self._schedule is not None
-        assert self._mappings is not None
-        step = graph.steps[index]
-        judged = self._around.simulate or self.fold.steps[index].attempt
-        if why := "" if judged else unmet(step, self.fold.output):
-            record_not_met(self.recorder, index, why=why)
-            self._schedule.done(index)
-        elif index in graph.items:
-            self._mappings.begin(index)
-            self._wake.set()
-        else:
-            self._start_step(step, index)
-
-    def _start_step(self, step: Step, index: int) -> None:
-        runner = StepRunner(index, step, self._operation(step), self._around, on_end=self._step_ended)
-        self._running[index] = runner
-        self._slots.take(index)
-        runner.start(self._context)
-
-    def _step_ended(self, runner: StepRunner) -> None:
-        """Is called in the step's task, or in a timer's call."""
-        del self._running[runner.index]
-        if runner.task is not None and runner.abandoned:
-            self._keep(runner.task)
-        self._note_end(runner.index)
-        self._slots.end(runner.index)
-        self._go_on()
-
-    def _go_on(self) -> None:
-        """Starts steps that can start at once. All else, what has to wait or is recorded here, is for the execution's
-        task, which costs a turn of the event loop more.
-        """
-        schedule, mappings = self._schedule, self._mappings
-        assert schedule is not None
-        assert mappings is not None
-        graph = self.fold.graph
-        assert graph is not None
-        if schedule.to_skip or mappings.has_news:
-            self._wake.set()
-            return
-        while self._may_start and schedule.ready and self._slots.free:
-            index = schedule.first_ready
-            step = graph.steps[index]
-            if step.conditions or index in graph.items or not self.recorder.has_room():
-                self._wake.set()
-                return
-            self._start_step(step, schedule.next_ready())
-        if not self._running:
-            self._wake.set()
-
-    def _take_end(self, index: int) -> None:
-        """Notes what the end of a mapped step means for the others, and wakes the execution's task."""
-        self._note_end(index)
-        self._wake.set()
-
-    def _note_end(self, index: int) -> None:
-        """Notes what the end of a step means for the others."""
-        assert self._schedule is not None
-        assert self._mappings is not None
-        assert self.fold.graph is not None
-        state = self.fold.steps[index].state
-        if state == _COMPLETED:
-            self._schedule.done(index)
-        elif state in _LOST:
-            self._schedule.failed(index)
-            if state == _FAILED:
-                self._failed.append(self.fold.graph.steps[index].id)
-            if self._fails_fast:
-                self._stop()
-        self._mappings.item_ended(index)
-
-    @property
-    def _fails_fast(self) -> bool:
-        return self._request.options.failure_policy == ExecutionOptions.FAILURE_POLICY_FAIL_FAST
-
-    async def _skip(self, index: int, culprit: str) -> None:
-        """Records that a step will not run, as `record_skipped` does, where it has not run and does not run now."""
-        state = self.fold.steps[index].state
-        if state not in _NOT_RUN:
-            return
-        await self.recorder.room()
-        record_skipped(self.recorder, index, culprit=culprit)
-
-    def _operation(self, step: Step) -> Operation:
-        """Returns a step's operation; one that fails where a recovered plan names one that the app no longer has."""
-        return self._catalog.operations.get(step.operation) or operation_gone(step.operation)
+        assert self._flow is not None
+        self._flow.grow()
 
     # -- the end
 
     def _stop(self) -> None:
         """Starts no other step and interrupts those that run. Why, has been noted."""
-        if self._stopping:
+        if self._course.stopping:
             return
-        self._stopping = True
+        self._course.stopping = True
         for runner in list(self._running.values()):
             runner.interrupt(Cause.CANCEL)
         self._mind_pause()
@@ -494,16 +374,16 @@ class Executor:
         self._wake.set()
 
     def _end_grace(self) -> None:
-        self._grace_over = True
+        self._course.grace_over = True
         self._wake.set()
 
     async def _conclude(self) -> None:
         graph = self.fold.graph
         if graph is not None:
             for index in () if self.fold.all_done else range(len(graph)):
-                await self._skip(index, "")
-            if self._mappings is not None:
-                await self._mappings.end()
+                await skip(self.recorder, index, culprit="")
+            if self._flow is not None:
+                await self._flow.end()
         if self.fold.state == _CANCELLING:
             record_cancelled(self.recorder)
         elif graph is not None and self.fold.all_done:
@@ -513,12 +393,12 @@ class Executor:
             record_failed(self.recorder, self._why_failed())
 
     def _why_failed(self) -> status_pb2.Status:
-        if self._overdue:
+        if self._course.overdue:
             limit = self._request.options.time_limit.ToTimedelta()
             return failure("TIME_LIMIT", f"the execution did not end within its time limit of {limit}")
         if self._is_orphan:
             return failure("PLAN_NOT_FOUND", "the execution that it retries was gone before all was kept of it")
-        return failure("STEP_FAILED", what_failed(self.fold, self._failed))
+        return failure("STEP_FAILED", what_failed(self.fold, self._flow.failed if self._flow is not None else []))
 
     def _fail_hard(self) -> None:
         """Ends an execution that the engine itself could not run on."""
@@ -535,7 +415,7 @@ class Executor:
 
     def _lost(self, error: BaseException) -> None:
         """The journal refuses: another process owns the execution, or the journal is gone. Stops, records nothing."""
-        self._leaving = True
+        self._course.leaving = True
         for runner in list(self._running.values()):
             runner.interrupt(Cause.PARK)
         self._end_grace()

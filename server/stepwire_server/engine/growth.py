@@ -15,6 +15,7 @@ from stepwire.errors import ExecutionEnded, PlanInvalid, Violation
 from stepwire.v1 import Event, ExecutionState, Step
 from stepwire_server import failpoints
 from stepwire_server.engine.acceptance import in_thread, is_large, steps_problem, summary
+from stepwire_server.engine.course import Course
 from stepwire_server.engine.ending import ended
 from stepwire_server.engine.graph import ID, MAX_PLAN_BYTES, MAX_STEPS, Graph, cycle_violations, step_violations
 from stepwire_server.engine.items import clash, stem_of
@@ -36,14 +37,14 @@ class Growth:
         catalog: Catalog,
         *,
         execution_id: str,
-        is_ending: Callable[[], bool],
+        course: Course,
         on_grown: Callable[[], None],
     ) -> None:
         """`on_grown` is called each time, when the plan has grown."""
         self._recorder = recorder
         self._catalog = catalog
         self._execution_id = execution_id
-        self._is_ending = is_ending
+        self._course = course
         self._on_grown = on_grown
 
     async def add(self, steps: Iterable[Step], *, added_by: str, check: Callable[[], None]) -> None:
@@ -68,7 +69,7 @@ class Growth:
         _refuse(found or room_violations(graph, new))
         if not new:
             return
-        if self._is_ending():
+        if self._course.stopping:
             raise self._refusal()
         self.record(new, added_by=added_by, message=f"{added_by} added {_names(new)}")
 

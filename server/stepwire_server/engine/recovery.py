@@ -10,11 +10,11 @@ from stepwire.v1 import Event, Step, StepState
 from stepwire_server.engine.calling import AttemptFailed
 from stepwire_server.engine.context import StepContext
 from stepwire_server.engine.fold import StepFold
-from stepwire_server.engine.operation import Operation, Signature, Style
+from stepwire_server.engine.operation import Catalog, Operation, Signature, Style
 from stepwire_server.engine.recorder import Recorder
 from stepwire_server.engine.states import LIVE_STEP
 
-__all__ = ["MAX_RECOVERIES", "operation_gone", "record_takeover"]
+__all__ = ["MAX_RECOVERIES", "operation_of", "record_takeover"]
 
 MAX_RECOVERIES = 3
 """How often in a row a step may be lost with its process before it fails for good: it may be what kills the server. One
@@ -63,9 +63,10 @@ def _verdict(step: Step, fold: StepFold, operation: Operation, stopping: bool) -
     return event
 
 
-def operation_gone(name: str) -> Operation:
-    """Returns what stands for an operation that a recovered plan names and the app no longer has: it fails."""
-    return Operation(name=name, function=_gone, signature=_ANYTHING, style=Style.COROUTINE)
+def operation_of(catalog: Catalog, step: Step) -> Operation:
+    """Returns a step's operation; one that fails where a recovered plan names one that the app no longer has."""
+    known = catalog.operations.get(step.operation)
+    return known or Operation(name=step.operation, function=_gone, signature=_ANYTHING, style=Style.COROUTINE)
 
 
 async def _gone(step: StepContext, **_: Any) -> None:

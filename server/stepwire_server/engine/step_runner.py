@@ -30,6 +30,7 @@ from stepwire_server.engine.asking import Desk, InputExpired
 from stepwire_server.engine.calling import AttemptFailed, absent_of, call, describe, input_of, results_of, simulate
 from stepwire_server.engine.clock import Clock, Timer
 from stepwire_server.engine.context import StepContext
+from stepwire_server.engine.course import Course
 from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.operation import Operation
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
@@ -66,15 +67,15 @@ class Surroundings:
     threads: ThreadPool
     simulate: bool
     cancel_grace: float
-    torn_down: Callable[[], bool]
-    """Whether the event loop ends all tasks: then a cancel that the engine did not ask for is no step's failure."""
+    course: Course
+    """Where all tasks are ended by the event loop, a cancel that the engine did not ask for is no step's failure; where
+    this process lets go of the execution, a step that only waits is let go of at once.
+    """
     going: asyncio.Event
     """Not set while the execution is paused: no attempt begins, and one that comes to a place to stop waits there."""
     slots: Slots
     desk: Desk
     growth: Growth
-    leaving: Callable[[], bool]
-    """Whether this process lets go of the execution: a step that only waits is let go of at once."""
 
 
 class StepRunner:
@@ -186,6 +187,9 @@ class StepRunner:
                 )
             else:
                 self._on_end(self)
+            # Nothing refers in a circle any more: all is freed now, and need not be found by the garbage collector,
+            # which holds everything up.
+            self._context = self.task = None
 
     async def _attempt(self) -> bool:
         """Makes one attempt. Returns True where the step has ended, False where another attempt shall follow."""
@@ -200,7 +204,9 @@ class StepRunner:
         self._watch_timeout()
         outcome: struct_pb2.Value | AttemptFailed | None = None
         try:
-            if self._operation.at_most_once:
+            if self._operation.at_most_once or self._recorder.fold.epoch > 1:
+                # A process was lost already: it may be this step that ends it, at its first line. That counts where it
+                # is known that the step began.
                 await self._recorder.durable(sequence)
             failpoints.reach("before-effect")
             outcome = await self._call(context)
@@ -257,7 +263,7 @@ class StepRunner:
         """Records what a cancelled attempt means. Returns True where the step has ended."""
         task = asyncio.current_task()
         assert task is not None
-        if self._cause is None and self._around.torn_down():
+        if self._cause is None and self._around.course.torn_down:
             raise asyncio.CancelledError
         while task.cancelling():
             task.uncancel()
@@ -294,7 +300,7 @@ class StepRunner:
             with self._rest():
                 await self._clock.sleep(delay)
         except asyncio.CancelledError:
-            if self._cause is None and not self._around.torn_down():
+            if self._cause is None and not self._around.course.torn_down:
                 return False  # The operation cancelled its own task and ended before that came through.
             return await self._after_interrupt()
         return False
@@ -384,7 +390,7 @@ class StepRunner:
 
     def _is_broken_off(self) -> bool:
         """Returns whether a cancel in the operation is the engine's, and not one of the operation itself."""
-        return self._cause is not None or self._around.torn_down()
+        return self._cause is not None or self._around.course.torn_down
 
     @contextmanager
     def _untimed(self) -> Iterator[None]:
@@ -404,7 +410,7 @@ class StepRunner:
         nothing.
         """
         self._resting = True
-        if self._around.leaving():
+        if self._around.course.leaving:
             self.interrupt(Cause.PARK)
         try:
             yield
@@ -422,16 +428,17 @@ class StepRunner:
     # -- what an attempt is given, and leaves
 
     def _new_context(self) -> StepContext:
+        step, fold, recorder = self.step, self._fold, self._recorder
         return StepContext(
-            self._recorder,
+            recorder,
             execution_id=self._around.execution_id,
             session_id=self._around.session_id,
             id=self.step.id,
             name=self._events.name,
             operation=self._operation.name,
             attempt=self._fold.attempt + 1,
-            results=lambda: results_of(self.step, self._recorder.fold),
-            saved=lambda: self._fold.saved,
+            results=lambda: results_of(step, recorder.fold),
+            saved=lambda: fold.saved,
             hold=self._hold,
             desk=self._around.desk,
             growth=self._around.growth,

@@ -13,7 +13,6 @@ from abc import ABC, abstractmethod
 from collections.abc import (
     AsyncIterable,
     AsyncIterator,
-    Awaitable,
     Callable,
     Coroutine,
     Iterable,
@@ -36,6 +35,7 @@ from stepwire_server.engine.reckoning import Reckoner
 from stepwire_server.engine.recorder import check_size
 from stepwire_server.engine.states import LIVE_STEP, TransitionError, next_step_state
 from stepwire_server.engine.step_events import describe, one_line
+from stepwire_server.engine.voice import Voice
 
 __all__ = ["BlockingSubstepContext", "BlockingWork", "SubstepContext", "Teller", "Work"]
 
@@ -45,19 +45,12 @@ _T = TypeVar("_T")
 class Teller:
     """Records what an attempt says of its progress."""
 
-    __slots__ = ("_emit", "event", "reckoner")
+    __slots__ = ("_voice", "event", "reckoner")
 
-    def __init__(
-        self,
-        reckoner: Reckoner,
-        *,
-        event: Callable[[str, Mapping[str, str] | None], Event],
-        emit: Callable[[Event, Callable[[Event], None]], Awaitable[int]],
-    ) -> None:
-        """`emit` waits for room, calls what it is given and records the event, with nothing in between."""
+    def __init__(self, reckoner: Reckoner, voice: Voice) -> None:
         self.reckoner = reckoner
-        self.event = event
-        self._emit = emit
+        self.event = voice.event
+        self._voice = voice
 
     async def tell(self, event: Event, place: Callable[[Event], None]) -> None:
         """Records an event. `place` says which part it is about, and raises where that may not say it now."""
@@ -72,7 +65,7 @@ class Teller:
             check_size(event)
             self.reckoner.reckon(report, event.message)
 
-        await self._emit(event, complete)
+        await self._voice.emit(event, complete)
 
 
 class Work(ABC):

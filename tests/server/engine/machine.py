@@ -186,7 +186,7 @@ class EngineMachine(RuleBasedStateMachine):
         """
         for engine in (self.engine, *self.old):
             executor = engine._live.get(step.execution_id)
-            if executor is None or executor.recorder is not step._recorder or executor._stopping:
+            if executor is None or executor.recorder is not step._recorder or executor._course.stopping:
                 continue
             runners = executor._running.values()
             told = any(runner._context is step and runner._cause is not None for runner in runners)
@@ -314,7 +314,9 @@ class EngineMachine(RuleBasedStateMachine):
 
     def _going_on(self) -> list[str]:
         live = self.engine._live.items()
-        return [execution_id for execution_id, executor in live if not executor._stopping and not executor._paused]
+        return [
+            execution_id for execution_id, executor in live if not executor._course.stopping and not executor._paused
+        ]
 
     @precondition(lambda self: self.paused)
     @rule(which=WHICH, words=st.sampled_from([("resume",), ("resume",), ("resume", "pause")]), turns_=TURNS)

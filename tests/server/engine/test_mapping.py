@@ -11,6 +11,7 @@ from stepwire.errors import AtMostOnce, PlanInvalid, StepwireError
 from stepwire.v1 import Event, ExecutionOptions, Retry, Step
 from stepwire_server import App, StepContext, output_of, plan_step, when
 from stepwire_server.engine.acceptance import check_work
+from stepwire_server.engine.course import Course
 from stepwire_server.engine.graph import MAX_PLAN_BYTES, Graph, violations
 from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.items import item_steps
@@ -460,7 +461,7 @@ def test_a_long_list_in_the_plan_needs_room_only_once():
     items = item_steps(added, added.for_each.values.values, most=MAX_PLAN_BYTES)
     ran = plan(step("decide", "give"), added, *items)
     growth: Any = Growth
-    checker = growth(None, Mapped().app.catalog(), execution_id="", is_ending=lambda: False, on_grown=lambda: None)
+    checker = growth(None, Mapped().app.catalog(), execution_id="", course=Course(), on_grown=lambda: None)
     assert checker._form(Graph(ran), [added]) == []
     assert checker._form(Graph(plan(step("decide", "give"))), [added]) == []
     assert violations(ran, ran=True) == []

@@ -130,6 +130,8 @@ async def test_a_step_is_recovered_three_times_at_most():
         rig = await lost.enter_async_context(crashing.engine())
         execution_id = await rig.start(request(step("a", "wait"), step("b", "noop", depends_on=["a"])))
         await crashing.begun.wait()
+        # Nobody knows of an attempt that has begun in the first process and is not on disk.
+        await rig.durable(execution_id, "step_started")
         for _ in range(3):
             await lost.enter_async_context(crashing.engine())
             await crashing.begun.wait()

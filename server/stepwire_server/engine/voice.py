@@ -1,0 +1,51 @@
+"""What an attempt of a step says: events in its name, until it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from stepwire.v1 import Event
+from stepwire_server.engine.asking import StepEnded
+from stepwire_server.engine.recorder import Recorder, RecorderClosed
+
+__all__ = ["Voice"]
+
+
+class Voice:
+    """Speaks for one attempt of a step."""
+
+    __slots__ = ("_attempt", "_id", "_name", "_recorder", "closed")
+
+    def __init__(self, recorder: Recorder, *, step_id: str, name: str, attempt: int) -> None:
+        self._recorder = recorder
+        self._id = step_id
+        self._name = name
+        self._attempt = attempt
+        self.closed = ""
+        """Why nothing more can be said; empty while it can."""
+
+    def check(self) -> None:
+        """Raises StepEnded where nothing more can be said."""
+        if self.closed:
+            raise StepEnded(self.closed)
+
+    def event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
+        """Returns an event about the step, without its kind."""
+        event = Event(step_id=self._id, step_name=self._name, attempt=self._attempt, message=message)
+        if metadata:
+            event.metadata.update(metadata)
+        return event
+
+    async def emit(self, event: Event, complete: Callable[[Event], None] | None = None) -> int:
+        """Records an event, and returns its sequence. `complete` is called right before, with nothing in between."""
+        self.check()
+        recorder = self._recorder
+        try:
+            if not recorder.has_room():
+                await recorder.room()
+                self.check()
+            if complete is not None:
+                complete(event)
+            return recorder.record(event)
+        except RecorderClosed:
+            raise StepEnded("the execution has ended") from None
