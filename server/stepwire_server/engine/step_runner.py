@@ -383,8 +383,8 @@ class StepRunner:
                 try:
                     yield
                 finally:
-                    # Also where the operation gave up waiting and goes on. What has ended must not take a slot, and what
-                    # was told to end needs none: it cleans up, for no longer than its grace.
+                    # Also where the operation gave up waiting and goes on. What has ended must not take a slot, and
+                    # what was told to end needs none: it cleans up, for no longer than its grace.
                     if not (self._is_broken_off() or context is None or context.closed):
                         await self._around.slots.back(self.index)
             await self._hold(in_own_thread)

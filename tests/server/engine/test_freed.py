@@ -21,7 +21,7 @@ KINDS = (Executor, Recorder, StepContext, StepRunner)
 
 @pytest.fixture
 def uncollected() -> Iterator[None]:
-    """What nothing refers to any more is freed, and nothing else: circles stay. Nothing is logged: pytest would keep it."""
+    """What nothing refers to any more is freed, and nothing else: circles stay. Nothing is logged: it would be kept."""
     gc.collect()
     gc.disable()
     logging.disable()
