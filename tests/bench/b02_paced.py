@@ -46,7 +46,6 @@ def run(bench: Bench) -> Outcome:
                 what=f"p50 of the last tenth / the first tenth, {name}",
                 spread=samples.spread(name, _growth),
                 at_most=1.5,
-                collapse=50 if rate == rates[0] else None,
             ),
             Finding(
                 what=f"p50 of {_name('per message', rate)} / {name}",
