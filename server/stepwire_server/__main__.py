@@ -361,7 +361,6 @@ def _collect_less() -> None:
     """Has the garbage collector leave alone what is there now, and look at the rest less often. Nearly everything is
     freed as it is let go of; with a thousand executions that ran, looking for more took a third of the time.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER)
 
