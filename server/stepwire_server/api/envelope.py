@@ -32,7 +32,7 @@ from stepwire.errors import (
 )
 from stepwire_server.api.admission import Admission, Place, caller_of
 
-__all__ = ["MAX_REQUEST_BYTES", "Call", "Envelope", "PeerGone"]
+__all__ = ["MAX_REQUEST_BYTES", "Call", "Envelope", "PeerGone", "is_news"]
 
 _log = logging.getLogger(__name__)
 
@@ -188,6 +188,14 @@ class Envelope(Generic[Request]):
             await asyncio.sleep(0)
             raise RequestMalformed(f"the call ended without a request; send one {self._request_type.DESCRIPTOR.name}")
         return request
+
+
+def is_news(record: logging.LogRecord) -> bool:
+    """A filter for gRPC's log: False for a failure to send a status to a caller who has left. gRPC itself ignores that
+    failure, unless it sees it before it sees that the caller left; then it logs a traceback that tells nobody anything.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    return not isinstance(error, aio.InternalError)
 
 
 async def _cancellation() -> None:

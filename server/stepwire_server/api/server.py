@@ -11,7 +11,7 @@ import grpc
 from grpc import aio
 
 from stepwire_server.api.admission import Admission
-from stepwire_server.api.envelope import MAX_REQUEST_BYTES
+from stepwire_server.api.envelope import MAX_REQUEST_BYTES, is_news
 from stepwire_server.api.health import HEALTH, Health
 from stepwire_server.api.reflection import REFLECTION, Reflection
 from stepwire_server.api.service import SERVICE, Service
@@ -27,6 +27,7 @@ from stepwire_server.loop_watch import BLOCKED_AFTER, LoopWatch
 __all__ = ["ListenError", "Options", "Server", "check_address"]
 
 _log = logging.getLogger(__name__)
+_grpc_log = logging.getLogger("grpc._cython.cygrpc")
 
 _ARGUMENTS = (
     # Two servers must not share a port without a word.
@@ -132,6 +133,7 @@ class Server:
         # A stream that is reset counts until its handler has ended: this is also how many a flood of resets can queue
         # before an honest call. What is beyond it waits in the caller, whom the connection tells the bound.
         streams = ("grpc.max_concurrent_streams", self.options.limits.max_streams_per_connection)
+        _grpc_log.addFilter(is_news)
         server = self._grpc = aio.server(options=(*_ARGUMENTS, streams))
         for service, methods in (
             (SERVICE, self._service.methods),

@@ -8,6 +8,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc._cython import cygrpc
 
 from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
 from stepwire.v1 import (
@@ -130,6 +131,19 @@ async def test_bytes_that_are_not_http(server: Server, caller: Caller) -> None:
             pass
     writer.close()
     await caller.run(QUICK)
+
+
+async def test_a_caller_who_left_is_no_news(server: Server, caplog: pytest.LogCaptureFixture) -> None:
+    """Of what gRPC logs, a status that did not reach a caller who had left is dropped, and nothing else."""
+    log = logging.getLogger("grpc._cython.cygrpc")
+    for error in (cygrpc.ExecuteBatchError("Failed grpc_call_start_batch: 11"), ZeroDivisionError("a bug")):
+        try:
+            raise error
+        except Exception:
+            log.exception("raised in core")
+    log.error("out of descriptors")
+
+    assert [record.exc_info and str(record.exc_info[1]) for record in caplog.records] == ["a bug", None]
 
 
 async def test_messages_after_the_request(server: Server) -> None:
