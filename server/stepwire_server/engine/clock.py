@@ -46,14 +46,11 @@ class Clock(Protocol):
 class SystemClock:
     """The machine's own."""
 
+    now_ns = staticmethod(time.time_ns)
+    monotonic = staticmethod(time.monotonic)
+
     def __init__(self) -> None:
         self.random = Random()
-
-    def now_ns(self) -> int:
-        return time.time_ns()
-
-    def monotonic(self) -> float:
-        return time.monotonic()
 
     def call_later(self, delay: float, call: Callable[[], None]) -> Timer:
         return asyncio.get_running_loop().call_later(delay, call)

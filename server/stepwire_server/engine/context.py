@@ -237,8 +237,10 @@ class StepContext(Work):
         for part in _cut(piece) if len(piece) > _SHORT else (piece,):
             event = self._voice.event()
             content = event.content
-            content.channel = channel
-            content.media_type = media_type
+            if channel:
+                content.channel = channel
+            if media_type:
+                content.media_type = media_type
             content.offset = offset = self._offsets.get(channel, 0)
             if isinstance(part, str):
                 content.text = part

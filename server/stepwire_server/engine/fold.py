@@ -12,11 +12,13 @@ from stepwire.errors import reason_of
 from stepwire.v1 import Event, Execution, ExecutionState, Plan, Step, StepSkipped, StepState
 from stepwire_server.engine.graph import Graph
 from stepwire_server.engine.questions import Questions
-from stepwire_server.engine.stamp import write_progress
+from stepwire_server.engine.stamp import write_state, write_time
 from stepwire_server.engine.states import (
     ENDED_EXECUTION,
     ENDED_STEP,
     KEPT,
+    LIVE_STEP,
+    SAID,
     TransitionError,
     next_execution_state,
     next_step_state,
@@ -104,6 +106,7 @@ class Fold:
         "_full_weight",
         "attempt_count",
         "cancelled_by",
+        "changes",
         "completed",
         "create_ns",
         "end_ns",
@@ -133,6 +136,8 @@ class Fold:
         )
         self.state: ExecutionState.ValueType = self._first_state
         self.sequence = 0
+        self.changes = 0
+        """How many events changed more than the time: while it stays, so does all that is not a time."""
         self.time_ns = create_ns
         """The newest event's time: times never decrease."""
         self.start_ns = 0
@@ -184,8 +189,9 @@ class Fold:
         """Takes the next event: its `kind` arm, `step_id`, `metadata` and time remaining are read, nothing else of it,
         and nothing is written. Raises TransitionError, and has changed nothing then.
         """
-        if event.step_id:
-            self._apply_to_step(event, kind, time_ns)
+        step_id = event.step_id
+        if step_id:
+            self._apply_to_step(event, step_id, kind, time_ns)
         else:
             if kind == "plan_started" and self.graph is not None:
                 raise TransitionError("plan_started for the second time")
@@ -214,6 +220,7 @@ class Fold:
             elif self.state in ENDED_EXECUTION:
                 self.end_ns = time_ns
                 self.result = event
+            self.changes += 1
         self.sequence += 1
         self.time_ns = time_ns
         self.remaining = None
@@ -227,7 +234,8 @@ class Fold:
         """Returns the Execution as of the last event: only what events change."""
         execution = Execution(state=self.state, as_of_sequence=self.sequence, attempt_count=self.attempt_count)
         execution.open_questions = len(self.questions.open)
-        write_progress(self, execution.progress, execution.progress.elapsed, current=self.started)
+        write_state(self, execution.progress, current=self.started)
+        write_time(self, execution.progress, execution.progress.elapsed)
         if self.start_ns:
             execution.start_time.FromNanoseconds(self.start_ns)
         if self.result is not None:
@@ -267,11 +275,13 @@ class Fold:
                 self.steps[parent].weight = 0.0
         return given_up
 
-    def _apply_to_step(self, event: Event, kind: str, time_ns: int) -> None:
+    def _apply_to_step(self, event: Event, step_id: str, kind: str, time_ns: int) -> None:
         assert self.graph is not None, f"{kind} of a step before plan_started"
-        index = self.graph.index[event.step_id]
+        index = self.graph.index[step_id]
         step = self.steps[index]
         before = step.state
+        if kind in SAID and before in LIVE_STEP:
+            return
         if kind == "input_received" and event.input_received.input_id not in self.questions.open:
             raise TransitionError("input_received without an open question")
         kept = kind in KEPT and "kept_from" in event.metadata
@@ -282,6 +292,7 @@ class Fold:
         if state != before:
             step.state = state
             self.times.step(index, state, time_ns)
+        self.changes += 1
         self.kept += kept
         take = _TAKE.get(kind)
         if take is not None:

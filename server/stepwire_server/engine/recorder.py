@@ -162,7 +162,7 @@ class Recorder:
             raise _too_large(len(body))
         kind = event.WhichOneof("kind")
         assert kind is not None
-        now = max(self._clock.now_ns(), fold.time_ns)
+        now = self.now_ns()
         fold.apply(event, kind, now)
         self._foresee(event, kind, now)
         self._stamp.write(fold, event.step_id)
@@ -192,7 +192,8 @@ class Recorder:
 
     def now_ns(self) -> int:
         """Returns the time that the next event would have: the wall's, but never before the last event's."""
-        return max(self._clock.now_ns(), self.fold.time_ns)
+        now, last = self._clock.now_ns(), self.fold.time_ns
+        return now if now > last else last
 
     async def durable(self, sequence: int) -> None:
         """Returns when this sequence is durable. Raises what the journal raised where it never will be."""

@@ -11,7 +11,7 @@ from stepwire.v1 import Event, Progress, StepState
 if TYPE_CHECKING:
     from stepwire_server.engine.fold import Fold
 
-__all__ = ["Stamp", "write_progress"]
+__all__ = ["Stamp", "write_state", "write_time"]
 
 _SECOND = 1_000_000_000
 
@@ -21,10 +21,12 @@ _NO_STEP = StepState.STEP_STATE_UNSPECIFIED
 class Stamp:
     """Writes the envelope into one event, again and again: what it had of that before is gone each time."""
 
-    __slots__ = ("_elapsed", "_progress", "_time", "event")
+    __slots__ = ("_changes", "_elapsed", "_progress", "_step_id", "_time", "event")
 
     def __init__(self, event: Event) -> None:
         self.event = event
+        self._changes = -1
+        self._step_id = ""
         # Held, since each time one asks a message for a part of it, an object is made.
         self._time = event.event_time
         self._progress = event.progress
@@ -32,9 +34,16 @@ class Stamp:
 
     def write(self, fold: Fold, step_id: str) -> None:
         """Writes what is true after the event that was just applied. `step_id`: that event's, which may be empty."""
-        event = self.event
-        event.sequence = fold.sequence
+        self.event.sequence = fold.sequence
         self._time.seconds, self._time.nanos = divmod(fold.time_ns, _SECOND)
+        write_time(fold, self._progress, self._elapsed)
+        if fold.changes != self._changes or step_id != self._step_id:
+            self._write_state(fold, step_id)
+            self._changes, self._step_id = fold.changes, step_id
+
+    def _write_state(self, fold: Fold, step_id: str) -> None:
+        """Writes what stays as it is while a step only talks."""
+        event = self.event
         event.execution_state = fold.state
         if step_id and fold.graph is not None:
             index = fold.graph.index[step_id]
@@ -43,17 +52,21 @@ class Stamp:
         else:
             event.step_state = _NO_STEP
             current = fold.started
-        write_progress(fold, self._progress, self._elapsed, current=current)
+        write_state(fold, self._progress, current=current)
 
 
-def write_progress(fold: Fold, progress: Progress, elapsed: Duration, *, current: int) -> None:
-    """Writes how far an execution is. `elapsed` is the part of `progress` of that name."""
+def write_state(fold: Fold, progress: Progress, *, current: int) -> None:
+    """Writes how far an execution is."""
     progress.percentage = fold.percentage
     progress.current_step = current
     progress.total_steps = len(fold.steps)
     progress.completed_steps = fold.completed
     progress.failed_steps = fold.failed
     progress.skipped_steps = fold.skipped
+
+
+def write_time(fold: Fold, progress: Progress, elapsed: Duration) -> None:
+    """Writes how long an execution has taken, and will take. `elapsed` is the part of `progress` of that name."""
     elapsed.seconds, elapsed.nanos = divmod(fold.time_ns - fold.create_ns, _SECOND)
     if fold.remaining is not None:
         left, margin = fold.remaining

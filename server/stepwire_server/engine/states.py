@@ -29,6 +29,7 @@ __all__ = [
     "KEPT",
     "KINDS",
     "LIVE_STEP",
+    "SAID",
     "STEP",
     "TERMINAL",
     "TransitionError",
@@ -112,6 +113,9 @@ STEP: Mapping[str, Mapping[StepState.ValueType, StepState.ValueType]] = {
     "error": {state: state for state in _BEGUN},
 }
 """What an event about a step makes of its state: event type, then state before, then state after."""
+
+SAID = frozenset({"content", "artifact", "agent", "supervisor", "stage", "error"})
+"""Events about a step that say something, and change nothing."""
 
 KEPT: Mapping[str, Mapping[StepState.ValueType, StepState.ValueType]] = {
     "step_completed": {_S.STEP_STATE_PENDING: _S.STEP_STATE_COMPLETED},
