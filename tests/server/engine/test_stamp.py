@@ -12,7 +12,7 @@ from stepwire_server.engine.states import LIVE_STEP, SAID, STEP, TransitionError
 
 from .rig import plan, step
 
-KINDS = [*STEP, "plan_paused", "plan_resumed", "plan_cancelling", "plan_failed", "plan_recovered"]
+OF_PLANS = ["plan_paused", "plan_resumed", "plan_cancelling", "plan_failed", "plan_recovered"]
 
 
 def event(kind: str, step_id: str, percentage: float) -> Event:
@@ -34,7 +34,7 @@ def begun() -> Fold:
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["step_started", "content", *KINDS]),
+            st.sampled_from(["step_started", "content"]) | st.sampled_from(OF_PLANS) | st.sampled_from([*STEP]),
             st.sampled_from(["a", "b"]),
             st.integers(0, 100),
             st.none() | st.tuples(st.integers(0, 10**12), st.integers(0, 10**12)),
@@ -71,6 +71,7 @@ def test_what_only_says_something_changes_nothing(kind: str, state: StepState.Va
     except TransitionError:
         assert state not in LIVE_STEP
     else:
+        assert state in LIVE_STEP
         assert STEP[kind] == {live: live for live in LIVE_STEP}
         assert (fold.changes, fold.percentage, fold.snapshot().progress) == before
         assert (fold.steps[0].state, fold.sequence) == (state, 2)
