@@ -1,9 +1,9 @@
 """Turns what happens into events and appends them: the only writer of an execution's log.
 
-    emit: room -> fold -> sequence -> encode -> pending --(one append at a time)--> journal -> durable
+    emit: room -> fold -> sequence -> encode -> pending --(in chunks, a batch at a time)--> journal -> durable
 
 An event is encoded once, here; the same bytes go to the journal and from there to every watcher. Appends never wait for
-more to come: whatever is pending when the last append has returned goes into the next one.
+more to come: what is pending when the last ones have returned is appended then, and shares a commit.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ import heapq
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 from stepwire.errors import JournalUnavailable, LimitSize, StepwireError, StorageFull
-from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState
+from stepwire.v1 import Event, ExecuteRequest, Execution
 from stepwire_server.engine.clock import Clock
 from stepwire_server.engine.fold import Fold
 from stepwire_server.engine.foresight import Foresight
@@ -42,6 +43,11 @@ _CHUNK_EVENTS = 512
 _CHUNK_BYTES = 256 * 1024
 """A chunk has the bounds of a message, so that a reader who keeps up gets it as it is."""
 
+_BATCH_BYTES = 384 << 10
+"""Bytes of chunks that are appended together: one after the other, each would wait for a commit of its own, and for the
+turns of two threads; this many take a commit some milliseconds.
+"""
+
 _ALONE, _AMONG_OTHERS = 0.001, 0.0001
 """Seconds that an execution may record without letting the event loop do anything else: where nothing else took long
 the last time, and where something did. A thousand that do nothing but record take a tenth of a second then, in all.
@@ -49,6 +55,14 @@ the last time, and where something did. A thousand that do nothing but record ta
 
 _RETRY = 1.0
 """Seconds between two tries to append while the disk is full, or another process holds the journal."""
+
+
+class _Sealed(NamedTuple):
+    """A chunk, with what its append also writes."""
+
+    chunk: Chunk
+    snapshot: Execution
+    summary: Summary | None
 
 
 class RecorderClosed(Exception):
@@ -110,7 +124,7 @@ class Recorder:
         self._ends: list[int] = []
         self._kinds = bytearray()
         self._size = 0
-        self._sealed: deque[tuple[Chunk, Execution, Summary | None]] = deque()
+        self._sealed: deque[_Sealed] = deque()
         self._pending_bytes = 0
         self._yielded = clock.monotonic()
         self._unyielding = _ALONE
@@ -222,17 +236,7 @@ class Recorder:
     async def _append(self) -> None:
         try:
             while self._sealed or self._frames:
-                if not self._sealed:
-                    self._seal()
-                chunk, snapshot, summary = self._sealed.popleft()
-                await self._store(chunk, snapshot.state, self._fixed + snapshot.SerializeToString(), summary)
-                self._durable = chunk.last
-                while self._waiting and self._waiting[0][0] <= self._durable:
-                    done = heapq.heappop(self._waiting)[2]
-                    if not done.done():
-                        done.set_result(None)
-                self._pending_bytes -= len(chunk.data)
-                self._room.set()
+                await self._store(self._next_batch())
         except (Conflict, StepwireError) as error:
             self._lose(error)
         except Exception as error:
@@ -241,27 +245,65 @@ class Recorder:
         finally:
             self._appending = None
 
-    async def _store(
-        self, chunk: Chunk, state: ExecutionState.ValueType, snapshot: bytes, summary: Summary | None
-    ) -> None:
-        while True:
-            try:
-                await self._journal.append(
-                    self._execution_id,
-                    epoch=self._epoch,
-                    chunk=chunk,
-                    state=state,
-                    snapshot=snapshot,
-                    summary=summary,
-                )
-            except (StorageFull, JournalBusy) as error:  # Nothing of it is stored.
-                what = (
-                    "room on the disk" if isinstance(error, StorageFull) else "another process to let go of the journal"
-                )
-                _log.warning("execution %s waits for %s", self._execution_id, what)
-                await self._clock.sleep(_RETRY)
+    def _next_batch(self) -> list[_Sealed]:
+        """Returns chunks of what is pending, the oldest first: at least one, more as long as the bound allows."""
+        batch: list[_Sealed] = []
+        room = _BATCH_BYTES
+        while self._sealed or (self._frames and self._size <= room):
+            if not self._sealed:
+                self._seal()
+            room -= len(self._sealed[0].chunk.data)
+            if batch and room < 0:
+                break
+            batch.append(self._sealed.popleft())
+        return batch
+
+    async def _store(self, batch: list[_Sealed]) -> None:
+        """Returns when all of it is durable. Raises what the journal raised where it never will be."""
+        while batch:
+            results: list[BaseException | None] = [None]
+            if len(batch) > 1:
+                # Begun in their order, which is that in which the journal stores them.
+                results = await asyncio.gather(*map(self._append_one, batch), return_exceptions=True)
+            else:  # Most are alone, and a task would cost as much as an event.
+                try:
+                    await self._append_one(batch[0])
+                except Exception as alone:
+                    results = [alone]
+            stored = 0
+            for sealed, error in zip(batch, results, strict=True):
+                if error is not None:
+                    break
+                self._is_durable(sealed.chunk)
+                stored += 1
             else:
                 return
+            # Nor is stored what follows it: it would leave a hole.
+            batch = batch[stored:]
+            if not isinstance(error, StorageFull | JournalBusy):
+                raise error
+            what = "room on the disk" if isinstance(error, StorageFull) else "another process to let go of the journal"
+            _log.warning("execution %s waits for %s", self._execution_id, what)
+            await self._clock.sleep(_RETRY)
+
+    async def _append_one(self, sealed: _Sealed) -> None:
+        await self._journal.append(
+            self._execution_id,
+            epoch=self._epoch,
+            chunk=sealed.chunk,
+            state=sealed.snapshot.state,
+            snapshot=self._fixed + sealed.snapshot.SerializeToString(),
+            summary=sealed.summary,
+        )
+
+    def _is_durable(self, chunk: Chunk) -> None:
+        self._durable = chunk.last
+        while self._waiting and self._waiting[0][0] <= self._durable:
+            done = heapq.heappop(self._waiting)[2]
+            if not done.done():
+                done.set_result(None)
+        self._pending_bytes -= len(chunk.data)
+        self._room.set()
 
     def _seal(self) -> None:
         """Makes what is pending one chunk, with the snapshot as of its last event, and the summary where that is the
@@ -271,7 +313,8 @@ class Recorder:
         chunk = Chunk(
             first=self.fold.sequence - count + 1, data=b"".join(self._frames), ends=self._ends, kinds=bytes(self._kinds)
         )
-        self._sealed.append((chunk, self.fold.snapshot(), self._summary() if self.fold.ended else None))
+        summary = self._summary() if self.fold.ended else None
+        self._sealed.append(_Sealed(chunk, self.fold.snapshot(), summary))
         self._frames, self._ends, self._kinds, self._size = [], [], bytearray(), 0
 
     def _summary(self) -> Summary | None:

@@ -23,7 +23,7 @@ from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.selection import matcher
 from stepwire_server.journal.statistics import Statistics, Summary, Typical
-from stepwire_server.journal.tail import Tails
+from stepwire_server.journal.tail import TAIL_BYTES, Tails
 from stepwire_server.journal.wide import Entry, Ring, Standing, WideFollower, Window
 
 __all__ = [
@@ -179,7 +179,7 @@ class Journal(ABC):
     def __init__(
         self,
         *,
-        tail_bytes: int = 1 << 20,
+        tail_bytes: int = TAIL_BYTES,
         tails_bytes: int = 64 << 20,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:

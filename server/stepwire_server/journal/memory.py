@@ -33,7 +33,7 @@ from stepwire_server.journal.statistics import (
     tallies,
     typical_of,
 )
-from stepwire_server.journal.tail import bounded
+from stepwire_server.journal.tail import TAIL_BYTES, bounded
 from stepwire_server.journal.wide import Entry, Stand, Standing, Window
 
 __all__ = ["MemoryJournal"]
@@ -51,7 +51,7 @@ class MemoryJournal(Journal):
     def __init__(
         self,
         *,
-        tail_bytes: int = 1 << 20,
+        tail_bytes: int = TAIL_BYTES,
         tails_bytes: int = 64 << 20,
         now_ns: Callable[[], int] = time.time_ns,
     ) -> None:

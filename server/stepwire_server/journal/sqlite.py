@@ -32,7 +32,7 @@ from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.schema import UNFINISHED
 from stepwire_server.journal.selection import conditions
 from stepwire_server.journal.statistics import Statistics, Summary, Typical
-from stepwire_server.journal.tail import bounded
+from stepwire_server.journal.tail import TAIL_BYTES, bounded
 from stepwire_server.journal.wide import Standing, Window
 from stepwire_server.journal.writer import Writer
 
@@ -69,7 +69,7 @@ class SqliteJournal(Journal):
         durability: Literal["machine", "process"] = "machine",
         on_fatal: Callable[[], None] | None = None,
         readers: int = 4,
-        tail_bytes: int = 1 << 20,
+        tail_bytes: int = TAIL_BYTES,
         tails_bytes: int = 64 << 20,
         now_ns: Callable[[], int] = time.time_ns,
         bite_seconds: float = BITE_SECONDS,

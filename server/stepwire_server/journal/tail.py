@@ -7,7 +7,12 @@ from collections.abc import Iterable
 
 from stepwire_server.journal.chunk import Chunk
 
-__all__ = ["Tails", "bounded"]
+__all__ = ["TAIL_BYTES", "Tails", "bounded"]
+
+TAIL_BYTES = 4 << 20
+"""As much as an execution may have recorded that is not durable yet: when all of it becomes durable at once, those who
+follow it still need no storage.
+"""
 
 _MOST_TAILS = 100_000
 """Bounds the tails by number too: a tail costs some 500 bytes besides its data."""

@@ -74,7 +74,7 @@ class Writer:
 
 
 async def test_appends_come_one_after_the_other_and_take_all_that_is_pending():
-    """One append at a time; what comes meanwhile goes into the next one together."""
+    """While an append is under way none begins; what comes meanwhile goes into the next one together."""
     writer = await Writer().open()
     writer.journal.hold()
     writer.recorder.record(started())
@@ -184,6 +184,69 @@ async def test_a_journal_that_refuses_closes_the_recorder(error):
         writer.recorder.record(said())
     assert writer.lost == [error]
     assert await writer.events() == []
+
+
+async def with_three_chunks_waiting(*fails: BaseException | None) -> Writer:
+    """Returns a writer whose first append is done, and which has recorded 1,100 events more in the meantime."""
+    writer = await Writer(max_pending_bytes=1 << 30).open()
+    writer.journal.hold()
+    writer.recorder.record(started())
+    await turns()
+    for _ in range(1_100):
+        writer.recorder.record(said())
+    writer.journal.fails = [None, *fails]
+    writer.journal.release()
+    return writer
+
+
+async def test_chunks_that_wait_are_appended_together():
+    """Chunks that came while another was appended do not wait for each other, and are appended in their order."""
+    writer = await with_three_chunks_waiting()
+    await writer.recorder.settle()
+    assert [(chunk.first, len(chunk)) for chunk in writer.journal.appends] == [(1, 1), (2, 512), (514, 512), (1026, 76)]
+    assert writer.journal.most_together == {"e1": 3}
+    assert [event.sequence for event in await writer.events()] == list(range(1, 1_102))
+
+
+async def test_what_is_appended_together_is_bounded():
+    """No more than 384 KiB are appended together, unless one chunk alone has more."""
+    writer = await Writer(max_pending_bytes=1 << 30).open()
+    writer.journal.hold()
+    writer.recorder.record(started())
+    await turns()
+    for _ in range(8):
+        writer.recorder.record(said("x" * 190_000))  # Two of them make a chunk.
+    writer.journal.release()
+    await writer.recorder.settle()
+    assert [len(chunk) for chunk in writer.journal.appends] == [1, 2, 2, 2, 2]
+    assert writer.journal.most_together == {"e1": 1}
+
+
+@pytest.mark.parametrize("error", [StorageFull("full"), JournalBusy("busy")], ids=repr)
+async def test_what_follows_a_chunk_that_was_not_stored_is_tried_again_with_it(error):
+    """Of chunks that are appended together, the first that was not stored is tried again with all that follow it."""
+    writer = await with_three_chunks_waiting(None, error)
+    await until(lambda: writer.clock.pending)
+    await writer.recorder.durable(513)
+    assert [event.sequence for event in await writer.events()] == list(range(1, 514))
+    writer.clock.advance(1)
+    await writer.recorder.settle()
+    assert [chunk.first for chunk in writer.journal.appends] == [1, 2, 514, 1026, 514, 1026]
+    assert not writer.lost
+    assert [event.sequence for event in await writer.events()] == list(range(1, 1_102))
+
+
+async def test_a_refusal_of_one_chunk_keeps_those_before_it():
+    """Of chunks appended together, those before one that the journal refuses are durable, and none after it."""
+    refusal = Conflict("another")
+    writer = await with_three_chunks_waiting(None, refusal)
+    waiting = asyncio.create_task(writer.recorder.durable(1_026))
+    await writer.recorder.settle()
+    await writer.recorder.durable(513)
+    with pytest.raises(Conflict):
+        await waiting
+    assert writer.lost == [refusal]
+    assert [event.sequence for event in await writer.events()] == list(range(1, 514))
 
 
 async def test_what_is_given_up_settles():
