@@ -14,12 +14,14 @@ __all__ = ["Voice"]
 class Voice:
     """Speaks for one attempt of a step."""
 
-    __slots__ = ("_about", "_recorder", "closed")
+    __slots__ = ("_about", "_attempt", "_id", "_name", "_recorder", "closed")
 
     def __init__(self, recorder: Recorder, *, step_id: str, name: str, attempt: int) -> None:
         self._recorder = recorder
-        # To parse it costs half of what it costs to write its fields.
-        self._about = Event(step_id=step_id, step_name=name, attempt=attempt).SerializeToString()
+        self._id = step_id
+        self._name = name
+        self._attempt = attempt
+        self._about = b""  # What its events have in common: to parse that costs half of writing its fields.
         self.closed = ""
         """Why nothing more can be said; empty while it can."""
 
@@ -30,6 +32,8 @@ class Voice:
 
     def event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
         """Returns an event about the step, without its kind."""
+        if not self._about:
+            self._about = Event(step_id=self._id, step_name=self._name, attempt=self._attempt).SerializeToString()
         event = Event.FromString(self._about)
         if message:
             event.message = message
