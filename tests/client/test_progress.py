@@ -194,10 +194,8 @@ class TestRun:
     @example(kinds=["content", "part", "content", "step completed"], messages=[(1, 0, True)] * 4)
     @example(kinds=["content", "content", "content"], messages=[(2, 0, True), (1, 2, True)])
     def test_is_as_if_each_event_was_added(self, kinds: list[str], messages: list[tuple[int, int, bool]]) -> None:
-        """At each event a run's tracker says what one says to which every event was added, however they came.
-
-        A message has so many new events and so many of before, and is read before the next comes, or with it.
-        """
+        """At each event a run's tracker says what one says to which every event was added, however they came."""
+        # A message has so many new events and so many of before, and is read before the next comes, or with it.
         events = [*(KINDS[kind](number) for number, kind in enumerate(kinds, 1)), completed(len(kinds) + 1)]
         run = BaseRun(
             Source(execution_id=EXECUTION),
