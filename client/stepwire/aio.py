@@ -404,6 +404,7 @@ class Run(BaseRun, Reader):
             random=random.random,
         )
         self._read_over(client)
+        self._tells = on_event is not None
 
     async def result(self) -> Any:
         """Reads what is left, and returns the output as plain Python.
@@ -438,7 +439,6 @@ class Run(BaseRun, Reader):
         return self._resumption.terminal is not None
 
     async def _hand_over(self, event: Event) -> None:
-        self.tracker.add_event(event)
         if self._callback is not None:
             try:
                 await self._callback.send(event)

@@ -29,6 +29,8 @@ class Reader(Followed):
     # A finaliser may come before these are set.
     _call: Call | None = None
     _link: Link | None = None
+    _tells = False
+    """Whether `_hand_over` has anything to do."""
 
     def _read_over(self, client: Client) -> None:
         """Sets up the reading. Called once, before all else."""
@@ -76,11 +78,11 @@ class Reader(Followed):
             raise
 
     async def _next(self) -> Event | None:
-        event = self._machine().take()
+        event = self._take()
         while event is None:
             if not await self._advance():
                 return None
-            event = self._machine().take()
+            event = self._take()
         await self._hand_over(event)
         return event
 
@@ -161,10 +163,14 @@ class _Loop:
         return self
 
     async def __anext__(self) -> Event:
-        self._run._reader = self._key
-        event = None
+        run = self._run
+        run._reader = self._key
+        # Most events are there already, with those before them: to await them would cost as much as all else here.
+        event = None if run._tells else run._take()
+        if event is not None:
+            return event
         try:
-            event = await self._run._next()
+            event = await run._next()
         finally:
             if event is None:
                 self._leave()

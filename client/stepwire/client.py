@@ -437,7 +437,6 @@ class Run(BaseRun, Reader):
         return self._resumption.terminal is not None
 
     def _hand_over(self, event: Event) -> None:
-        self.tracker.add_event(event)
         if self._callback is not None:
             try:
                 self._callback(event)

@@ -26,6 +26,7 @@ from stepwire.values import to_python
 
 __all__ = [
     "EVENT_TYPES",
+    "TERMINAL",
     "UNKNOWN",
     "event_type",
     "execution_to_dict",
@@ -46,7 +47,9 @@ EVENT_TYPES = frozenset(field.name for field in Event.DESCRIPTOR.oneofs_by_name[
 UNKNOWN = "unknown"
 """The type of an event whose kind a newer server has and this client does not."""
 
-_TERMINAL = frozenset({"plan_completed", "plan_failed", "plan_cancelled"})
+TERMINAL = frozenset({"plan_completed", "plan_failed", "plan_cancelled"})
+"""The types of the events that are an execution's last."""
+
 _ERRORS = frozenset({"step_failed", "plan_failed", "error"})
 _COMPLETED = frozenset({"step_completed", "plan_completed"})
 _ENDED = frozenset({EXECUTION_STATE_COMPLETED, EXECUTION_STATE_FAILED, EXECUTION_STATE_CANCELLED})
@@ -71,7 +74,7 @@ def is_error(event: Event) -> bool:
 
 def is_terminal(event: Event) -> bool:
     """Tells whether the event is the execution's last."""
-    return event.WhichOneof("kind") in _TERMINAL
+    return event.WhichOneof("kind") in TERMINAL
 
 
 def has_ended(execution: Execution) -> bool:

@@ -39,6 +39,10 @@ class Followed:
         """Returns what says what to do next."""
         raise NotImplementedError
 
+    def _take(self) -> Event | None:
+        """Returns the machine's next event, and notes it in what is kept of them; None where there is none yet."""
+        return self._machine().take()
+
     def _call_for(self, step: Open | Ask) -> tuple[Method, Message]:
         """Returns the method to call, and its request."""
         raise NotImplementedError

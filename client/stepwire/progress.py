@@ -5,15 +5,15 @@ from __future__ import annotations
 import inspect
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from stepwire.events import EVENT_TYPES, UNKNOWN, event_type, is_terminal, state_name, to_dict
+from stepwire.events import EVENT_TYPES, TERMINAL, UNKNOWN, event_type, is_terminal, state_name, to_dict
 from stepwire.parts import Part, Parts
 from stepwire.v1.event_pb2 import Event, Progress, StepState
 
-__all__ = ["Handler", "ProgressCallback", "ProgressTracker"]
+__all__ = ["Handler", "ProgressCallback", "ProgressTracker", "are_plain"]
 
 Handler = Callable[[Event], Awaitable[None] | None]
 """What is told of an event. In `stepwire.aio` it may be a coroutine function."""
@@ -28,6 +28,21 @@ _ENDED = frozenset(
         StepState.STEP_STATE_CANCELLED,
     }
 )
+
+
+_MINDED = TERMINAL | {"input_requested", "step_progress"}
+"""The types of events that change more of a tracker than its figures."""
+
+
+def are_plain(events: Sequence[Event], *, first: int, last: int) -> bool:
+    """Tells whether events are exactly those from `first` to `last`, at least one, and of a tracker change nothing but
+    its figures.
+    """
+    return (
+        0 < len(events) == last + 1 - first
+        and [event.sequence for event in events] == list(range(first, last + 1))
+        and _MINDED.isdisjoint([event.WhichOneof("kind") for event in events])
+    )
 
 
 class ProgressTracker:
@@ -65,14 +80,23 @@ class ProgressTracker:
         self._last = event
         self.event_count += 1
         self.events.append(event)
+        # Most events are about none of these, and there are many.
         kind = event.WhichOneof("kind")
-        if is_terminal(event):
-            self._terminal = event
-        # Most events are about neither, and there are many.
         if self._questions or kind == "input_requested":
             self._mind_questions(event)
         if self._parts or kind == "step_progress":
             self._mind_parts(event)
+        if kind in TERMINAL:
+            self._terminal = event
+
+    def _add_plain(self, event: Event) -> None:
+        """Does the same in a third of the time, for a plain event that is newer than the last."""
+        if self._questions or self._parts or self._last is None:
+            self.add_event(event)
+            return
+        self._last = event
+        self.event_count += 1
+        self.events.append(event)
 
     def _mind_questions(self, event: Event) -> None:
         if event.HasField("input_requested"):

@@ -88,11 +88,11 @@ class Reader(Followed):
             raise
 
     def _next(self) -> Event | None:
-        event = self._machine().take()
+        event = self._take()
         while event is None:
             if not self._advance():
                 return None
-            event = self._machine().take()
+            event = self._take()
         self._hand_over(event)
         return event
 

@@ -124,6 +124,17 @@ class BaseRun:
     def _machine(self) -> Machine:
         return self._resumption
 
+    def _take(self) -> Event | None:
+        resumption = self._resumption
+        event = resumption.take()
+        if event is None:
+            return None
+        if resumption.plain:
+            self.tracker._add_plain(event)
+        else:
+            self.tracker.add_event(event)
+        return event
+
     def _call_for(self, step: Open | Ask) -> tuple[Method, Message]:
         """Returns the method to call, and its request."""
         if isinstance(step, Ask):

@@ -37,6 +37,8 @@ _OPTIONS: Sequence[ChannelOption] = (
     ("grpc.enable_retries", 0),
     # Without this an idle reader takes in some MB for each stream.
     ("grpc.http2.bdp_probe", 0),
+    # Room for a message of 512 short events. With gRPC's 64 KiB a server that replays waits in the midst of each.
+    ("grpc.http2.lookahead_bytes", 128 << 10),
     # A new channel means a new connection.
     ("grpc.use_local_subchannel_pool", 1),
 )

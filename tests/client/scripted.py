@@ -204,7 +204,7 @@ def batch(*events: Event, after: int | None = None, to: int | None = None, notic
 
 def numbers(*sequences: int) -> EventBatch:
     """A message with events of these sequences."""
-    return batch(*(event(sequence) for sequence in sequences))
+    return batch(*(event(sequence, "content") for sequence in sequences))
 
 
 def heartbeat(sequence: int) -> EventBatch:

@@ -995,6 +995,7 @@ class TestTransport:
         ("name", "value"),
         [
             ("grpc.http2.bdp_probe", 0),
+            ("grpc.http2.lookahead_bytes", 131_072),
             ("grpc.enable_retries", 0),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 5_000),

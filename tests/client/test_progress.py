@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from stepwire import ProgressCallback, ProgressTracker
+from stepwire import Patience, ProgressCallback, ProgressTracker
+from stepwire.progress import are_plain
+from stepwire.run import BaseRun, Source
 from stepwire.v1 import Event, Progress, StepState
 
-from .scripted import completed, event
+from .scripted import EXECUTION, batch, completed, event, welcome
 
 
 class TestTracker:
@@ -142,6 +147,90 @@ class TestTracker:
         assert told["start_time"] == "2023-11-14T22:13:21Z"
         assert told["percentage"] == 10
         assert told["events"][0]["event_id"] == "e-1/1"
+
+
+def question(sequence: int) -> Event:
+    """A step asks something."""
+    made = event(sequence, "input_requested", step_id="s1", step_name="First", attempt=1, step_state=5)
+    made.input_requested.input_id = f"q{sequence}"
+    return made
+
+
+def answered(sequence: int) -> Event:
+    """Somebody has answered what was asked two events before."""
+    made = event(sequence, "input_received")
+    made.input_received.input_id = f"q{sequence - 2}"
+    return made
+
+
+def part(sequence: int) -> Event:
+    """A part of a step has come further."""
+    made = event(sequence)
+    made.step_progress.substep.path = made.step_progress.substep.name = "a"
+    return made
+
+
+KINDS: dict[str, Callable[[int], Event]] = {
+    "content": lambda sequence: event(sequence, "content"),
+    "saved": lambda sequence: event(sequence, "step_saved"),
+    "unknown": lambda sequence: event(sequence, ""),
+    "question": question,
+    "answered": answered,
+    "part": part,
+    "step completed": lambda sequence: event(sequence, "step_completed", step_state=6),
+}
+
+
+class TestRun:
+    """The tracker of a run, which looks at most events a message at a time."""
+
+    @settings(deadline=None)
+    @given(
+        kinds=st.lists(st.sampled_from(sorted(KINDS)), max_size=25),
+        messages=st.lists(st.tuples(st.integers(1, 6), st.integers(0, 2), st.booleans()), max_size=25),
+    )
+    @example(kinds=["content", "question", "content", "answered"], messages=[])
+    @example(kinds=["content", "question", "content", "answered"], messages=[(2, 0, False), (1, 0, True)])
+    @example(kinds=["content", "part", "content", "step completed"], messages=[(1, 0, True)] * 4)
+    @example(kinds=["content", "content", "content"], messages=[(2, 0, True), (1, 2, True)])
+    def test_is_as_if_each_event_was_added(self, kinds: list[str], messages: list[tuple[int, int, bool]]) -> None:
+        """At each event a run's tracker says what one says to which every event was added, however they came."""
+        # A message has so many new events and so many of before, and is read before the next comes, or with it.
+        events = [*(KINDS[kind](number) for number, kind in enumerate(kinds, 1)), completed(len(kinds) + 1)]
+        run = BaseRun(
+            Source(execution_id=EXECUTION),
+            on_event=None,
+            history=3,
+            opening=10.0,
+            delivery="stream",
+            patience=Patience(),
+            random=lambda: 0.5,
+        )
+        machine, expected = run._resumption, ProgressTracker(history=3)
+        machine.step(0.0)
+        machine.opened(0.0)
+        machine.received(welcome(), 0.0)
+        sent = seen = 0
+        for new, again, read in [*messages, (len(events), 0, True)]:
+            if sent < len(events):
+                machine.received(batch(*events[max(0, sent - again) : sent + new]), 0.0)
+                sent += new
+            while read and (given_event := run._take()) is not None:
+                expected.add_event(events[seen])
+                assert given_event == events[seen]
+                assert run.tracker.to_dict() == expected.to_dict()
+                seen += 1
+        assert seen == len(events)
+        assert run.terminal == events[-1]
+
+    @pytest.mark.parametrize("last", [2, 4, 2**63])
+    def test_what_is_not_plain(self, last: int) -> None:
+        """Events are plain only as exactly those that a message says it has."""
+        events = [event(number, "content") for number in (1, 2, 3)]
+        assert are_plain(events, first=1, last=3)
+        assert not are_plain(events, first=1, last=last)
+        assert not are_plain([events[0], events[2], events[1]], first=1, last=3)
+        assert not are_plain([], first=1, last=0)
 
 
 class TestCallback:

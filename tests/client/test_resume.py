@@ -561,7 +561,7 @@ def test_every_event_once_and_in_order(data: st.DataObject, count: int, filtered
     """Whatever is cut, doubled, lost, drained or silent: the caller gets every event once and in order, and the end."""
     endless = Patience(resume_failures=10**6, resume_seconds=1e9, start_failures=10**6, start_seconds=1e9)
     wanted = data.draw(st.sets(st.integers(1, count))) if filtered else None
-    server = Server([*(event(n) for n in range(1, count)), completed(count)], wanted)
+    server = Server([*(event(n, "content") for n in range(1, count)), completed(count)], wanted)
     made = machine(filtered=filtered, patience=endless)
     now = 0.0
     seen: list[int] = []

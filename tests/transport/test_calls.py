@@ -190,7 +190,7 @@ async def test_our_pair(serve: Serve, call_with: Call, long: bool) -> None:
 
 
 async def test_how_much_an_idle_reader_takes() -> None:
-    """With the arguments of our clients a stream that nobody reads takes in some 64 KiB, and not megabytes."""
+    """With the arguments of our clients a stream that nobody reads takes in less than 256 KiB, and not megabytes."""
     sent: dict[str, int] = {}
     for name, options in (("default", ()), ("ours", tuple(CLIENT.items()))):
         count = 0

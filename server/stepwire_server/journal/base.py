@@ -142,11 +142,13 @@ class Follower:
         """Whether the terminal event was read."""
 
     async def read(self, *, max_events: int, max_bytes: int) -> Sequence[Chunk]:
-        """Returns the durable chunks that follow, up to the bounds (one event may exceed `max_bytes`), or none."""
+        """Returns durable chunks that follow, up to the bounds (one event may exceed `max_bytes`), or none. What can't
+        be read without reading a part of it again is left to the next read.
+        """
         self._woken.clear()
         try:
             chunks = await self._journal.read(
-                self.execution_id, after=self.sequence, max_events=max_events, max_bytes=max_bytes
+                self.execution_id, after=self.sequence, max_events=max_events, max_bytes=max_bytes, whole=True
             )
         except BaseException:
             self._woken.set()  # Nothing was read, by a cancel or a failure: the wake-up still stands.
@@ -316,19 +318,24 @@ class Journal(ABC):
 
     # -- reading events
 
-    async def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+    async def read(
+        self, execution_id: str, *, after: int, max_events: int, max_bytes: int, whole: bool = False
+    ) -> Sequence[Chunk]:
         """Returns durable events that follow `after` (exclusive), in order, up to the bounds but at least one, or none.
 
-        The first returned event has the sequence `after + 1`. Raises `stepwire.errors.CursorExpired` where the
-        execution was purged, also between two reads.
+        The first returned event has the sequence `after + 1`. `whole`: of stored chunks only the first is cut, so that
+        whoever reads on reads none twice; there may be fewer events then. Raises `stepwire.errors.CursorExpired` where
+        the execution was purged, also between two reads.
         """
         chunks = self._tails.read(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
         if chunks is not None:
             return chunks
-        return await self._load(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
+        return await self._load(execution_id, after=after, max_events=max_events, max_bytes=max_bytes, whole=whole)
 
     @abstractmethod
-    async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+    async def _load(
+        self, execution_id: str, *, after: int, max_events: int, max_bytes: int, whole: bool = False
+    ) -> Sequence[Chunk]:
         """Does what `read` promises, from the storage."""
 
     @contextmanager

@@ -243,12 +243,14 @@ class MemoryJournal(Journal):
                 chunks[:] = joined(chunks)
         return before - sum(map(len, self._chunks.values()))
 
-    async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+    async def _load(
+        self, execution_id: str, *, after: int, max_events: int, max_bytes: int, whole: bool = False
+    ) -> Sequence[Chunk]:
         self._check()
         if execution_id in self._tombstones:
             raise self._tombstones[execution_id].expired()
         chunks = [chunk.after(after) for chunk in self._chunks.get(execution_id, ()) if chunk.last > after]
-        return bounded(chunks, max_events=max_events, max_bytes=max_bytes)
+        return bounded(chunks, max_events=max_events, max_bytes=max_bytes, whole=whole)
 
     async def standing(self, chosen: ExecutionFilter, *, tenant: str) -> Standing:
         self._check()

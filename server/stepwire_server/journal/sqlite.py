@@ -272,10 +272,12 @@ class SqliteJournal(Journal):
     async def typical(self, *, tenant: str) -> Mapping[str, Typical]:
         return await self._read(lambda connection: load_typical(connection, tenant=tenant))
 
-    async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
+    async def _load(
+        self, execution_id: str, *, after: int, max_events: int, max_bytes: int, whole: bool = False
+    ) -> Sequence[Chunk]:
         def load(connection: sqlite3.Connection) -> Sequence[Chunk]:
             with closing(history(connection, execution_id, after=after)) as chunks:
-                return bounded(chunks, max_events=max_events, max_bytes=max_bytes)
+                return bounded(chunks, max_events=max_events, max_bytes=max_bytes, whole=whole)
 
         return await self._read(load)
 

@@ -55,14 +55,15 @@ class _Tail:
         return bounded(found, max_events=max_events, max_bytes=max_bytes)
 
 
-def bounded(chunks: Iterable[Chunk], *, max_events: int, max_bytes: int) -> list[Chunk]:
+def bounded(chunks: Iterable[Chunk], *, max_events: int, max_bytes: int, whole: bool = False) -> list[Chunk]:
     """Returns the beginning of a run of chunks: at most `max_events` and `max_bytes` in all, but at least one event.
 
-    Takes no more chunks than it needs to know that.
+    Takes no more chunks than it needs to know that. `whole`: none but the first is cut, nor looked at where one like
+    that before it would not fit. What was cut off would have to be read from the storage again.
     """
     taken: list[Chunk] = []
     for chunk in chunks:
-        if taken and chunk.ends[0] > max_bytes:
+        if taken and (chunk.ends[0] > max_bytes or (whole and not _fits(chunk, max_events, max_bytes))):
             break
         piece = chunk.head(max_events=max_events, max_bytes=max_bytes)
         taken.append(piece)
@@ -70,7 +71,13 @@ def bounded(chunks: Iterable[Chunk], *, max_events: int, max_bytes: int) -> list
         max_bytes -= len(piece.data)
         if len(piece) < len(chunk) or max_events <= 0 or max_bytes <= 0:
             break
+        if whole and not _fits(chunk, max_events, max_bytes):
+            break
     return taken
+
+
+def _fits(chunk: Chunk, max_events: int, max_bytes: int) -> bool:
+    return len(chunk) <= max_events and len(chunk.data) <= max_bytes
 
 
 class Tails:

@@ -334,11 +334,9 @@ class FaultyJournal(MemoryJournal):
         self._fault("append")
         return await super().append(execution_id, **more)
 
-    async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Any:
+    async def _load(self, execution_id: str, **bounds: Any) -> Any:
         self._fault("load")
-        found: list[Chunk] = list(
-            await super()._load(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
-        )
+        found: list[Chunk] = list(await super()._load(execution_id, **bounds))
         return found
 
 

@@ -285,13 +285,13 @@ class SlowJournal(MemoryJournal):
         super().__init__(tail_bytes=0)
         self.slow = False
 
-    async def read(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence:  # type: ignore[type-arg]
+    async def read(self, execution_id: str, **bounds: Any) -> Sequence:  # type: ignore[type-arg]
         if self.slow:
             turn = asyncio.Event()
             asyncio.get_running_loop().call_later(0.05, turn.set)
             await turn.wait()
-            max_events = 1
-        return await super().read(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
+            bounds["max_events"] = 1
+        return await super().read(execution_id, **bounds)
 
 
 async def test_heartbeats_in_a_long_replay(serve: Serve, call_with: Call) -> None:

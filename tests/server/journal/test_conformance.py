@@ -392,6 +392,32 @@ async def test_what_is_read_is_what_was_appended(journal, new_record, new_chunk,
     assert found == written[start:]
 
 
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    counts=st.lists(st.integers(1, 40), min_size=1, max_size=12),
+    max_events=st.integers(1, 60),
+    start=st.floats(0, 0.99),
+)
+async def test_whole_chunks_come_whole(journal, new_record, new_chunk, append, counts, max_events, start):
+    """Read as whole chunks, none but the first is cut, and all events come all the same, in order and within bounds."""
+    name = f"w{next(counter)}"
+    await journal.create(new_record(name))
+    first = 1
+    for count in counts:
+        await append(journal, name, new_chunk(first, count))
+        first += count
+    edges = {0, *itertools.accumulate(counts)}
+    after = int(start * (first - 1))
+    while after < first - 1:
+        chunks = await journal._load(name, after=after, max_events=max_events, max_bytes=400, whole=True)
+        found = split(chunks)
+        assert [sequence for sequence, _, _ in found] == list(range(after + 1, after + 1 + len(found)))
+        assert 1 <= len(found) <= max_events
+        assert len(found) == 1 or sum(len(data) for _, _, data in found) <= 400
+        assert len(chunks) == 1 or {chunk.last for chunk in chunks} <= edges
+        after += len(found)
+
+
 @pytest.mark.parametrize("tail_bytes", [0, 1, 40, 200])
 async def test_the_tail_is_the_storage(new_journal, new_record, new_chunk, append, tail_bytes):
     """Whether an event comes from memory or from the storage can't be seen, for any cursor, bound and tail."""

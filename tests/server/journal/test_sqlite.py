@@ -18,7 +18,7 @@ from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal import Conflict, JournalBusy, JournalLocked, JournalRefused, SqliteJournal
 from stepwire_server.journal.ledger import Ledger, Taken
-from stepwire_server.journal.schema import APPLICATION_ID, UNFINISHED, VERSION, decode_ends, encode_ends
+from stepwire_server.journal.schema import APPLICATION_ID, UNFINISHED, VERSION, decode_ends, decode_row, encode_ends
 
 PLENTY = {"max_events": 1 << 30, "max_bytes": 1 << 40}
 HANGS = 20
@@ -629,6 +629,27 @@ async def test_a_bounded_read_reads_little(open_journal, new_record, new_chunk, 
 
     few, more, every = await count(1), await count(100), await count(10_000)
     assert few < more < every / 3
+
+
+@pytest.mark.parametrize(("count", "most"), [(100, 100), (100, 250), (100, 512), (1, 30)])
+async def test_a_replay_reads_no_chunk_twice(open_journal, new_record, new_chunk, append, monkeypatch, count, most):
+    """Whoever follows an execution from its beginning has each stored chunk read and verified once."""
+    journal = await open_journal(durability="process")
+    await journal.create(new_record())
+    for first in range(1, 10 * count + 1, count):
+        await append(journal, "e1", new_chunk(first, count))
+    decoded = []
+
+    def decode(row):
+        decoded.append(row)
+        return decode_row(row)
+
+    monkeypatch.setattr("stepwire_server.journal.history.decode_row", decode)
+    with journal.follow("e1", after=0) as follower:
+        while await follower.read(max_events=most, max_bytes=1 << 20):
+            pass
+    assert follower.sequence == 10 * count
+    assert len(decoded) == 10
 
 
 @pytest.mark.parametrize(
