@@ -14,6 +14,7 @@ from stepwire.v1 import EventBatch
 from stepwire_server.api.admission import Admission, Place
 from stepwire_server.api.envelope import Call
 from stepwire_server.api.filters import EventSieve
+from stepwire_server.api.silence import Silences
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.snapshot import snapshot_of
 from stepwire_server.engine.states import ENDED_EXECUTION
@@ -53,7 +54,9 @@ class Streams:
     def __init__(self, engine: Engine, *, admission: Admission) -> None:
         self._engine = engine
         self._admission = admission
-        self._followers: set[Follower | WideFollower] = set()
+        self.silences = Silences()
+        self.followers: set[Follower | WideFollower] = set()
+        """Those of all that is open."""
         self.draining = False
 
     @property
@@ -69,26 +72,22 @@ class Streams:
     def drain(self) -> None:
         """Makes every stream say DRAINING and end, and lets no call begin."""
         self.draining = True
-        for follower in self._followers:
+        for follower in self.followers:
             follower.wake()
 
     async def stream(
         self, call: Call, record: ExecutionRecord, *, after: int, sieve: EventSieve, heartbeat: float
     ) -> None:
         """Writes an execution's events after `after` until the terminal one, or until the server drains."""
-        with self._engine.watched(record.execution_id), self._follow(record, after) as follower:
-            live = after >= record.last_sequence
-            first = EventBatch(execution=snapshot_of(record), after_sequence=after, sequence=after)
-            over = live and record.state in ENDED_EXECUTION
-            if live and not over:
-                first.notice = EventBatch.NOTICE_CAUGHT_UP
-            await call.write(first.SerializeToString())
-            if over:
+        live = after >= record.last_sequence
+        with self._follow(record, after) as follower, self.silences.of(follower, interval=heartbeat) as silence:
+            await call.write(_opening(record, after))
+            if live and record.state in ENDED_EXECUTION:
                 return
+            del record  # A stream lasts, and this may have a megabyte.
+            silence.broken()
             stream = _Stream(call, sent=after, sieve=sieve)
             room = FIRST_BYTES
-            loop = asyncio.get_running_loop()
-            silent_since = loop.time()
             while not follower.ended:
                 if self.draining:
                     await stream.say(follower.sequence, EventBatch.NOTICE_DRAINING)
@@ -97,11 +96,11 @@ class Streams:
                 if chunks:
                     room = min(2 * room, BATCH_BYTES)
                     if await stream.send(chunks):
-                        silent_since = loop.time()
-                    elif loop.time() >= silent_since + heartbeat:
+                        silence.broken()
+                    elif silence.over:
                         # A long replay of which nothing passes must not look like a dead connection.
                         await stream.say(follower.sequence, EventBatch.NOTICE_HEARTBEAT)
-                        silent_since = loop.time()
+                        silence.broken()
                     else:
                         # Neither the read nor the filter need have waited for anything: let others run.
                         await asyncio.sleep(0)
@@ -109,20 +108,17 @@ class Streams:
                 if not live:
                     live = True
                     await stream.say(follower.sequence, EventBatch.NOTICE_CAUGHT_UP)
-                    silent_since = loop.time()
-                self._engine.check_goes_on(record.execution_id)
-                try:
-                    async with asyncio.timeout_at(silent_since + heartbeat):
-                        await follower.wait()
-                except TimeoutError:
+                    silence.broken()
+                self._engine.check_goes_on(follower.execution_id)
+                while not await silence.wait():
                     await stream.say(follower.sequence, EventBatch.NOTICE_HEARTBEAT)
-                    silent_since = loop.time()
+                    silence.broken()
 
     async def wait(self, record: ExecutionRecord, *, seconds: float) -> None:
         """Returns when the execution has ended, or when the time is over. Raises Draining."""
         if record.state in ENDED_EXECUTION:
             return
-        with self._engine.watched(record.execution_id), self._follow(record, record.last_sequence) as follower:
+        with self._follow(record, record.last_sequence) as follower:
             try:
                 async with asyncio.timeout(seconds):
                     while not follower.ended:
@@ -133,22 +129,40 @@ class Streams:
             except TimeoutError:
                 return
 
-    @contextmanager
-    def _follow(self, record: ExecutionRecord, after: int) -> Iterator[Follower]:
-        with (
-            self._engine.journal.follow(record.execution_id, after=after) as follower,
-            self.woken_by_drain(follower),
-        ):
-            yield follower
+    def _follow(self, record: ExecutionRecord, after: int) -> _Following:
+        return _Following(self, self._engine, self._engine.journal.follow(record.execution_id, after=after))
 
     @contextmanager
     def woken_by_drain(self, follower: Follower | WideFollower) -> Iterator[None]:
         """Wakes a follower when the server drains while this lasts: then its stream has to see to `draining`."""
-        self._followers.add(follower)
+        self.followers.add(follower)
         try:
             yield
         finally:
-            self._followers.discard(follower)
+            self.followers.discard(follower)
+
+
+class _Following:
+    """What a stream or a wait is registered for while it lasts: its execution's watchers, the journal's wake-up and the
+    server's drain. One object for all: a generator for each would be more than all else that a stream keeps.
+    """
+
+    __slots__ = ("_engine", "_follower", "_streams")
+
+    def __init__(self, streams: Streams, engine: Engine, follower: Follower) -> None:
+        self._streams = streams
+        self._engine = engine
+        self._follower = follower
+
+    def __enter__(self) -> Follower:
+        self._engine.watch(self._follower.execution_id)
+        self._streams.followers.add(self._follower)
+        return self._follower.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._follower.__exit__()
+        self._streams.followers.discard(self._follower)
+        self._engine.unwatch(self._follower.execution_id)
 
 
 class _Stream:
@@ -177,3 +191,11 @@ class _Stream:
         message = EventBatch(after_sequence=self._sent, sequence=covered, notice=notice)
         self._sent = covered
         await self._call.write(message.SerializeToString())
+
+
+def _opening(record: ExecutionRecord, after: int) -> bytes:
+    """Returns a stream's first message."""
+    first = EventBatch(execution=snapshot_of(record), after_sequence=after, sequence=after)
+    if after >= record.last_sequence and record.state not in ENDED_EXECUTION:
+        first.notice = EventBatch.NOTICE_CAUGHT_UP
+    return first.SerializeToString()

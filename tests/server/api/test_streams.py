@@ -381,7 +381,7 @@ async def test_a_watcher_that_never_reads(server: Server, caller: Caller) -> Non
         assert kinds(batches)[-1] == "plan_completed"
         assert not stalled.over.is_set()
         assert server.streams.open == 1
-        [follower] = server.streams._followers
+        [follower] = server.streams.followers
         assert follower.sequence < batches[-1].sequence // 4
         assert first.execution_id != execution.execution_id
 
