@@ -15,6 +15,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Self
 
 from stepwire.errors import JournalUnavailable
@@ -22,6 +23,7 @@ from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.selection import matcher
+from stepwire_server.journal.shared import SharedReads, Wanted
 from stepwire_server.journal.statistics import Statistics, Summary, Typical
 from stepwire_server.journal.tail import Tails
 from stepwire_server.journal.waking import Waking
@@ -184,6 +186,7 @@ class Journal(ABC):
     ) -> None:
         self._now_ns = now_ns
         self._tails = Tails(each_bytes=tail_bytes, all_bytes=tails_bytes)
+        self._shared = SharedReads()
         self._followers: dict[str, set[Follower]] = {}
         self._wide: set[WideFollower] = set()
         self._live: dict[str, ExecutionRecord] = {}  # what filters go by, of executions that have not ended
@@ -324,7 +327,10 @@ class Journal(ABC):
         chunks = self._tails.read(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
         if chunks is not None:
             return chunks
-        return await self._load(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
+        load = partial(self._load, execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
+        if len(self._followers.get(execution_id, ())) < 2:
+            return await load()
+        return await self._shared.read(Wanted(execution_id, after, max_events, max_bytes), load)
 
     @abstractmethod
     async def _load(self, execution_id: str, *, after: int, max_events: int, max_bytes: int) -> Sequence[Chunk]:
@@ -403,6 +409,7 @@ class Journal(ABC):
     def _purged(self, execution_id: str) -> None:
         """Called by implementations, in the event loop, when an execution is gone: nothing of it comes from memory."""
         self._tails.drop(execution_id)
+        self._shared.drop(execution_id)
         self._live.pop(execution_id, None)
         self.wake(execution_id)
         for wide in self._wide:
@@ -411,9 +418,11 @@ class Journal(ABC):
     def _stopped(self) -> None:
         """Called by implementations, in the event loop, when nothing can be read any more.
 
-        Drops the tails, so that every read reaches `_load`, which raises; and wakes every follower, so that it reads.
+        Drops what is in memory, so that every read reaches `_load`, which raises; and wakes every follower, so that it
+        reads.
         """
         self._tails.clear()
+        self._shared.clear()
         self.recent.clear()
         for followers in self._followers.values():
             for follower in followers:
