@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 from google.protobuf import duration_pb2
 
@@ -54,6 +55,7 @@ class Streams:
     def __init__(self, engine: Engine, *, admission: Admission) -> None:
         self._engine = engine
         self._admission = admission
+        self._newest = _Newest()
         self.silences = Silences()
         self.followers: set[Follower | WideFollower] = set()
         """Those of all that is open."""
@@ -86,7 +88,7 @@ class Streams:
                 return
             del record  # A stream lasts, and this may have a megabyte.
             silence.broken()
-            stream = _Stream(call, sent=after, sieve=sieve)
+            stream = _Stream(call, self._newest, follower.execution_id, sent=after, sieve=sieve)
             room = FIRST_BYTES
             while not follower.ended:
                 if self.draining:
@@ -165,25 +167,55 @@ class _Following:
         self._engine.unwatch(self._follower.execution_id)
 
 
+class _Span(NamedTuple):
+    execution_id: str
+    after: int
+    covered: int
+
+
+class _Newest:
+    """The message that was made last, with all events of its span: who stands where another one did gets the same."""
+
+    __slots__ = ("_message", "_span")
+
+    def __init__(self) -> None:
+        self._span: _Span | None = None
+        self._message = b""
+
+    def get(self, span: _Span) -> bytes | None:
+        return self._message if span == self._span else None
+
+    def set(self, span: _Span, message: bytes) -> None:
+        self._span, self._message = span, message
+
+
 class _Stream:
     """What one stream has sent: the ranges of its messages join without a hole."""
 
-    __slots__ = ("_call", "_sent", "_sieve")
+    __slots__ = ("_call", "_execution_id", "_newest", "_sent", "_sieve")
 
-    def __init__(self, call: Call, *, sent: int, sieve: EventSieve) -> None:
+    def __init__(self, call: Call, newest: _Newest, execution_id: str, *, sent: int, sieve: EventSieve) -> None:
         self._call = call
+        self._newest = newest
+        self._execution_id = execution_id
         self._sent = sent
         self._sieve = sieve
 
     async def send(self, chunks: Sequence[Chunk]) -> bool:
         """Sends the events that pass; says whether there were any. Frames, then scalars, make a valid message."""
-        data = b"".join([self._sieve.sift(chunk) for chunk in chunks])
-        if not data:
-            return False
         covered = chunks[-1].last
-        rest = EventBatch(after_sequence=self._sent, sequence=covered)
+        span = _Span(self._execution_id, self._sent, covered)
+        message = self._newest.get(span) if self._sieve.passes_all else None
+        if message is None:
+            parts = [self._sieve.sift(chunk) for chunk in chunks]
+            if not any(parts):
+                return False
+            parts.append(EventBatch(after_sequence=self._sent, sequence=covered).SerializeToString())
+            message = b"".join(parts)
+            if self._sieve.passes_all:
+                self._newest.set(span, message)
         self._sent = covered
-        await self._call.write(data + rest.SerializeToString())
+        await self._call.write(message)
         return True
 
     async def say(self, covered: int, notice: EventBatch.Notice.ValueType) -> None:
