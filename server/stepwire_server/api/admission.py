@@ -11,8 +11,7 @@ import ipaddress
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from datetime import timedelta
 from enum import Enum, auto
 from typing import NamedTuple
@@ -83,9 +82,11 @@ class Admission:
         """For how many callers something is counted, once for each kind of place."""
         return len(self._by_caller)
 
-    @contextmanager
-    def admit(self, place: Place, caller: str) -> Iterator[None]:
-        """Takes a place while it lasts. Raises LimitCalls, LimitWatchers or LimitExecutions."""
+    def admit(self, place: Place, caller: str) -> _Admitted:
+        """Takes a place while a `with` lasts, which raises LimitCalls, LimitWatchers or LimitExecutions."""
+        return _Admitted(self, place, caller)
+
+    def _take(self, place: Place, caller: str) -> None:
         bound = _BOUNDS[place]
         key = (place, caller)
         mine = self._by_caller.get(key, 0)
@@ -95,15 +96,15 @@ class Admission:
             raise self._refusal(bound, most, bound.per_caller, f" from {caller}")
         self._taken[place] += 1
         self._by_caller[key] = mine + 1
-        try:
-            yield
-        finally:
-            self._taken[place] -= 1
-            if self._by_caller[key] == 1:
-                # A caller that has left is forgotten: there may be any number of them.
-                del self._by_caller[key]
-            else:
-                self._by_caller[key] -= 1
+
+    def _give_back(self, place: Place, caller: str) -> None:
+        key = (place, caller)
+        self._taken[place] -= 1
+        if self._by_caller[key] == 1:
+            # A caller that has left is forgotten: there may be any number of them.
+            del self._by_caller[key]
+        else:
+            self._by_caller[key] -= 1
 
     def _refusal(self, bound: _Bound, most: int, setting: str, whose: str) -> LimitReached:
         flag = "--" + setting.replace("_", "-")
@@ -113,6 +114,23 @@ class Admission:
             self._told[setting] = now
             _log.warning("refused one more: %s (%s); the next minute's are only counted", text, flag)
         return bound.error(f"{text}; try again later (the server's {flag} sets this limit)", retry_after=_RETRY)
+
+
+class _Admitted:
+    """A place that is taken. A stream has one as long as it lasts: a generator would be five times as large."""
+
+    __slots__ = ("_admission", "_caller", "_place")
+
+    def __init__(self, admission: Admission, place: Place, caller: str) -> None:
+        self._admission = admission
+        self._place = place
+        self._caller = caller
+
+    def __enter__(self) -> None:
+        self._admission._take(self._place, self._caller)
+
+    def __exit__(self, *_: object) -> None:
+        self._admission._give_back(self._place, self._caller)
 
 
 def caller_of(peer: str) -> str:

@@ -104,13 +104,16 @@ class Call:
 
 
 class Envelope(Generic[Request]):
-    """A method of the service. `run(request, call)` writes messages and returns, or raises a StepwireError."""
+    """A method of the service. `run(request, call)` writes messages and returns, or raises a StepwireError.
+
+    What a stream does for as long as it lasts, it returns: what it took to begin is then let go of.
+    """
 
     def __init__(
         self,
         name: str,
         request_type: type[Request],
-        run: Callable[[Request, Call], Awaitable[None]],
+        run: Callable[[Request, Call], Awaitable[Awaitable[None] | None]],
         *,
         admission: Admission,
         place: Place,
@@ -159,7 +162,10 @@ class Envelope(Generic[Request]):
                 request = await self._read(call)
             self._check_open()
             with self._admission.admit(self._place, call.caller):
-                await self._run(request, call)
+                lasting = await self._run(request, call)
+                if lasting is not None:
+                    del request  # It may have megabytes.
+                    await lasting
         except StepwireError as error:
             return self._refuse(error)
         except PeerGone:

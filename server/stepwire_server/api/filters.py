@@ -38,8 +38,9 @@ class EventSieve:
         ]
         if found:
             raise _invalid(found)
-        self._kinds = frozenset(KINDS[kind] for kind in chosen.kinds)
-        self._step_ids = frozenset(chosen.step_ids)
+        # Most filters are empty, and an empty set is as large as a small one.
+        self._kinds = frozenset(KINDS[kind] for kind in chosen.kinds) or None
+        self._step_ids = frozenset(chosen.step_ids) or None
         self.passes_all = not self._kinds and not self._step_ids
 
     def sift(self, chunk: Chunk) -> bytes:

@@ -124,7 +124,7 @@ class Service:
         self._started_ns = started_ns
         self._tasks = 0
         self._tasks_counted = -math.inf
-        methods: dict[str, tuple[type[Message], Callable[[Any, Call], Awaitable[None]]]] = {
+        methods: dict[str, tuple[type[Message], Callable[[Any, Call], Awaitable[Awaitable[None] | None]]]] = {
             "Execute": (ExecuteRequest, self._execute),
             "StartExecution": (StartExecutionRequest, self._start_execution),
             "BatchStartExecutions": (BatchStartExecutionsRequest, self._batch_start_executions),
@@ -165,11 +165,11 @@ class Service:
 
     # -- starting
 
-    async def _execute(self, request: ExecuteRequest, call: Call) -> None:
+    async def _execute(self, request: ExecuteRequest, call: Call) -> Awaitable[None]:
         sieve = EventSieve(request.filter)
         heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
         record = await self._accept(request, call)
-        await self._streams.stream(call, record, after=0, sieve=sieve, heartbeat=heartbeat)
+        return self._streams.stream(call, record, after=0, sieve=sieve, heartbeat=heartbeat)
 
     async def _start_execution(self, request: StartExecutionRequest, call: Call) -> None:
         # The same fields under the same numbers: what is sent as the one can be read as the other.
@@ -204,21 +204,21 @@ class Service:
 
     # -- watching
 
-    async def _watch_execution(self, request: WatchExecutionRequest, call: Call) -> None:
+    async def _watch_execution(self, request: WatchExecutionRequest, call: Call) -> Awaitable[None]:
         sieve = EventSieve(request.filter)
         heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
         record = await self._record_to_read(request.execution_id)
         _check_cursor(request.after_sequence, record)
-        await self._streams.stream(call, record, after=request.after_sequence, sieve=sieve, heartbeat=heartbeat)
+        return self._streams.stream(call, record, after=request.after_sequence, sieve=sieve, heartbeat=heartbeat)
 
-    async def _watch_executions(self, request: WatchExecutionsRequest, call: Call) -> None:
+    async def _watch_executions(self, request: WatchExecutionsRequest, call: Call) -> Awaitable[None]:
         sieve = EventSieve(request.filter)
         check_execution_filter(request.executions, field="executions", followed=True)
         heartbeat = heartbeat_seconds(request.heartbeat_interval if request.HasField("heartbeat_interval") else None)
         after = request.after_position if request.HasField("after_position") else None
         if after is not None and after < 0:
             _malformed("after_position", f"is {after}; it must be 0 or more")
-        await self._wide_streams.stream(call, request.executions, after=after, sieve=sieve, heartbeat=heartbeat)
+        return self._wide_streams.stream(call, request.executions, after=after, sieve=sieve, heartbeat=heartbeat)
 
     async def _wait_execution(self, request: WaitExecutionRequest, call: Call) -> None:
         default, longest = _WAIT

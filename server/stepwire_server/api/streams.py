@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import NamedTuple
 
 from google.protobuf import duration_pb2
 
@@ -14,6 +15,7 @@ from stepwire.v1 import EventBatch
 from stepwire_server.api.admission import Admission, Place
 from stepwire_server.api.envelope import Call
 from stepwire_server.api.filters import EventSieve
+from stepwire_server.api.silence import Silences
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.snapshot import snapshot_of
 from stepwire_server.engine.states import ENDED_EXECUTION
@@ -53,7 +55,10 @@ class Streams:
     def __init__(self, engine: Engine, *, admission: Admission) -> None:
         self._engine = engine
         self._admission = admission
-        self._followers: set[Follower | WideFollower] = set()
+        self._newest = _Newest()
+        self.silences = Silences()
+        self.followers: set[Follower | WideFollower] = set()
+        """Those of all that is open."""
         self.draining = False
 
     @property
@@ -69,26 +74,22 @@ class Streams:
     def drain(self) -> None:
         """Makes every stream say DRAINING and end, and lets no call begin."""
         self.draining = True
-        for follower in self._followers:
+        for follower in self.followers:
             follower.wake()
 
     async def stream(
         self, call: Call, record: ExecutionRecord, *, after: int, sieve: EventSieve, heartbeat: float
     ) -> None:
         """Writes an execution's events after `after` until the terminal one, or until the server drains."""
-        with self._engine.watched(record.execution_id), self._follow(record, after) as follower:
-            live = after >= record.last_sequence
-            first = EventBatch(execution=snapshot_of(record), after_sequence=after, sequence=after)
-            over = live and record.state in ENDED_EXECUTION
-            if live and not over:
-                first.notice = EventBatch.NOTICE_CAUGHT_UP
-            await call.write(first.SerializeToString())
-            if over:
+        live = after >= record.last_sequence
+        with self._follow(record, after) as follower, self.silences.of(follower, interval=heartbeat) as silence:
+            await call.write(_opening(record, after))
+            if live and record.state in ENDED_EXECUTION:
                 return
-            stream = _Stream(call, sent=after, sieve=sieve)
+            del record  # A stream lasts, and this may have a megabyte.
+            silence.broken()
+            stream = _Stream(call, self._newest, follower.execution_id, sent=after, sieve=sieve)
             room = FIRST_BYTES
-            loop = asyncio.get_running_loop()
-            silent_since = loop.time()
             while not follower.ended:
                 if self.draining:
                     await stream.say(follower.sequence, EventBatch.NOTICE_DRAINING)
@@ -97,11 +98,11 @@ class Streams:
                 if chunks:
                     room = min(2 * room, BATCH_BYTES)
                     if await stream.send(chunks):
-                        silent_since = loop.time()
-                    elif loop.time() >= silent_since + heartbeat:
+                        silence.broken()
+                    elif silence.over:
                         # A long replay of which nothing passes must not look like a dead connection.
                         await stream.say(follower.sequence, EventBatch.NOTICE_HEARTBEAT)
-                        silent_since = loop.time()
+                        silence.broken()
                     else:
                         # Neither the read nor the filter need have waited for anything: let others run.
                         await asyncio.sleep(0)
@@ -109,20 +110,17 @@ class Streams:
                 if not live:
                     live = True
                     await stream.say(follower.sequence, EventBatch.NOTICE_CAUGHT_UP)
-                    silent_since = loop.time()
-                self._engine.check_goes_on(record.execution_id)
-                try:
-                    async with asyncio.timeout_at(silent_since + heartbeat):
-                        await follower.wait()
-                except TimeoutError:
+                    silence.broken()
+                self._engine.check_goes_on(follower.execution_id)
+                while not await silence.wait():
                     await stream.say(follower.sequence, EventBatch.NOTICE_HEARTBEAT)
-                    silent_since = loop.time()
+                    silence.broken()
 
     async def wait(self, record: ExecutionRecord, *, seconds: float) -> None:
         """Returns when the execution has ended, or when the time is over. Raises Draining."""
         if record.state in ENDED_EXECUTION:
             return
-        with self._engine.watched(record.execution_id), self._follow(record, record.last_sequence) as follower:
+        with self._follow(record, record.last_sequence) as follower:
             try:
                 async with asyncio.timeout(seconds):
                     while not follower.ended:
@@ -133,43 +131,91 @@ class Streams:
             except TimeoutError:
                 return
 
-    @contextmanager
-    def _follow(self, record: ExecutionRecord, after: int) -> Iterator[Follower]:
-        with (
-            self._engine.journal.follow(record.execution_id, after=after) as follower,
-            self.woken_by_drain(follower),
-        ):
-            yield follower
+    def _follow(self, record: ExecutionRecord, after: int) -> _Following:
+        return _Following(self, self._engine, self._engine.journal.follow(record.execution_id, after=after))
 
     @contextmanager
     def woken_by_drain(self, follower: Follower | WideFollower) -> Iterator[None]:
         """Wakes a follower when the server drains while this lasts: then its stream has to see to `draining`."""
-        self._followers.add(follower)
+        self.followers.add(follower)
         try:
             yield
         finally:
-            self._followers.discard(follower)
+            self.followers.discard(follower)
+
+
+class _Following:
+    """What a stream or a wait is registered for while it lasts: its execution's watchers, the journal's wake-up and the
+    server's drain. One object for all: a generator for each would be more than all else that a stream keeps.
+    """
+
+    __slots__ = ("_engine", "_follower", "_streams")
+
+    def __init__(self, streams: Streams, engine: Engine, follower: Follower) -> None:
+        self._streams = streams
+        self._engine = engine
+        self._follower = follower
+
+    def __enter__(self) -> Follower:
+        self._engine.watch(self._follower.execution_id)
+        self._streams.followers.add(self._follower)
+        return self._follower.__enter__()
+
+    def __exit__(self, *_: object) -> None:
+        self._follower.__exit__()
+        self._streams.followers.discard(self._follower)
+        self._engine.unwatch(self._follower.execution_id)
+
+
+class _Span(NamedTuple):
+    execution_id: str
+    after: int
+    covered: int
+
+
+class _Newest:
+    """The message that was made last, with all events of its span: who stands where another one did gets the same."""
+
+    __slots__ = ("_message", "_span")
+
+    def __init__(self) -> None:
+        self._span: _Span | None = None
+        self._message = b""
+
+    def get(self, span: _Span) -> bytes | None:
+        return self._message if span == self._span else None
+
+    def set(self, span: _Span, message: bytes) -> None:
+        self._span, self._message = span, message
 
 
 class _Stream:
     """What one stream has sent: the ranges of its messages join without a hole."""
 
-    __slots__ = ("_call", "_sent", "_sieve")
+    __slots__ = ("_call", "_execution_id", "_newest", "_sent", "_sieve")
 
-    def __init__(self, call: Call, *, sent: int, sieve: EventSieve) -> None:
+    def __init__(self, call: Call, newest: _Newest, execution_id: str, *, sent: int, sieve: EventSieve) -> None:
         self._call = call
+        self._newest = newest
+        self._execution_id = execution_id
         self._sent = sent
         self._sieve = sieve
 
     async def send(self, chunks: Sequence[Chunk]) -> bool:
         """Sends the events that pass; says whether there were any. Frames, then scalars, make a valid message."""
-        data = b"".join([self._sieve.sift(chunk) for chunk in chunks])
-        if not data:
-            return False
         covered = chunks[-1].last
-        rest = EventBatch(after_sequence=self._sent, sequence=covered)
+        span = _Span(self._execution_id, self._sent, covered)
+        message = self._newest.get(span) if self._sieve.passes_all else None
+        if message is None:
+            parts = [self._sieve.sift(chunk) for chunk in chunks]
+            if not any(parts):
+                return False
+            parts.append(EventBatch(after_sequence=self._sent, sequence=covered).SerializeToString())
+            message = b"".join(parts)
+            if self._sieve.passes_all:
+                self._newest.set(span, message)
         self._sent = covered
-        await self._call.write(data + rest.SerializeToString())
+        await self._call.write(message)
         return True
 
     async def say(self, covered: int, notice: EventBatch.Notice.ValueType) -> None:
@@ -177,3 +223,11 @@ class _Stream:
         message = EventBatch(after_sequence=self._sent, sequence=covered, notice=notice)
         self._sent = covered
         await self._call.write(message.SerializeToString())
+
+
+def _opening(record: ExecutionRecord, after: int) -> bytes:
+    """Returns a stream's first message."""
+    first = EventBatch(execution=snapshot_of(record), after_sequence=after, sequence=after)
+    if after >= record.last_sequence and record.state not in ENDED_EXECUTION:
+        first.notice = EventBatch.NOTICE_CAUGHT_UP
+    return first.SerializeToString()

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from stepwire.v1 import EventBatch, Execution, ExecutionFilter
 from stepwire_server.api.envelope import Call
 from stepwire_server.api.filters import EventSieve
+from stepwire_server.api.silence import Silence
 from stepwire_server.api.streams import BATCH_BYTES, BATCH_EVENTS, FIRST_BYTES, Streams
 from stepwire_server.engine.engine import Engine
 from stepwire_server.engine.snapshot import snapshot_of
@@ -45,6 +46,7 @@ class WideStreams:
             ExitStack() as watched,
             self._engine.journal.follow_many(chosen, tenant="") as follower,
             self._streams.woken_by_drain(follower),
+            self._streams.silences.of(follower, interval=heartbeat) as silence,
         ):
             standing = await follower.begin(after)
             # Whoever names an execution watches it; whoever looks at all of them does not keep each alive.
@@ -57,15 +59,14 @@ class WideStreams:
             elif not await stream.show(standing.executions, self._streams):
                 await stream.say(follower.position, EventBatch.NOTICE_DRAINING)
                 return
-            await self._follow(stream, follower, heartbeat=heartbeat, named=named if chosen.execution_ids else None)
+            await self._follow(stream, follower, silence, named=named if chosen.execution_ids else None)
 
     async def _follow(
-        self, stream: _WideStream, follower: WideFollower, *, heartbeat: float, named: set[str] | None
+        self, stream: _WideStream, follower: WideFollower, silence: Silence, *, named: set[str] | None
     ) -> None:
         live = False
         room = FIRST_BYTES
-        loop = asyncio.get_running_loop()
-        silent_since = loop.time()
+        silence.broken()
         while True:
             if self._streams.draining:
                 await stream.say(follower.position, EventBatch.NOTICE_DRAINING)
@@ -77,12 +78,12 @@ class WideStreams:
                 if named is not None:
                     named.difference_update(piece.execution_id for piece in pieces if piece.chunk.ended)
                 if await stream.send(pieces, covered):
-                    silent_since = loop.time()
+                    silence.broken()
                     continue
             if pieces or not follower.caught_up:
-                if loop.time() >= silent_since + heartbeat:
+                if silence.over:
                     await stream.say(covered, EventBatch.NOTICE_HEARTBEAT)
-                    silent_since = loop.time()
+                    silence.broken()
                 else:
                     # Neither the read nor the filter need have waited for anything: let others run.
                     await asyncio.sleep(0)
@@ -90,15 +91,12 @@ class WideStreams:
             if not live:
                 live = True
                 await stream.say(covered, EventBatch.NOTICE_CAUGHT_UP)
-                silent_since = loop.time()
+                silence.broken()
             if named is not None and not named:
                 return
-            try:
-                async with asyncio.timeout_at(silent_since + heartbeat):
-                    await follower.wait()
-            except TimeoutError:
+            while not await silence.wait():
                 await stream.say(follower.position, EventBatch.NOTICE_HEARTBEAT)
-                silent_since = loop.time()
+                silence.broken()
 
 
 class _Part:

@@ -188,17 +188,25 @@ class Engine:
     @contextmanager
     def watched(self, execution_id: str) -> Iterator[None]:
         """Counts a watcher while it lasts: an execution may ask to be cancelled when it has none for some time."""
+        self.watch(execution_id)
+        try:
+            yield
+        finally:
+            self.unwatch(execution_id)
+
+    def watch(self, execution_id: str) -> None:
+        """Counts a watcher, until `unwatch`."""
         self._watchers[execution_id] = self._watchers.get(execution_id, 0) + 1
         timer = self._unwatched.pop(execution_id, None)
         if timer is not None:
             timer.cancel()
-        try:
-            yield
-        finally:
-            self._watchers[execution_id] -= 1
-            if self._watchers[execution_id] == 0:
-                del self._watchers[execution_id]
-                self._mind_unwatched(execution_id)
+
+    def unwatch(self, execution_id: str) -> None:
+        """Counts a watcher no more."""
+        self._watchers[execution_id] -= 1
+        if self._watchers[execution_id] == 0:
+            del self._watchers[execution_id]
+            self._mind_unwatched(execution_id)
 
     def check_goes_on(self, execution_id: str) -> None:
         """Raises what is to be said of an execution that has not ended, and to which nothing more will be added here:

@@ -10,20 +10,23 @@ A follower registers its wake-up before it reads, so no append can fall between 
 
 from __future__ import annotations
 
-import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Self
 
 from stepwire.errors import JournalUnavailable
 from stepwire.v1 import ExecutionFilter, ExecutionState
 from stepwire_server.journal.chunk import Chunk
 from stepwire_server.journal.retention import Purged, Retention, Tombstone
 from stepwire_server.journal.selection import matcher
+from stepwire_server.journal.shared import SharedReads, Wanted
 from stepwire_server.journal.statistics import Statistics, Summary, Typical
 from stepwire_server.journal.tail import TAIL_BYTES, Tails
+from stepwire_server.journal.waking import Waking
 from stepwire_server.journal.wide import Entry, Ring, Standing, WideFollower, Window
 
 __all__ = [
@@ -117,7 +120,7 @@ class Page:
     """Whether older ones match too: ask again with `before` set to the last record's ordinal."""
 
 
-class Follower:
+class Follower(Waking):
     """A cursor in one execution's events, with its wake-up. Made by `Journal.follow`.
 
         with journal.follow(execution_id, after=0) as follower:
@@ -129,12 +132,11 @@ class Follower:
     `read` returns what is ready and never waits for more; `wait` returns at once where something may be new.
     """
 
-    __slots__ = ("_journal", "_woken", "ended", "execution_id", "sequence")
+    __slots__ = ("_journal", "ended", "execution_id", "sequence")
 
     def __init__(self, journal: Journal, execution_id: str, sequence: int) -> None:
+        super().__init__()
         self._journal = journal
-        self._woken = asyncio.Event()
-        self._woken.set()
         self.execution_id = execution_id
         self.sequence = sequence
         """The last event that was read."""
@@ -145,27 +147,26 @@ class Follower:
         """Returns durable chunks that follow, up to the bounds (one event may exceed `max_bytes`), or none. What can't
         be read without reading a part of it again is left to the next read.
         """
-        self._woken.clear()
+        self._woken = False
         try:
             chunks = await self._journal.read(
                 self.execution_id, after=self.sequence, max_events=max_events, max_bytes=max_bytes, whole=True
             )
         except BaseException:
-            self._woken.set()  # Nothing was read, by a cancel or a failure: the wake-up still stands.
+            self._woken = True  # Nothing was read, by a cancel or a failure: the wake-up still stands.
             raise
         if chunks:
             self.sequence = chunks[-1].last
             self.ended = chunks[-1].ended
-            self._woken.set()
+            self._woken = True
         return chunks
 
-    async def wait(self) -> None:
-        """Returns when something may be new."""
-        await self._woken.wait()
+    def __enter__(self) -> Self:
+        self._journal.followed(self)
+        return self
 
-    def wake(self) -> None:
-        """Makes `wait` return."""
-        self._woken.set()
+    def __exit__(self, *_: object) -> None:
+        self._journal.left(self)
 
 
 class Journal(ABC):
@@ -187,6 +188,7 @@ class Journal(ABC):
     ) -> None:
         self._now_ns = now_ns
         self._tails = Tails(each_bytes=tail_bytes, all_bytes=tails_bytes)
+        self._shared = SharedReads()
         self._followers: dict[str, set[Follower]] = {}
         self._wide: set[WideFollower] = set()
         self._live: dict[str, ExecutionRecord] = {}  # what filters go by, of executions that have not ended
@@ -330,7 +332,10 @@ class Journal(ABC):
         chunks = self._tails.read(execution_id, after=after, max_events=max_events, max_bytes=max_bytes)
         if chunks is not None:
             return chunks
-        return await self._load(execution_id, after=after, max_events=max_events, max_bytes=max_bytes, whole=whole)
+        load = partial(self._load, execution_id, after=after, max_events=max_events, max_bytes=max_bytes, whole=whole)
+        if len(self._followers.get(execution_id, ())) < 2:
+            return await load()
+        return await self._shared.read(Wanted(execution_id, after, max_events, max_bytes, whole), load)
 
     @abstractmethod
     async def _load(
@@ -338,18 +343,20 @@ class Journal(ABC):
     ) -> Sequence[Chunk]:
         """Does what `read` promises, from the storage."""
 
-    @contextmanager
-    def follow(self, execution_id: str, *, after: int) -> Iterator[Follower]:
-        """Gives a cursor after `after` (exclusive), with its wake-up registered from the beginning."""
-        follower = Follower(self, execution_id, after)
-        self._followers.setdefault(execution_id, set()).add(follower)
-        try:
-            yield follower
-        finally:
-            followers = self._followers[execution_id]
-            followers.discard(follower)
-            if not followers:
-                del self._followers[execution_id]
+    def follow(self, execution_id: str, *, after: int) -> Follower:
+        """Gives a cursor after `after` (exclusive), to be used in `with`: its wake-up is registered meanwhile."""
+        return Follower(self, execution_id, after)
+
+    def followed(self, follower: Follower) -> None:
+        """Called by a follower when it begins."""
+        self._followers.setdefault(follower.execution_id, set()).add(follower)
+
+    def left(self, follower: Follower) -> None:
+        """Called by a follower when it ends."""
+        followers = self._followers[follower.execution_id]
+        followers.discard(follower)
+        if not followers:
+            del self._followers[follower.execution_id]
 
     def wake(self, execution_id: str) -> None:
         """Makes whoever follows an execution look again, where what they look for is not in the journal."""
@@ -409,6 +416,7 @@ class Journal(ABC):
     def _purged(self, execution_id: str) -> None:
         """Called by implementations, in the event loop, when an execution is gone: nothing of it comes from memory."""
         self._tails.drop(execution_id)
+        self._shared.drop(execution_id)
         self._live.pop(execution_id, None)
         self.wake(execution_id)
         for wide in self._wide:
@@ -417,9 +425,11 @@ class Journal(ABC):
     def _stopped(self) -> None:
         """Called by implementations, in the event loop, when nothing can be read any more.
 
-        Drops the tails, so that every read reaches `_load`, which raises; and wakes every follower, so that it reads.
+        Drops what is in memory, so that every read reaches `_load`, which raises; and wakes every follower, so that it
+        reads.
         """
         self._tails.clear()
+        self._shared.clear()
         self.recent.clear()
         for followers in self._followers.values():
             for follower in followers:

@@ -8,7 +8,6 @@ what comes a second time shows by its sequence.
 
 from __future__ import annotations
 
-import asyncio
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from stepwire.errors import CursorAhead, CursorExpired, JournalDamaged
 from stepwire_server.journal.chunk import Chunk
+from stepwire_server.journal.waking import Waking
 
 if TYPE_CHECKING:
     from stepwire.v1 import ExecutionFilter
@@ -133,7 +133,7 @@ class Ring:
         self._entries, self._start, self._size, self._floor = [], 0, 0, None
 
 
-class WideFollower:
+class WideFollower(Waking):
     """A cursor in the events of all executions that match a filter, with its wake-up. Made by `Journal.follow_many`.
 
         with journal.follow_many(chosen, tenant="") as follower:
@@ -155,7 +155,6 @@ class WideFollower:
         "_purged",
         "_read",
         "_stored",
-        "_woken",
         "caught_up",
         "chosen",
         "position",
@@ -165,10 +164,9 @@ class WideFollower:
     def __init__(
         self, journal: Journal, chosen: ExecutionFilter, tenant: str, matches: Callable[[ExecutionRecord], bool]
     ) -> None:
+        super().__init__()
         self._journal = journal
         self._matches = matches
-        self._woken = asyncio.Event()
-        self._woken.set()
         self._read: dict[str, int] = {}  # the last event that was read of each execution whose end was not
         self._stored = 0  # up to here only the storage may be read: it may have joined there what the ring has apart
         self._purged = 0
@@ -212,7 +210,7 @@ class WideFollower:
         `caught_up` says whether that was the end. Raises CursorExpired where something was purged that had yet to be
         read.
         """
-        self._woken.clear()
+        self._woken = False
         try:
             # A position that was reached in the storage has passed what compaction has moved behind it. The ring has
             # that where it was, so it can go on only from the end of what was stored then.
@@ -224,35 +222,27 @@ class WideFollower:
                 pieces, whole = self._take(found, max_events, max_bytes)
                 more = not whole or self.position < self._journal.recent.last
         except BaseException:
-            self._woken.set()
+            self._woken = True
             raise
         self.caught_up = not more
         if more:
-            self._woken.set()
+            self._woken = True
         else:
             self._beginning = False
         return pieces
-
-    async def wait(self) -> None:
-        """Returns when something may be new."""
-        await self._woken.wait()
-
-    def wake(self) -> None:
-        """Makes `wait` return."""
-        self._woken.set()
 
     def note(self, entry: Entry) -> None:
         """Takes note of a chunk that is durable now. What does not match moves the cursor and wakes nobody."""
         if self.position == entry.position - 1 and self._wants(entry) is False:
             self.position = entry.position
         else:
-            self._woken.set()
+            self.wake()
 
     def lose(self, execution_id: str) -> None:
         """Takes note that an execution was purged."""
         if self._beginning:
             self._gone.add(execution_id)
-        self._woken.set()
+        self.wake()
 
     async def _load(self, max_events: int, max_bytes: int) -> tuple[Sequence[Piece], bool]:
         """Reads from the storage. Returns what is new, and whether there is more."""

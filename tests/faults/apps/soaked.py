@@ -63,7 +63,7 @@ async def census(collect: bool = False, trace: int = 0) -> dict[str, Any]:
         "objects": len(gc.get_objects()),
         "kept": newest.total,
         "accepted": newest.records[0].ordinal,
-        "lags": sorted([await _lag(server, follower) for follower in list(server.streams._followers)[:100]]),
+        "lags": sorted([await _lag(server, follower) for follower in list(server.streams.followers)[:100]]),
     }
     if trace and tracemalloc.is_tracing():
         found["largest"] = [str(line) for line in tracemalloc.take_snapshot().statistics("lineno")[:trace]]

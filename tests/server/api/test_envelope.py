@@ -382,7 +382,7 @@ async def test_nobody_waits_for_what_can_not_be_stored(
         caller.call("WaitExecution", wait, WaitExecutionResponse),
         return_exceptions=True,
     )
-    await eventually(lambda: len(server.streams._followers) == 2)
+    await eventually(lambda: len(server.streams.followers) == 2)
     journal.faults = {"append": fault}
     gate.opened.set()
     told: list[Any] = list(await waiting)
@@ -432,7 +432,7 @@ async def blocked(server: Server) -> None:
 
 def sent(server: Server) -> tuple[int, ...]:
     """Returns where every stream's cursor stands."""
-    return tuple(follower.sequence for follower in server.streams._followers)
+    return tuple(follower.sequence for follower in server.streams.followers)
 
 
 async def aio_turn() -> None:

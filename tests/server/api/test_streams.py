@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
 import pytest
@@ -24,9 +26,11 @@ from stepwire.v1 import (
     WatchExecutionRequest,
 )
 from stepwire_server import plan_step
+from stepwire_server.api.filters import EventSieve
 from stepwire_server.api.server import Server
+from stepwire_server.api.streams import _Newest, _Stream
 from stepwire_server.engine.states import KINDS, TERMINAL
-from stepwire_server.journal import Journal, MemoryJournal
+from stepwire_server.journal import Chunk, Journal, MemoryJournal
 
 from .conftest import Call, Serve, eventually
 from .raw import RawCaller, framed
@@ -369,6 +373,38 @@ async def test_a_hundred_watchers(serve: Serve, call_with: Call, journal: Journa
         assert EventBatch.FromString(frame).events[0] == events[sequence - 1]
 
 
+async def test_a_message_is_shared_by_those_who_stand_at_the_same_place() -> None:
+    """Whoever stands where another one did gets the same bytes; other spans, executions and filters have their own."""
+    kinds_of = bytes([KINDS["artifact"], KINDS["content"]])
+
+    def chunk_of(name: str) -> Chunk:
+        frames = [EventBatch(events=[Event(execution_id=name, sequence=n)]).SerializeToString() for n in (1, 2)]
+        return Chunk(first=1, data=b"".join(frames), ends=[len(frames[0]), sum(map(len, frames))], kinds=kinds_of)
+
+    all_of_them, some = EventSieve(EventFilter()), EventSieve(EventFilter(kinds=["artifact"]))
+
+    class Sink:
+        def __init__(self) -> None:
+            self.got = b""
+
+        async def write(self, encoded: bytes) -> None:
+            self.got = encoded
+
+    async def sent(newest: _Newest, name: str, after: int, sieve: EventSieve) -> bytes:
+        sink = Sink()
+        stream = _Stream(sink, newest, name, sent=after, sieve=sieve)  # type: ignore[arg-type]
+        await stream.send([chunk_of(name).after(after)])
+        return sink.got
+
+    stands = [(name, after, sieve) for name in ("e1", "e2") for after in (0, 1) for sieve in (all_of_them, some)]
+    newest = _Newest()
+    for before, stand in itertools.product(stands, stands):
+        first = await sent(newest, *before)
+        second = await sent(newest, *stand)
+        assert second == await sent(_Newest(), *stand)
+        assert (second is first) == (before == stand and stand[2].passes_all) or not second
+
+
 async def test_a_watcher_that_never_reads(server: Server, caller: Caller) -> None:
     """A watcher that never reads slows neither the execution nor another watcher, and holds no events in memory."""
     async with RawCaller(server.address, reads=False) as raw:
@@ -381,7 +417,7 @@ async def test_a_watcher_that_never_reads(server: Server, caller: Caller) -> Non
         assert kinds(batches)[-1] == "plan_completed"
         assert not stalled.over.is_set()
         assert server.streams.open == 1
-        [follower] = server.streams._followers
+        [follower] = server.streams.followers
         assert follower.sequence < batches[-1].sequence // 4
         assert first.execution_id != execution.execution_id
 

@@ -283,6 +283,21 @@ async def test_a_purge_between_two_reads(new_journal, wall, run):
     assert journal._tails.size == 0
 
 
+async def test_a_purge_between_two_shared_reads(new_journal, wall, run):
+    """Of two that follow a purged execution none gets what the other one has read before."""
+    journal = await new_journal(now_ns=wall, tail_bytes=0)
+    await run(journal, "e1", events=9, step=3)
+    with journal.follow("e1", after=0) as one, journal.follow("e1", after=0) as other:
+        await one.read(max_events=4, max_bytes=1 << 20)
+        await one.read(max_events=4, max_bytes=1 << 20)
+        await other.read(max_events=4, max_bytes=1 << 20)
+        wall.pass_days(1)
+        await journal.purge(ALL)
+        for follower in (one, other):
+            with pytest.raises(CursorExpired):
+                await follower.read(max_events=4, max_bytes=1 << 20)
+
+
 async def test_a_request_id_never_runs_again(journal, wall, run, new_record):
     """The request id of a purged execution is refused, in its tenant only; its execution id is taken."""
     await run(journal, "e1", request_id="r", tenant="t")

@@ -212,7 +212,7 @@ async def test_a_match_wakes_and_a_miss_does_not(journal: Journal) -> None:
         await read_to_end(follower, reader)
         await writer.append("mine")
         await read_to_end(follower, reader)
-        waiting = asyncio.create_task(follower.wait())
+        waiting = asyncio.ensure_future(follower.wait())
         last = 0
         for _ in range(50):
             last = await writer.append("other")
@@ -266,7 +266,7 @@ async def test_a_closed_journal_wakes_whoever_follows_many(new_journal) -> None:
     with journal.follow_many(ALL, tenant="") as follower:
         await follower.begin(None)
         await read_to_end(follower, Reader())
-        waiting = asyncio.create_task(follower.wait())
+        waiting = asyncio.ensure_future(follower.wait())
         await asyncio.sleep(0)
         await journal.close()
         async with asyncio.timeout(HANGS):
