@@ -90,8 +90,9 @@ class ProgressTracker:
             self._terminal = event
 
     def _add_plain(self, event: Event) -> None:
-        """Does the same in a third of the time, for a plain event that is newer than the last."""
-        if self._questions or self._parts or self._last is None:
+        """Does the same in a third of the time, for a plain event."""
+        last = self._last
+        if self._questions or self._parts or last is None or event.sequence <= last.sequence:
             self.add_event(event)
             return
         self._last = event

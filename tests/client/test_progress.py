@@ -81,6 +81,8 @@ class TestTracker:
         tracker = ProgressTracker()
         for sequence in (1, 2, 2, 1):
             tracker.add_event(event(sequence))
+        for sequence in (1, 2):
+            tracker._add_plain(event(sequence))
         assert tracker.event_count == 2
         assert [kept.sequence for kept in tracker.events] == [1, 2]
 

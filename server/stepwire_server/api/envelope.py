@@ -197,8 +197,8 @@ class Envelope(Generic[Request]):
 
 
 def is_news(record: logging.LogRecord) -> bool:
-    """A filter for gRPC's log: False for a failure to send a status to a caller who has left. gRPC itself ignores that
-    failure, unless it sees it before it sees that the caller left; then it logs a traceback that tells nobody anything.
+    """A filter for gRPC's log: False for an operation of a call that failed, as it does when the caller has left. gRPC
+    itself ignores that, unless it sees it first; then it logs a traceback that tells nobody anything.
     """
     error = record.exc_info[1] if record.exc_info else None
     return not isinstance(error, aio.InternalError)

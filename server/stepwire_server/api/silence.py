@@ -36,8 +36,7 @@ class Silences:
 
     def add(self, silence: Silence) -> None:
         """Ends the stream's wait when it has been silent for its interval."""
-        late = silence.interval / _LATE
-        at = silence.due = math.ceil((silence.since + silence.interval) / late) * late
+        at = silence.due = _due(silence)
         together = self._due.get(at)
         if together is None:
             timer = asyncio.get_running_loop().call_at(at, self._come, at)
@@ -55,11 +54,17 @@ class Silences:
     def _come(self, at: float) -> None:
         for silence in self._due.pop(at).silences:
             silence.due = 0.0
-            if silence.since + silence.interval > at:
+            if _due(silence) > at:
                 self.add(silence)
             else:
                 # One that does not wait writes, or reads: it comes again when it waits.
                 silence.follower.remind()
+
+
+def _due(silence: Silence) -> float:
+    """Returns when to look at it. Only what this gives is compared: it may be a little less than the sum in it."""
+    late = silence.interval / _LATE
+    return math.ceil((silence.since + silence.interval) / late) * late
 
 
 class Silence:

@@ -44,8 +44,8 @@ _CHUNK_BYTES = 256 * 1024
 """A chunk has the bounds of a message, so that a reader who keeps up gets it as it is."""
 
 _BATCH_BYTES = 384 << 10
-"""Bytes of chunks that are appended together: one after the other, each would wait for a commit of its own, and for the
-turns of two threads; this many take a commit some milliseconds.
+"""Bytes of chunks that are appended together. One after the other, each would wait for a commit and the turns of two
+threads. More would make the commit long: this many take it some milliseconds.
 """
 
 _ALONE, _AMONG_OTHERS = 0.001, 0.0001
@@ -270,16 +270,11 @@ class Recorder:
                     await self._append_one(batch[0])
                 except Exception as alone:
                     results = [alone]
-            stored = 0
-            for sealed, error in zip(batch, results, strict=True):
-                if error is not None:
-                    break
-                self._is_durable(sealed.chunk)
-                stored += 1
-            else:
+            error = next(filter(None, results), None)
+            if error is None:
                 return
-            # Nor is stored what follows it: it would leave a hole.
-            batch = batch[stored:]
+            # What follows it is not stored either, since the journal takes no hole: it is tried again with it.
+            batch = batch[results.index(error) :]
             if not isinstance(error, StorageFull | JournalBusy):
                 raise error
             what = "room on the disk" if isinstance(error, StorageFull) else "another process to let go of the journal"
@@ -295,9 +290,11 @@ class Recorder:
             snapshot=self._fixed + sealed.snapshot.SerializeToString(),
             summary=sealed.summary,
         )
+        if self._lost is None:
+            self._is_durable(sealed.chunk)
 
     def _is_durable(self, chunk: Chunk) -> None:
-        self._durable = chunk.last
+        self._durable = max(self._durable, chunk.last)
         while self._waiting and self._waiting[0][0] <= self._durable:
             done = heapq.heappop(self._waiting)[2]
             if not done.done():

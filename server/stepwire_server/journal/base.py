@@ -144,8 +144,8 @@ class Follower(Waking):
         """Whether the terminal event was read."""
 
     async def read(self, *, max_events: int, max_bytes: int) -> Sequence[Chunk]:
-        """Returns durable chunks that follow, up to the bounds (one event may exceed `max_bytes`), or none. What can't
-        be read without reading a part of it again is left to the next read.
+        """Returns durable chunks that follow, up to the bounds (one event may exceed `max_bytes`), or none. A
+        stored chunk that would have to be cut, other than the first, is left to the next read.
         """
         self._woken = False
         try:

@@ -14,6 +14,9 @@ __all__ = ["SharedReads", "Wanted"]
 _MOST_BYTES = 4 << 20
 """Bytes of events that are kept for who comes later."""
 
+_MOST_READS = 1_000
+"""How many reads are kept, however small."""
+
 
 class Wanted(NamedTuple):
     """What a read asks for."""
@@ -28,10 +31,11 @@ class Wanted(NamedTuple):
 class _Reading:
     """A read that goes on. It has no task of its own: whoever asked first reads, the others wait."""
 
-    __slots__ = ("chunks", "over")
+    __slots__ = ("chunks", "failed", "over")
 
     def __init__(self) -> None:
         self.chunks: Sequence[Chunk] | None = None
+        self.failed = False
         self.over = asyncio.Event()
 
 
@@ -56,14 +60,18 @@ class SharedReads:
             await reading.over.wait()
             if reading.chunks:
                 return reading.chunks
-            if reading.chunks is not None:
-                # There was nothing when that one began. Since then there may be, and nobody would say so again.
+            if reading.chunks is not None or reading.failed:
+                # There was nothing when that one began. Since then there may be, and nobody would say so again. And a
+                # failure is not shared: to have one after the other take the lead would wake all others each time.
                 return await load()
 
     async def _read(self, wanted: Wanted, load: Callable[[], Awaitable[Sequence[Chunk]]]) -> Sequence[Chunk]:
         reading = self._readings[wanted] = _Reading()
         try:
             chunks = reading.chunks = await load()
+        except Exception:
+            reading.failed = True
+            raise
         finally:
             reading.over.set()
             current = self._readings.get(wanted) is reading
@@ -76,7 +84,7 @@ class SharedReads:
     def _keep(self, wanted: Wanted, chunks: Sequence[Chunk]) -> None:
         self._kept[wanted] = chunks
         self._size += _size(chunks)
-        while self._size > _MOST_BYTES:
+        while self._size > _MOST_BYTES or len(self._kept) > _MOST_READS:
             _, dropped = self._kept.popitem(last=False)
             self._size -= _size(dropped)
 

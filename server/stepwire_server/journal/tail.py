@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Iterable
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
 
 from stepwire_server.journal.chunk import Chunk
 
 __all__ = ["TAIL_BYTES", "Tails", "bounded"]
 
 TAIL_BYTES = 4 << 20
-"""As much as an execution may have recorded that is not durable yet: when all of it becomes durable at once, those who
-follow it still need no storage.
+"""Bytes of one execution's newest chunks: some 50 ms of what it records flat out, and by as much a stream may be behind
+without reading from the storage.
 """
 
 _MOST_TAILS = 100_000
@@ -26,7 +27,7 @@ class _Tail:
     def __init__(self, after: int) -> None:
         self.after = after
         """The sequence that it follows: of all durable events after it, it has each."""
-        self.chunks: deque[Chunk] = deque()
+        self.chunks: list[Chunk] = []
         self.size = 0
 
     def add(self, chunk: Chunk, limit: int) -> int:
@@ -34,10 +35,12 @@ class _Tail:
         before = self.size
         self.chunks.append(chunk)
         self.size += len(chunk.data)
+        dropped = 0
         while self.size > limit:
-            dropped = self.chunks.popleft()
-            self.size -= len(dropped.data)
-            self.after = dropped.last
+            self.size -= len(self.chunks[dropped].data)
+            self.after = self.chunks[dropped].last
+            dropped += 1
+        del self.chunks[:dropped]
         return self.size - before
 
     def read(self, after: int, max_events: int, max_bytes: int) -> list[Chunk] | None:
@@ -46,13 +49,18 @@ class _Tail:
             return None
         if not self.chunks or after >= self.chunks[-1].last:
             return []
-        found: deque[Chunk] = deque()
-        for chunk in reversed(self.chunks):
-            if chunk.last <= after:
-                break
-            found.appendleft(chunk)
-        found[0] = found[0].after(after)
-        return bounded(found, max_events=max_events, max_bytes=max_bytes)
+        return bounded(self._from(after), max_events=max_events, max_bytes=max_bytes)
+
+    def _from(self, after: int) -> Iterator[Chunk]:
+        # There may be twenty thousand chunks of one event: no read may go over all of them.
+        first = bisect_right(self.chunks, after, key=_last)
+        yield self.chunks[first].after(after)
+        for index in range(first + 1, len(self.chunks)):
+            yield self.chunks[index]
+
+
+def _last(chunk: Chunk) -> int:
+    return chunk.last
 
 
 def bounded(chunks: Iterable[Chunk], *, max_events: int, max_bytes: int, whole: bool = False) -> list[Chunk]:

@@ -49,6 +49,19 @@ async def test_a_silence_ends_after_its_interval() -> None:
             assert asyncio.get_running_loop().time() - begun >= 0.1 - EARLY
 
 
+async def test_a_time_that_is_rounded_down_ends_a_silence_too() -> None:
+    """A heartbeat comes also where the moment to look at it is a little before its silence is over, by rounding."""
+    with ExitStack() as stack:
+        silences, follower = Silences(), await follower_of_nothing(stack)
+        silence = stack.enter_context(silences.of(follower, interval=33.3))
+        silence.since = 24.975
+        waiting = silence.wait()
+        assert silence.due < silence.since + silence.interval
+        silences._come(silence.due)
+        async with asyncio.timeout(HANGS):
+            assert not await waiting
+
+
 async def test_who_says_something_was_not_silent() -> None:
     """What was said meanwhile counts, also where the wake-up that came with it has passed."""
     with ExitStack() as stack:

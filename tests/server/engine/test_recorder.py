@@ -236,6 +236,26 @@ async def test_what_follows_a_chunk_that_was_not_stored_is_tried_again_with_it(e
     assert [event.sequence for event in await writer.events()] == list(range(1, 1_102))
 
 
+async def test_a_chunk_is_durable_before_those_that_are_appended_with_it():
+    """Who waits for a sequence of one chunk does not wait for the chunks that are appended together with it."""
+    writer = await with_three_chunks_waiting()
+    slow, append = asyncio.Event(), writer.journal.append
+
+    async def append_slowly(execution_id, **what):
+        if what["chunk"].first > 1_000:
+            await slow.wait()
+        return await append(execution_id, **what)
+
+    writer.journal.append = append_slowly
+    async with asyncio.timeout(20):
+        await writer.recorder.durable(1_025)
+        waiting = asyncio.create_task(writer.recorder.durable(1_026))
+        await turns()
+        assert not waiting.done()
+        slow.set()
+        await waiting
+
+
 async def test_a_refusal_of_one_chunk_keeps_those_before_it():
     """Of chunks appended together, those before one that the journal refuses are durable, and none after it."""
     refusal = Conflict("another")

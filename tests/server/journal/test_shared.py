@@ -8,7 +8,7 @@ from contextlib import ExitStack
 
 from stepwire.errors import JournalUnavailable
 from stepwire_server.journal import Chunk, Follower
-from stepwire_server.journal.shared import _MOST_BYTES, SharedReads, Wanted
+from stepwire_server.journal.shared import _MOST_BYTES, _MOST_READS, SharedReads, Wanted
 
 HANGS = 5.0
 WANTED = Wanted("e1", 0, 512, 1 << 20)
@@ -78,6 +78,23 @@ async def test_a_failure_is_its_own(new_chunk):
         assert others == [[new_chunk(1, 3)]] * 9
 
 
+async def test_after_a_failure_nobody_waits_for_another(new_chunk):
+    """When a read fails, all who waited for it read at once, not one after the other."""
+    shared, storage = SharedReads(), Storage(JournalUnavailable("not now"))
+    async with asyncio.timeout(HANGS):
+        tasks = await begun(shared, storage, 10)
+        storage.ready.set()
+        await asyncio.wait({tasks[0]})
+        storage.ready.clear()
+        for _ in range(3):
+            await asyncio.sleep(0)  # A turn of the loop, no time.
+        assert storage.asked == 10
+        storage.ready.set()
+        assert all(
+            isinstance(found, JournalUnavailable) for found in await asyncio.gather(*tasks, return_exceptions=True)
+        )
+
+
 async def test_that_there_is_nothing_is_not_shared(new_chunk):
     """Who waited for a read that found nothing reads itself: what came since would else wake nobody."""
     shared, storage = SharedReads(), Storage([], [new_chunk(1, 3)])
@@ -106,7 +123,7 @@ async def test_what_is_dropped_is_read_anew(new_chunk):
 
 
 async def test_what_is_kept_is_bounded(new_chunk):
-    """Only so many bytes are kept, of what was asked for last."""
+    """Only so many bytes are kept, and so many reads, of what was asked for last."""
     shared, size = SharedReads(), _MOST_BYTES // 4
     storage = Storage([new_chunk(1, 1, size=size)])
     storage.ready.set()
@@ -117,6 +134,14 @@ async def test_what_is_kept_is_bounded(new_chunk):
         assert storage.asked == 6
         await shared.read(WANTED._replace(after=1), storage.load)
         assert storage.asked == 7
+        shared, small = SharedReads(), Storage([new_chunk(1, 1)])
+        small.ready.set()
+        for after in range(_MOST_READS + 1):
+            await shared.read(WANTED._replace(after=after), small.load)
+        await shared.read(WANTED._replace(after=1), small.load)
+        assert small.asked == _MOST_READS + 1
+        await shared.read(WANTED, small.load)
+        assert small.asked == _MOST_READS + 2
 
 
 async def test_followers_that_fall_behind_read_together(new_journal, new_record, new_chunk, append, monkeypatch):
