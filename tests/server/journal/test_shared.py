@@ -80,19 +80,19 @@ async def test_a_failure_is_its_own(new_chunk):
 
 async def test_after_a_failure_nobody_waits_for_another(new_chunk):
     """When a read fails, all who waited for it read at once, not one after the other."""
-    shared, storage = SharedReads(), Storage(JournalUnavailable("not now"))
+    failing, others = Storage(JournalUnavailable("not now")), Storage([new_chunk(1, 3)])
+    shared = SharedReads()
     async with asyncio.timeout(HANGS):
-        tasks = await begun(shared, storage, 10)
-        storage.ready.set()
-        await asyncio.wait({tasks[0]})
-        storage.ready.clear()
+        [first] = await begun(shared, failing, 1)
+        waiting = await begun(shared, others, 10)
+        failing.ready.set()
+        await asyncio.wait({first})
         for _ in range(3):
             await asyncio.sleep(0)  # A turn of the loop, no time.
-        assert storage.asked == 10
-        storage.ready.set()
-        assert all(
-            isinstance(found, JournalUnavailable) for found in await asyncio.gather(*tasks, return_exceptions=True)
-        )
+        assert others.asked == 10
+        others.ready.set()
+        assert await asyncio.gather(*waiting) == [[new_chunk(1, 3)]] * 10
+        assert first.exception() is not None
 
 
 async def test_that_there_is_nothing_is_not_shared(new_chunk):
