@@ -99,7 +99,8 @@ class Tails:
 
     def begin(self, execution_id: str) -> None:
         """Notes an execution that has no events yet: whoever follows it from its beginning needs no storage either."""
-        self.held[execution_id] = _Tail(0)
+        if self._each:
+            self.held[execution_id] = _Tail(0)
 
     def add(self, execution_id: str, chunk: Chunk) -> None:
         """Keeps a chunk that is durable now."""
