@@ -1,0 +1,140 @@
+"""What a bare server of grpc.aio loses when its callers leave: `python -m tests.transport.losing` prints it as JSON.
+
+The server is a process of its own, so that what its C library has given out, and not got back, is the server's alone.
+It counts by `mallinfo2`, which glibc has from 2.33 on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import gc
+import json
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import grpc
+from grpc import aio
+from tests.e2e.serving import REPOSITORY
+
+__all__ = ["MANNERS", "in_use", "leaving", "main", "served"]
+
+MANNERS = ("writing", "waiting", "swallowing")
+"""What a handler does as its caller leaves: it writes, or it waits and lets the cancellation pass, or swallows it."""
+
+_HELD = "/losing/Held"
+
+_WARM = 1_000
+"""Callers that leave before the first counting: pools and tables have their size then."""
+
+
+_FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
+
+
+class _Held(ctypes.Structure):
+    """glibc's `struct mallinfo2`."""
+
+    _fields_ = [(name, ctypes.c_size_t) for name in _FIELDS.split()]
+
+
+def in_use() -> int | None:
+    """Returns the bytes that this process' C library has given out; None where it does not say so."""
+    try:
+        count = ctypes.CDLL(None).mallinfo2
+    except AttributeError:
+        return None
+    count.restype = _Held
+    held = count()
+    return int(held.uordblks + held.hblkhd)
+
+
+class _Service(grpc.GenericRpcHandler):
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        if details.method == _HELD:
+            return grpc.unary_unary_rpc_method_handler(_held)
+        return grpc.unary_stream_rpc_method_handler(_BEHAVIORS[details.method.rpartition("/")[2]])
+
+
+async def _held(_: bytes, context: aio.ServicerContext) -> bytes:
+    gc.collect()
+    return json.dumps(in_use()).encode()
+
+
+async def _writing(_: bytes, context: aio.ServicerContext) -> None:
+    while True:
+        await context.write(bytes(1_000))
+
+
+async def _waiting(_: bytes, context: aio.ServicerContext) -> None:
+    await context.write(b"1")
+    await asyncio.Event().wait()
+
+
+async def _swallowing(_: bytes, context: aio.ServicerContext) -> None:
+    try:
+        await _waiting(_, context)
+    except asyncio.CancelledError:
+        return
+
+
+_BEHAVIORS = dict(zip(MANNERS, (_writing, _waiting, _swallowing), strict=True))
+
+
+async def _serve() -> None:
+    server = aio.server()
+    server.add_generic_rpc_handlers((_Service(),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    print(port, flush=True)
+    await server.wait_for_termination()
+
+
+@asynccontextmanager
+async def served() -> AsyncIterator[aio.Channel]:
+    """Gives a channel to such a server."""
+    arguments = ("-m", "tests.transport.losing", "serve")
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *arguments, cwd=REPOSITORY, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        assert process.stdout is not None
+        port = int(await process.stdout.readline())
+        async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield channel
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def leaving(channel: aio.Channel, manner: str, *, callers: int) -> float | None:
+    """Lets so many callers begin a stream and leave it. Returns the bytes that each of them costs for good."""
+    held = channel.unary_unary(_HELD)
+    stream = channel.unary_stream(f"/losing/{manner}")
+
+    async def leave(count: int) -> None:
+        for _ in range(0, count, 10):
+            calls = [stream(b"") for _ in range(10)]
+            for call in calls:
+                await call.read()
+            for call in calls:
+                call.cancel()
+
+    await leave(_WARM)
+    before = json.loads(await held(b""))
+    await leave(callers)
+    after = json.loads(await held(b""))
+    return None if before is None else (after - before) / callers
+
+
+async def main() -> None:
+    """Prints the bytes for each manner."""
+    found = {}
+    for manner in MANNERS:
+        async with served() as channel:
+            found[manner] = await leaving(channel, manner, callers=2_000)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve() if sys.argv[1:] == ["serve"] else main())
