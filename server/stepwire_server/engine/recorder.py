@@ -9,6 +9,7 @@ more to come: what is pending when the last ones have returned is appended then,
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import logging
 from collections import deque
@@ -71,15 +72,17 @@ class RecorderClosed(Exception):
 
 def frame(encoded: bytes) -> bytes:
     """Returns an encoded event as it stands in EventBatch.events: field 2, length, bytes."""
-    size = len(encoded)
-    if 0x80 <= size < 0x4000:  # Nearly all are.
-        return bytes((0x12, size & 0x7F | 0x80, size >> 7)) + encoded
+    return _head(len(encoded)) + encoded
+
+
+@functools.lru_cache(maxsize=4096)
+def _head(size: int) -> bytes:
     head = bytearray(b"\x12")
     while size > 0x7F:
         head.append(size & 0x7F | 0x80)
         size >>= 7
     head.append(size)
-    return bytes(head) + encoded
+    return bytes(head)
 
 
 def check_size(event: Event) -> None:
@@ -180,11 +183,14 @@ class Recorder:
         fold.apply(event, kind, now)
         self._foresee(event, kind, now)
         self._stamp.write(fold, event.step_id)
-        encoded = frame(body + self._stamp.event.SerializeToString())
-        size = len(encoded)
+        envelope = self._stamp.event.SerializeToString()
+        size = len(body) + len(envelope)
+        head = _head(size)
+        size += len(head)
         self._size += size
         self._pending_bytes += size
-        self._frames.append(encoded)
+        # Joined where the chunk is: to join each event first would be a copy more.
+        self._frames += (head, body, envelope)
         self._ends.append(self._size)
         self._kinds.append(KINDS[kind])
         if self._size >= _CHUNK_BYTES or len(self._ends) >= _CHUNK_EVENTS:
