@@ -266,6 +266,7 @@ class Recorder:
 
     async def _store(self, batch: list[_Sealed]) -> None:
         """Returns when all of it is durable. Raises what the journal raised where it never will be."""
+        waits = False
         while batch:
             results: list[BaseException | None] = [None]
             if len(batch) > 1:
@@ -278,13 +279,17 @@ class Recorder:
                     results = [alone]
             error = next(filter(None, results), None)
             if error is None:
+                if waits:
+                    _log.info("execution %s goes on", self._execution_id)
                 return
             # What follows it is not stored either, since the journal takes no hole: it is tried again with it.
             batch = batch[results.index(error) :]
             if not isinstance(error, StorageFull | JournalBusy):
                 raise error
             what = "room on the disk" if isinstance(error, StorageFull) else "another process to let go of the journal"
-            _log.warning("execution %s waits for %s", self._execution_id, what)
+            if not waits:  # A thousand that wait would fill the disk with a line each second.
+                _log.warning("execution %s waits for %s", self._execution_id, what)
+            waits = True
             await self._clock.sleep(_RETRY)
 
     async def _append_one(self, sealed: _Sealed) -> None:
