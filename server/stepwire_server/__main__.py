@@ -145,13 +145,13 @@ def _serve_options(command: F) -> F:
                 "--keep-days",
                 default=defaults.keep_days,
                 type=click.IntRange(0),
-                help="Days that an execution is kept after its end. 0: no limit.",
+                help="Days that an execution is kept after its end, looked at every 5 minutes. 0: no limit.",
             ),
             _option(
                 "--keep-executions",
                 default=defaults.keep_executions,
                 type=click.IntRange(0),
-                help="Ended executions that are kept at most, the newest. 0: no limit.",
+                help="Ended executions that are kept at most, the newest, looked at every 5 minutes. 0: no limit.",
             ),
             _option(
                 "--blocked-loop-after",

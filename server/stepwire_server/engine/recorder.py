@@ -9,6 +9,7 @@ more to come: what is pending when the last ones have returned is appended then,
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import logging
 from collections import deque
@@ -71,15 +72,17 @@ class RecorderClosed(Exception):
 
 def frame(encoded: bytes) -> bytes:
     """Returns an encoded event as it stands in EventBatch.events: field 2, length, bytes."""
-    size = len(encoded)
-    if 0x80 <= size < 0x4000:  # Nearly all are.
-        return bytes((0x12, size & 0x7F | 0x80, size >> 7)) + encoded
+    return _head(len(encoded)) + encoded
+
+
+@functools.lru_cache(maxsize=4096)
+def _head(size: int) -> bytes:
     head = bytearray(b"\x12")
     while size > 0x7F:
         head.append(size & 0x7F | 0x80)
         size >>= 7
     head.append(size)
-    return bytes(head) + encoded
+    return bytes(head)
 
 
 def check_size(event: Event) -> None:
@@ -180,11 +183,14 @@ class Recorder:
         fold.apply(event, kind, now)
         self._foresee(event, kind, now)
         self._stamp.write(fold, event.step_id)
-        encoded = frame(body + self._stamp.event.SerializeToString())
-        size = len(encoded)
+        envelope = self._stamp.event.SerializeToString()
+        size = len(body) + len(envelope)
+        head = _head(size)
+        size += len(head)
         self._size += size
         self._pending_bytes += size
-        self._frames.append(encoded)
+        # Joined where the chunk is: to join each event first would be a copy more.
+        self._frames += (head, body, envelope)
         self._ends.append(self._size)
         self._kinds.append(KINDS[kind])
         if self._size >= _CHUNK_BYTES or len(self._ends) >= _CHUNK_EVENTS:
@@ -260,6 +266,7 @@ class Recorder:
 
     async def _store(self, batch: list[_Sealed]) -> None:
         """Returns when all of it is durable. Raises what the journal raised where it never will be."""
+        waits = False
         while batch:
             results: list[BaseException | None] = [None]
             if len(batch) > 1:
@@ -272,13 +279,17 @@ class Recorder:
                     results = [alone]
             error = next(filter(None, results), None)
             if error is None:
+                if waits:
+                    _log.info("execution %s goes on", self._execution_id)
                 return
             # What follows it is not stored either, since the journal takes no hole: it is tried again with it.
             batch = batch[results.index(error) :]
             if not isinstance(error, StorageFull | JournalBusy):
                 raise error
             what = "room on the disk" if isinstance(error, StorageFull) else "another process to let go of the journal"
-            _log.warning("execution %s waits for %s", self._execution_id, what)
+            if not waits:  # A thousand that wait would fill the disk with a line each second.
+                _log.warning("execution %s waits for %s", self._execution_id, what)
+            waits = True
             await self._clock.sleep(_RETRY)
 
     async def _append_one(self, sealed: _Sealed) -> None:

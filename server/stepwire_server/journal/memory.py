@@ -33,7 +33,7 @@ from stepwire_server.journal.statistics import (
     tallies,
     typical_of,
 )
-from stepwire_server.journal.tail import TAIL_BYTES, bounded
+from stepwire_server.journal.tail import TAIL_BYTES, bounded, following
 from stepwire_server.journal.wide import Entry, Stand, Standing, Window
 
 __all__ = ["MemoryJournal"]
@@ -249,7 +249,7 @@ class MemoryJournal(Journal):
         self._check()
         if execution_id in self._tombstones:
             raise self._tombstones[execution_id].expired()
-        chunks = [chunk.after(after) for chunk in self._chunks.get(execution_id, ()) if chunk.last > after]
+        chunks = following(self._chunks.get(execution_id, ()), after)
         return bounded(chunks, max_events=max_events, max_bytes=max_bytes, whole=whole)
 
     async def standing(self, chosen: ExecutionFilter, *, tenant: str) -> Standing:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from stepwire_server.journal.chunk import Chunk
 
-__all__ = ["TAIL_BYTES", "Tails", "bounded"]
+__all__ = ["TAIL_BYTES", "Tails", "bounded", "following"]
 
 TAIL_BYTES = 4 << 20
 """Bytes of one execution's newest chunks: some 50 ms of what it records flat out, and by as much a stream may be behind
@@ -49,14 +49,18 @@ class _Tail:
             return None
         if not self.chunks or after >= self.chunks[-1].last:
             return []
-        return bounded(self._from(after), max_events=max_events, max_bytes=max_bytes)
+        return bounded(following(self.chunks, after), max_events=max_events, max_bytes=max_bytes)
 
-    def _from(self, after: int) -> Iterator[Chunk]:
-        # There may be twenty thousand chunks of one event: no read may go over all of them.
-        first = bisect_right(self.chunks, after, key=_last)
-        yield self.chunks[first].after(after)
-        for index in range(first + 1, len(self.chunks)):
-            yield self.chunks[index]
+
+def following(chunks: Sequence[Chunk], after: int) -> Iterator[Chunk]:
+    """Gives what follows `after` of the chunks of one execution. Looks for the first, and at none before it or after
+    what is taken: there may be twenty thousand of one event each.
+    """
+    first = bisect_right(chunks, after, key=_last)
+    if first < len(chunks):
+        yield chunks[first].after(after)
+    for index in range(first + 1, len(chunks)):
+        yield chunks[index]
 
 
 def _last(chunk: Chunk) -> int:

@@ -142,7 +142,7 @@ async def test_durable_returns_when_the_sequence_is_on_disk():
 
 
 @pytest.mark.parametrize("error", [StorageFull("full"), JournalBusy("busy")], ids=repr)
-async def test_where_nothing_was_stored_it_is_tried_again(error):
+async def test_where_nothing_was_stored_it_is_tried_again(error, caplog):
     """StorageFull and JournalBusy are tried again every second, with the same chunk, until the journal takes it."""
     writer = await Writer().open()
     writer.journal.fails = [error, error]
@@ -155,6 +155,7 @@ async def test_where_nothing_was_stored_it_is_tried_again(error):
     await writer.recorder.settle()
     assert [chunk.first for chunk in writer.journal.appends] == [1, 1, 1, 2]
     assert not writer.lost
+    assert [record.getMessage().startswith("execution e1 waits for") for record in caplog.records] == [True]
     assert [event.sequence for event in await writer.events()] == [1, 2, 3]
 
 
