@@ -23,6 +23,7 @@ except ModuleNotFoundError:
 
 import stepwire_server.demo
 from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
+from stepwire_server.allocator import use_one_arena
 from stepwire_server.api.server import ListenError, Options, Server, check_address
 from stepwire_server.app import App
 from stepwire_server.config import (
@@ -236,6 +237,7 @@ def serve(**values: Any) -> None:
         )
         for line in _misspelt():
             _log.warning(line)
+        use_one_arena()
         with asyncio.Runner(loop_factory=_new_loop(config.loop)) as runner:
             # For what operations do with asyncio.to_thread: of its own, so that its threads are known by their name.
             threads = ThreadPoolExecutor(thread_name_prefix=f"{_THREADS} asyncio")

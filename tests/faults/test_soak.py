@@ -56,6 +56,28 @@ def test_the_judge_finds_growing_memory() -> None:
     assert outcome.slope[0] == pytest.approx(330_000, rel=0.1)
 
 
+def test_what_is_kept_for_readers_hides_no_growth() -> None:
+    """Memory that grows is a violation also where what is kept for late readers shrinks by as much; and what is kept is
+    none, up to its limit.
+    """
+    outcome = _outcome(per_execution=330)
+    for sample in outcome.samples:
+        sample.census["tails_bytes"] = (60_000 - sample.census["accepted"]) * 330
+        sample.held.resident += sample.census["tails_bytes"]
+    outcome.judge()
+    assert len(outcome.violations["P15"]) == 1
+    assert "memory grows" in outcome.violations["P15"][0]
+    outcome = _outcome()
+    for number, sample in enumerate(outcome.samples):
+        sample.census["tails_bytes"] = number * (64 << 20) // len(outcome.samples)
+        sample.held.resident += sample.census["tails_bytes"]
+    outcome.judge()
+    assert outcome.violations == {}
+    outcome.samples[7].census["tails_bytes"] = (64 << 20) + 1
+    outcome.judge()
+    assert "late readers" in outcome.violations["P15"][0]
+
+
 def test_chance_is_no_leak() -> None:
     """Memory that goes up and down by more than it grows is no violation, however the line through it lies."""
     outcome = _outcome()
@@ -78,7 +100,7 @@ def test_a_slope() -> None:
 
 def _outcome(*, per_execution: int = 0) -> soak.Outcome:
     """Returns an hour's run of 60,000 executions in which memory goes up and down by a MiB."""
-    counted = {"tasks": 10, "streams": 1, "followers": 1, "running": 1, "abandoned": 0, "accepted": 0}
+    counted = {"tasks": 10, "streams": 1, "followers": 1, "running": 1, "abandoned": 0, "accepted": 0, "tails_bytes": 0}
     first = soak.Sample(
         at=0, held=Held(resident=90 << 20, descriptors=28, threads=20), census=counted, journal=1 << 20, client=1 << 20
     )
