@@ -18,6 +18,7 @@ from stepwire_server.engine.summary import SummaryReader
 from stepwire_server.journal.aside import Aside
 from stepwire_server.journal.base import JournalRefused
 from stepwire_server.journal.checking import Finding, check
+from stepwire_server.journal.connection import connect
 from stepwire_server.journal.exporting import export
 from stepwire_server.journal.importing import ExportDamaged, import_executions, verify
 from stepwire_server.journal.inspection import Statistics, opened_to_read, statistics
@@ -263,7 +264,7 @@ def _opened_alone(path: Path, *, make: bool = False) -> Iterator[sqlite3.Connect
     try:
         refuse_lone_log(path)
         refuse_lacking(path)
-        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        with closing(connect(path)) as connection:
             prepare(connection, path)
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "fullfsync = ON", "secure_delete = FAST"):
                 connection.execute(f"PRAGMA {pragma}")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from stepwire.v1 import ExecutionState
 from stepwire_server.journal.base import JournalRefused
+from stepwire_server.journal.connection import connect
 from stepwire_server.journal.place import refuse_lone_log, resolved
 from stepwire_server.journal.schema import VERSION, refuse_foreign
 
@@ -66,7 +67,7 @@ def opened_to_read(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _connect(path: Path) -> sqlite3.Connection:
     uri = path.absolute().as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=ro", uri=True, isolation_level=None)
+    connection = connect(f"{uri}?mode=ro", uri=True)
     try:
         connection.execute("SELECT 1 FROM sqlite_master").fetchone()
     except sqlite3.OperationalError as error:
@@ -74,7 +75,7 @@ def _connect(path: Path) -> sqlite3.Connection:
         if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN or path.with_name(path.name + "-wal").exists():
             raise
         # In a folder that is not ours to write to, such as a backup's: nobody else has it open either.
-        return sqlite3.connect(f"{uri}?immutable=1", uri=True, isolation_level=None)
+        return connect(f"{uri}?immutable=1", uri=True)
     except sqlite3.DatabaseError:
         return connection  # Not a database: whoever looks closer says so.
     return connection

@@ -17,6 +17,8 @@ from struct import Struct
 from zlib import crc32
 
 from stepwire_server.journal.base import JournalRefused
+from stepwire_server.journal.cause import primary
+from stepwire_server.journal.connection import connect
 from stepwire_server.journal.reader import is_damage
 
 __all__ = ["Mark", "missing", "refuse_lacking"]
@@ -77,13 +79,14 @@ def refuse_lacking(path: Path) -> None:
     can write is connected: that would write over the log, or remove it when it is closed, where the log is what can
     still be put right.
     """
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as connection:
-        try:
+    try:
+        with closing(connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             lacking = missing(connection, path)
-        except sqlite3.DatabaseError as error:
-            if not is_damage(error):
-                raise
-            return  # Whoever opens the file has better words for that.
+    except sqlite3.DatabaseError as error:
+        # An SQLITE_ERROR: what was asked makes no sense to SQLite, since a table is not as it was defined.
+        if not is_damage(error) and primary(error) != sqlite3.SQLITE_ERROR:
+            raise
+        return  # Whoever opens the file has better words for that.
     if lacking:
         raise JournalRefused(
             f"the end of {path} is missing: {lacking}. Put all its files in their place as they were. Where they are "

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from stepwire.errors import JournalDamaged, JournalUnavailable
+from stepwire_server.journal.connection import connect
 
 __all__ = ["Readers", "is_damage"]
 
@@ -50,9 +51,7 @@ class Readers:
             connection.execute("BEGIN")
             return read(connection)
         except sqlite3.DatabaseError as error:
-            if is_damage(error):
-                raise JournalDamaged("The journal's file is damaged.") from error
-            raise JournalUnavailable("The journal can't be read now.") from error
+            raise _refusal(error) from error
         finally:
             try:
                 connection.rollback()
@@ -63,9 +62,15 @@ class Readers:
 
     def _connect(self) -> sqlite3.Connection:
         try:
-            return sqlite3.connect(self._uri, uri=True, isolation_level=None, check_same_thread=False)
+            return connect(self._uri, uri=True, check_same_thread=False)
         except sqlite3.Error as error:  # Such as a process that has no descriptor left.
-            raise JournalUnavailable("The journal can't be read now.") from error
+            raise _refusal(error) from error
+
+
+def _refusal(error: sqlite3.Error) -> JournalDamaged | JournalUnavailable:
+    if isinstance(error, sqlite3.DatabaseError) and is_damage(error):
+        return JournalDamaged("The journal's file is damaged.")
+    return JournalUnavailable("The journal can't be read now.")
 
 
 def is_damage(error: sqlite3.Error) -> bool:

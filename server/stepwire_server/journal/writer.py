@@ -23,6 +23,7 @@ from stepwire.errors import CursorExpired, JournalDamaged, JournalUnavailable, S
 from stepwire_server import failpoints
 from stepwire_server.journal.base import Conflict, JournalBusy, JournalRefused
 from stepwire_server.journal.cause import BROKEN, BUSY, CLOSED, DAMAGED, FULL, Cause, cause_of
+from stepwire_server.journal.connection import connect
 from stepwire_server.journal.ledger import Ledger, Taken
 from stepwire_server.journal.mark import Mark, refuse_lacking
 from stepwire_server.journal.place import sync
@@ -145,7 +146,7 @@ class Writer:
         try:
             if self._synchronous == "FULL":
                 refuse_lacking(self._path)
-            connection = sqlite3.connect(self._path, isolation_level=None, timeout=_BUSY_SECONDS)
+            connection = connect(self._path, timeout=_BUSY_SECONDS)
             self._set_up(connection)
             ledger = Ledger(connection, now_ns=self._now_ns)
             self._mark = self._marked(ledger)

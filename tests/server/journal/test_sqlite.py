@@ -604,6 +604,44 @@ async def test_a_damaged_page(open_journal, path, new_record, new_chunk, append)
     assert damaged > 5
 
 
+@pytest.mark.parametrize("opened", [False, True], ids=["at the start", "meanwhile"])
+async def test_a_definition_that_is_no_text(open_journal, path, new_record, opened):
+    """A table's definition with a byte that is no text is a damage, whether the server starts or runs: the sqlite3
+    module raises UnicodeDecodeError for it.
+    """
+    journal = await open_journal(durability="process")
+    await journal.create(new_record())
+    if not opened:
+        await journal.close()
+    whole = path.read_bytes()
+    place = whole.index(b"NULL", whole.index(b"CREATE TABLE executions"))
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"\xce")
+    with closing(sqlite3.connect(path)) as connection, pytest.raises(UnicodeDecodeError):
+        connection.execute("SELECT 1 FROM executions")
+    if opened:
+        journal._readers._idle.clear()
+        with pytest.raises(JournalDamaged):
+            await journal.get("e1")
+    else:
+        with pytest.raises(JournalRefused, match="is damaged: the definitions of its tables"):
+            await open_journal()
+
+
+async def test_another_definition(open_journal, path, new_record):
+    """A definition of SQLite's own, in which one letter is another, is a damage, and the start says so."""
+    journal = await open_journal()
+    await journal.create(new_record())
+    await journal.close()
+    place = path.read_bytes().index(b"sqlite_sequence(name,seq)") + len(b"sqlite_sequence(name,")
+    with path.open("r+b") as file:
+        file.seek(place)
+        file.write(b"r")
+    with pytest.raises(JournalRefused, match="is damaged: sqlite_sequence is missing or is not as Stepwire made it"):
+        await open_journal()
+
+
 # -- reads
 
 
