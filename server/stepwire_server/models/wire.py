@@ -25,6 +25,9 @@ _READ = 10_000
 _TEXT = 500
 """Characters of an endpoint's own words that are looked at, and that are passed on."""
 
+_REASON = 80
+"""Characters of a finish reason."""
+
 _PASSING = frozenset({408, 409, 425, 429})
 """Status codes below 500 after which the same request may do better."""
 
@@ -102,7 +105,9 @@ class Wire:
                     trouble = self._trouble(error)
                 if trouble is not None:
                     raise trouble
-                yield _read(chunk)
+                said = _read(chunk)
+                # It stands in the step's output, and may be anything.
+                yield said._replace(finish=self._secret.redacted(said.finish[:_REASON]))
         finally:
             await stream.close()
 

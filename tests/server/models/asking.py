@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,9 +14,30 @@ from stepwire_server.models import MODEL_RETRY, Limits, Model
 
 from .endpoint import Endpoint, Script
 
-__all__ = ["Ask", "Asked", "contents", "errors", "reports"]
+__all__ = ["LONG", "Ask", "Asked", "Patience", "contents", "errors", "reports"]
 
 Ask = Callable[[StepContext, Model], Awaitable[Any]]
+
+
+class Patience:
+    """Limits that are short where a test says so, and nowhere else: a busy machine may stop anywhere."""
+
+    def __init__(self, *, first: Iterable[float] = (), between: Iterable[float] = ()) -> None:
+        """`first`, `between`: one limit for each time that it is looked up; then there is none."""
+        self._first, self._between = iter(first), iter(between)
+        self.whole, self.tries = LONG, 5
+
+    @property
+    def first(self) -> float:
+        return next(self._first, LONG)
+
+    @property
+    def between(self) -> float:
+        return next(self._between, LONG)
+
+
+LONG = 600.0
+"""Seconds that are no limit here."""
 
 
 class Asked:
@@ -26,7 +47,9 @@ class Asked:
         events = await asked.events()
     """
 
-    def __init__(self, script: Script, ask: Ask | None = None, *, limits: Limits | None = None, **options: Any) -> None:
+    def __init__(
+        self, script: Script, ask: Ask | None = None, *, limits: Limits | Patience | None = None, **options: Any
+    ) -> None:
         self.endpoint = Endpoint(script)
         self.waits: list[float] = []
         """Every wait before another try, in seconds. None takes any time."""

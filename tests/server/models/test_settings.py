@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
+from tests.e2e.serving import REPOSITORY
 
 from stepwire_server.models import MODEL_SETTINGS, Limits, Model, model_from
 from stepwire_server.models.secrets import Secret
@@ -122,6 +124,15 @@ def test_limits_are_taken() -> None:
     default = Limits()
     for name, value in zip(limits, (default.first, default.between, default.whole, default.tries), strict=True):
         assert f"({value:g})" in MODEL_SETTINGS[name]
+
+
+def test_the_readme_names_what_there_is() -> None:
+    """The app's README names every setting, with its default, and none that is not there."""
+    text = (REPOSITORY / "server/stepwire_server/models/README.md").read_text("utf-8")
+    assert set(re.findall(r"\bmodel-[a-z-]+\b", text)) | {"model"} == set(MODEL_SETTINGS)
+    for name, explanation in MODEL_SETTINGS.items():
+        if default := re.search(r"\((\d+)\)\.$", explanation):
+            assert re.search(rf"`{name}` \({default[1]}( s)?\)", text), name
 
 
 def test_a_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:

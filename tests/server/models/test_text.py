@@ -11,10 +11,10 @@ import pytest
 from tests.server.engine.rig import failure_of, kinds, of_kind, output
 
 from stepwire_server import StepContext
-from stepwire_server.models import Limits, Model
+from stepwire_server.models import Model
 from stepwire_server.models.telling import MAX_BYTES
 
-from .asking import Asked, contents, errors, reports
+from .asking import LONG, Asked, Patience, contents, errors, reports
 from .endpoint import PATIENCE, Hold, Scripted, data, delta, says, streams, whole
 
 
@@ -142,7 +142,7 @@ async def test_what_follows_the_end_takes_nothing_back() -> None:
     async def ask(step: StepContext, model: Model) -> Any:
         return [(await model.text(step, "Say something")).text for _ in range(2)]
 
-    events = await Asked([broken, silent], ask, limits=Limits(between=0.2)).events()
+    events = await Asked([broken, silent], ask, limits=Patience(between=[LONG, LONG, LONG, 0.2])).events()
     assert output(events, "a") == ["ab", "cd"]
 
 
