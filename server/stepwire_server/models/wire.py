@@ -85,7 +85,7 @@ class Wire:
         try:
             stream = await self._create(**request, stream=True, extra_headers=self._headers)
         except openai.APIError as error:
-            trouble = self._trouble(error)
+            trouble = self._trouble(error, f"no connection to {self.url}")
         except Exception as error:
             trouble = Trouble(
                 self._told("the request can't be sent", f"{type(error).__name__}: {error}"), passing=False
@@ -102,7 +102,7 @@ class Wire:
                     return
                 except Exception as error:
                     # Which classes these are differs between the library's releases: its own, its transport's, json's.
-                    trouble = self._trouble(error)
+                    trouble = self._trouble(error, "the endpoint's answer broke off")
                 if trouble is not None:
                     raise trouble
                 said = _read(chunk)
@@ -125,31 +125,28 @@ class Wire:
             raise Trouble(self._told("the endpoint answers with something that is no answer", body), passing=False)
         yield ChatCompletion.construct(**answer)
 
-    def _trouble(self, error: Exception) -> Trouble:
+    def _trouble(self, error: Exception, what: str) -> Trouble:
+        """`what`: what it means where the error is the connection's."""
         import openai
 
         if isinstance(error, Trouble):
             return error.with_traceback(None)
         if isinstance(error, openai.APIStatusError):
             return self._status(error)
-        if isinstance(error, openai.APITimeoutError):
-            return Trouble(f"the endpoint {self.url} can't be reached in {_CONNECT:g} s", passing=True)
-        if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__ or error.__context__
-            return Trouble(self._told(f"the connection to {self.url} is lost or can't be made", cause), passing=True)
-        if isinstance(error, openai.APIError):
-            return Trouble(self._told("the endpoint reports an error in its answer", error.message), passing=True)
         if isinstance(error, ValueError):
             return Trouble("the endpoint sent something that is no JSON", passing=True)
-        return Trouble(self._told("the endpoint's answer broke off", type(error).__name__), passing=True)
+        if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+            return Trouble(self._told("the endpoint reports an error in its answer", error.message), passing=True)
+        cause = error.__cause__ or error
+        return Trouble(self._told(what, str(cause) or type(cause).__name__), passing=True)
 
     def _status(self, error: Any) -> Trouble:
         status, headers = int(error.status_code), error.response.headers
         passing = (status in _PASSING or status >= 500) and error.code not in _SPENT
         if headers.get("x-should-retry") in {"true", "false"}:
             passing = headers["x-should-retry"] == "true"
-        body = error.body if isinstance(error.body, Mapping) else {}
-        words = body.get("message") or (error.body if isinstance(error.body, str) else "")
+        # Most say what is wrong in a `message`; some in the body itself, or under another name.
+        words = error.body.get("message", error.body) if isinstance(error.body, Mapping) else error.body
         return Trouble(
             self._told(f"the endpoint answers {status}{_advice(status)}", words),
             passing=passing,

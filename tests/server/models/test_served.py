@@ -179,7 +179,7 @@ ENDS = (
     'ModelRefused: the endpoint answers with something that is no answer: "Bearer [redacted]',
     "[redacted]",
     "ModelUnavailable: the endpoint sent something that is no JSON",
-    "ModelUnavailable: the connection to ",
+    "ModelUnavailable: the endpoint's answer broke off: ",
 )
 """What each of the answers comes to."""
 

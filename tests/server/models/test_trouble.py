@@ -42,6 +42,26 @@ async def test_other_statuses_are_not(status: int) -> None:
     assert (len(asked.endpoint.requests), asked.waits) == (1, [])
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"error": "model \'tiny\' not found"}', "model 'tiny' not found"),
+        (b'{"detail": "no such model"}', "no such model"),
+        (b"not here", "not here"),
+        (b"", ""),
+    ],
+    ids=["text", "detail", "plain", "nothing"],
+)
+async def test_an_endpoint_with_words_of_its_own(body: bytes, words: str) -> None:
+    """What an endpoint says is passed on also where its error does not look like OpenAI's."""
+    odd = Scripted(status=404, headers={"Content-Type": "application/json"}, parts=(body,) if body else ())
+    text = failure_of(await Asked([odd]).events(), "a")[1]
+    assert text.startswith(
+        "ModelRefused: the endpoint answers 404 (no such model, or model-url is not the API's base URL)"
+    )
+    assert words in text
+
+
 async def test_money_is_not_waited_for() -> None:
     """A quota that is spent is refused at once, although its status is that of too many requests."""
     asked = Asked([refuses(429, "You exceeded your current quota", code="insufficient_quota")])
@@ -126,9 +146,7 @@ async def test_nobody_listens() -> None:
 
     asked = Asked([], ask)
     events = await asked.events()
-    assert failure_of(events, "a")[1].startswith(
-        f"ModelUnavailable: the connection to {url} is lost or can't be made: "
-    )
+    assert failure_of(events, "a")[1].startswith(f"ModelUnavailable: no connection to {url}: ")
     assert len(errors(events)) == 1
 
 
