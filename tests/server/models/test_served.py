@@ -200,10 +200,10 @@ def test_the_key_is_nowhere(tmp_path: Path) -> None:
                     ended = f"{error}{error!r}"
                 assert end in ended
                 seen += [ended, str(client.get(run.execution_id))]
-            for method in ("ListExecutions", "GetStatistics", "GetServerInfo", "ListOperations"):
-                seen.append(grpcurl(server, method, {}).stdout)
-            missing = grpcurl(server, "Execute", {"call": {"plan": "generate", "input": {"prompt": ""}}})
-            seen += [missing.stdout, missing.stderr]
+            with pytest.raises(InputInvalid) as raised:
+                client.start(call="generate", input={"prompt": ""})
+            snapshots = (list(client.list()), client.statistics(), client.server_info(), client.operations())
+            seen += [str(raised.value), repr(raised.value), *map(str, snapshots)]
             assert server.terminate() == 0
         assert len(endpoint.requests) > 8
         seen.append(server.log.read_text("utf-8"))
