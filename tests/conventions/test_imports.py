@@ -58,6 +58,15 @@ BOUNDARIES: dict[str, tuple[str, ...]] = {
 """What a package does not import, at any place in its modules."""
 
 
+APPS: dict[str, tuple[str, ...]] = {
+    "stepwire_server.assistant": (),
+    "stepwire_server.charts": ("stepwire_server.models",),
+    "stepwire_server.models": (),
+    "stepwire_server.tools": ("stepwire_server.models",),
+}
+"""The apps that come with the server, and which others each builds on."""
+
+
 def within(name: str, package: str) -> bool:
     return name == package or name.startswith(package + ".")
 
@@ -111,17 +120,23 @@ def test_what_the_server_knows_of_the_client(path: Path) -> None:
             assert base in PUBLIC or f"{base}.{taken}" in PUBLIC, (path, base, taken)
 
 
-@pytest.mark.parametrize(
-    "path", [path for path in MODULES if within(module_name(path), "stepwire_server.assistant")], ids=_id
-)
-def test_the_assistant_is_an_app_like_any_other(path: Path) -> None:
-    """The assistant uses what every author may use: stepwire_server's public names."""
+def _app(path: Path) -> str:
+    """Returns the app that a module belongs to; nothing where it belongs to none."""
+    return next((app for app in APPS if within(module_name(path), app)), "")
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if _app(path)], ids=_id)
+def test_the_apps_are_apps_like_any_other(path: Path) -> None:
+    """An app that comes with the server uses what every author may use: public names of stepwire_server, and other apps
+    as APPS says.
+    """
+    app = _app(path)
     public = _fresh("import stepwire_server; print(json.dumps(stepwire_server.__all__))")
     for base, taken in imports(path):
         if base == "stepwire_server":
-            assert taken in public, (path, taken)
+            assert taken in public or f"{base}.{taken}" in APPS[app], (path, taken)
         elif within(base, "stepwire_server"):
-            assert within(base, "stepwire_server.assistant"), (path, base)
+            assert any(within(base, allowed) for allowed in (app, *APPS[app])), (path, base)
 
 
 def _fresh(code: str) -> list[str]:
