@@ -15,7 +15,7 @@ from stepwire_server.tools.arithmetic import evaluate
 from stepwire_server.tools.functions import FunctionTool
 from stepwire_server.tools.tool import Tool
 
-__all__ = ["ready_made"]
+__all__ = ["add_to_date", "calculate", "days_between", "ready_made", "text_statistics"]
 
 _EXACT = 2**53
 _LONG = Decimal(10) ** 60
