@@ -122,8 +122,6 @@ class _Threads:
                 output = function()
             except StopIteration:
                 failed = RuntimeError("the function raised StopIteration")  # No future can carry it.
-            except (SystemExit, KeyboardInterrupt) as error:
-                failed = ToolFailed(f"it raised {type(error).__name__}: {error}")
             except BaseException as error:
                 failed = error
             with suppress(RuntimeError):  # The loop is closed: the process ends.

@@ -1,4 +1,4 @@
-"""An MCP server made with the SDK: on its standard streams, or, told `http`, on a free port that it prints."""
+"""An MCP server made with the SDK: on its standard streams, or, told `http PORT`, there; it prints the port."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def over_http() -> None:
 
     import uvicorn
 
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", int(sys.argv[2])))
     print(listener.getsockname()[1], flush=True)
     app = server.streamable_http_app()
     config = uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=1)

@@ -236,6 +236,7 @@ async def test_a_cancel_ends_every_call():
                 cancelled = True
                 await run.cancel("enough")
     assert sorted(ended) == ["a", "b"]
+    assert [event.stage.name for event in events if event.HasField("stage")] == ["executing_wait"] * 2
     states = {event.step_progress.substep.path: event.step_progress.substep.state for event in events}
     assert states["a"] == states["b"] == 8
     assert events[-1].HasField("plan_cancelled")

@@ -24,10 +24,12 @@ CANARY = "canary-4711-key"
 class OverHttp:
     """The program over HTTP, in a process of its own."""
 
-    def __init__(self) -> None:
-        self.process = subprocess.Popen([sys.executable, str(PROGRAM), "http"], stdout=subprocess.PIPE, text=True)
+    def __init__(self, port: int = 0) -> None:
+        program = [sys.executable, str(PROGRAM), "http", str(port)]
+        self.process = subprocess.Popen(program, stdout=subprocess.PIPE, text=True)
         assert self.process.stdout is not None
-        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}/mcp"
+        self.port = int(self.process.stdout.readline())
+        self.url = f"http://127.0.0.1:{self.port}/mcp"
 
     def close(self) -> None:
         self.process.kill()
@@ -228,6 +230,8 @@ async def test_a_server_that_is_gone_from_its_address():
                 assert ran.results["here"]["output"] == "here"
                 assert ran.results["add"]["state"] == "failed"
                 assert "MCP server '127.0.0.1' " in ran.results["add"]["error"]
+            program = OverHttp(program.port)
+            assert (await served.tools(call("add", a=1, b=2))).totals["completed"] == 1
     finally:
         program.close()
 
