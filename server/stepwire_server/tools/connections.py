@@ -47,7 +47,7 @@ class Connection:
         """Set when the server sends nothing any more."""
         self.leave = asyncio.Event()
         self.doubted = False
-        """Whether a call of it took too long, so that it has to be tried first."""
+        """Whether a call of it took too long or was refused, so that it has to be tried first."""
         self.client: Client
         self.task: asyncio.Task[None]
 

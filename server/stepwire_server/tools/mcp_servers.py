@@ -143,6 +143,8 @@ class McpServer:
                 self._let_go(connection)
                 text = f"MCP server {self.name!r} was lost while the tool ran; the next call connects to it again"
                 raise ToolFailed(text) from None
+            # Perhaps it is another process now, which knows nothing of this session. The next call finds out.
+            connection.doubted = True
             raise ToolFailed(self.secrecy.hide(reason(error))) from None
 
     async def _connected(self) -> Connection:
