@@ -12,7 +12,7 @@ import pytest
 from stepwire.errors import InputInvalid
 from stepwire.v1 import OutputRef, Plan, Retry, Step
 from stepwire.values import to_python
-from stepwire_server import App, output_of, plan_step
+from stepwire_server import App, SchemaSignature, StepContext, output_of, plan_step
 from stepwire_server.engine.planning import served
 from stepwire_server.engine.threads import Threads
 
@@ -172,6 +172,66 @@ async def test_what_a_startup_function_raises_ends_the_start(error):
     async with asyncio.timeout(10):
         with pytest.raises((OSError, RuntimeError)):
             await app.start()
+
+
+async def test_shutdown_functions_are_called_in_the_opposite_order(caplog):
+    """Shutdown functions are called last first, plain ones in a thread, and all of them whatever one raises."""
+    app = App("shop")
+    seen: list[Any] = []
+
+    @app.shutdown
+    def first():
+        seen.append(threading.current_thread() is threading.main_thread())
+
+    @app.shutdown
+    async def second():
+        raise OSError("it is gone")
+
+    @app.shutdown
+    async def third():
+        seen.append("third")
+
+    await app.stop()
+    assert seen == ["third", False]
+    assert "OSError: it is gone" in caplog.text
+
+
+def test_an_operation_may_have_a_schema_of_its_own():
+    """An operation that takes any input may be registered with a JSON schema, which callers are shown."""
+    app = App("shop")
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+    @app.operation("weather", schema=schema)
+    async def weather(step: StepContext, /, **inputs: Any) -> Any:
+        return inputs
+
+    @app.operation("again", schema=SchemaSignature(schema, name="again"))
+    async def again(step: StepContext, /, **inputs: Any) -> Any:
+        return inputs
+
+    for name in ("weather", "again"):
+        signature = app.catalog().operations[name].signature
+        assert signature.schema == schema
+        assert [item.field for item in signature.check({"city": 3}, path="input")] == ["input.city"]
+
+
+def with_parameters(step, /, city: str, **inputs):
+    raise AssertionError
+
+
+def by_name(step, **inputs):
+    raise AssertionError
+
+
+def without_step(**inputs):
+    raise AssertionError
+
+
+@pytest.mark.parametrize("function", [with_parameters, by_name, without_step, op])
+def test_a_schema_wants_a_function_that_takes_anything(function):
+    """A function that could not take what a schema of its own lets pass is refused, with how to write it."""
+    with pytest.raises(TypeError, match=r"is written as `async def f\(step: StepContext, /, \*\*inputs\)`"):
+        App("shop").operation("weather", schema={"type": "object"})(function)
 
 
 # -- planner
