@@ -1,0 +1,365 @@
+"""A LangGraph graph as an operation.
+
+from stepwire_server import App
+from stepwire_server.bridges import langgraph_operation
+
+app = App("research")
+langgraph_operation(app, "research", graph)
+
+What a graph does becomes events of its step, in the order in which it happened:
+
+    a node's update                     stage: the node's path ("team/writer"), its update as `state_update`
+    a dict with percentage or message,  step_progress; stage, current, total and unit likewise, the rest as data
+      from a node's stream writer
+    anything else from it               stage "custom"
+    the text of a model, as it comes    content; its channel is the node's path, "writer#2" for a second message of it
+    interrupt(...)                      input_requested, and the answer resumes the graph
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+import re
+import typing
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, suppress
+from typing import TYPE_CHECKING, Any
+
+from pydantic import PydanticUserError, TypeAdapter
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from stepwire_server import App, StepContext
+from stepwire_server.bridges.interrupts import Questions
+from stepwire_server.bridges.plain import bounded, whole
+
+if TYPE_CHECKING:
+    from langgraph.pregel import Pregel
+
+__all__ = ["langgraph_operation"]
+
+_NOTE = re.compile(r"During task with name '(.*)' and id '[^']*'")
+"""What LangGraph notes on an exception, once for each graph that it leaves."""
+
+_READER_SLEEPS = 1.0
+"""Seconds after which a graph that gives nothing, though something stands in its queue, is taken to be ending."""
+
+
+def langgraph_operation(
+    app: App,
+    name: str,
+    graph: Pregel[Any, Any, Any, Any],
+    *,
+    input: Callable[..., Any] | None = None,  # noqa: A002 - the operation's own word for it
+    select: str = "",
+    checkpointer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+    config: Mapping[str, Any] | None = None,
+    description: str = "",
+    **options: Any,
+) -> None:
+    """Registers a compiled graph as an operation. Its nodes may also speak by `current_step()`.
+
+    `input`: makes the graph's input; its parameters are the operation's. Without it these are the keys of the graph's
+    input, none of which has to be given. `select`: the key of the final state that is the output; without it all of the
+    graph's output is, with messages as dicts. `config`: more of LangGraph's, such as `recursion_limit`. `options`:
+    as for `App.operation`.
+
+    With a checkpointer another attempt, also after a crash, goes on with the first node that had not ended, and the
+    graph may interrupt itself. `checkpointer` opens one for each attempt, for those that have to be opened in an event
+    loop: `lambda: AsyncSqliteSaver.from_conn_string("graph.db")`. Its threads are named after execution and step.
+
+    Raises ImportError where LangGraph is not installed.
+    """
+    try:
+        import langgraph.types  # noqa: F401 - only whether it is there
+    except ModuleNotFoundError:
+        raise ImportError(
+            f"operation {name!r} is a graph of LangGraph, which is not installed: "
+            'pip install "stepwire[server,langgraph]"'
+        ) from None
+    make, parameters = (input, _parameters_of(input)) if input else _keys_of(graph)
+
+    async def operation(step: StepContext, **given: Any) -> Any:
+        made = make(**given)
+        first = await made if inspect.isawaitable(made) else made
+        async with AsyncExitStack() as stack:
+            used = graph
+            if checkpointer is not None:
+                used = graph.copy(update={"checkpointer": await stack.enter_async_context(checkpointer())})
+            output = await _Run(step, used, config or {}).output(first)
+        if select:
+            return whole(_selected(output, select))
+        return whole(output)
+
+    step_parameter = inspect.Parameter("step", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=StepContext)
+    operation.__signature__ = inspect.Signature([step_parameter, *parameters])  # type: ignore[attr-defined]
+    operation.__doc__ = description or (inspect.getdoc(input) if input else None) or f"Run the graph {name}."
+    app.operation(name, **options)(operation)
+
+
+class _Run:
+    """One attempt of one graph."""
+
+    def __init__(self, step: StepContext, graph: Pregel[Any, Any, Any, Any], config: Mapping[str, Any]) -> None:
+        self._step = step
+        self._graph = graph
+        thread = {"thread_id": f"{step.execution_id}/{step.id}"}
+        self._config: Any = {**config, "configurable": {**config.get("configurable", {}), **thread}}
+        self._state: Any = None
+        self._channels: dict[str, list[str]] = {}
+        self._queue = _Queue()
+
+    async def output(self, first: Any) -> Any:
+        """Runs the graph to its end, from where an earlier attempt left it. Returns its final output."""
+        given, goes_on = first, False
+        snapshot = await self._graph.aget_state(self._config) if self._graph.checkpointer else None
+        if snapshot is not None and snapshot.created_at is not None:
+            given, goes_on = None, True
+            self._state = snapshot.values
+            if not snapshot.next:
+                return self._shown()
+        questions = Questions(self._step, goes_on=goes_on)
+        if snapshot is not None and snapshot.interrupts:
+            given = await self._resumed(snapshot, questions)
+        while await self._interrupted(given):
+            if not self._graph.checkpointer:
+                raise RuntimeError(
+                    "the graph interrupts itself to be resumed, and that needs a checkpointer: compile it with one, "
+                    "such as InMemorySaver(), or give langgraph_operation(..., checkpointer=...)"
+                )
+            given = await self._resumed(await self._graph.aget_state(self._config), questions)
+        return self._shown()
+
+    async def _resumed(self, snapshot: Any, questions: Questions) -> Any:
+        from langgraph.types import Command
+
+        if not snapshot.interrupts:  # A breakpoint: nothing is asked.
+            return None
+        nodes = {interrupt.id: task.name for task in snapshot.tasks for interrupt in task.interrupts}
+        return Command(resume=await questions.answer(snapshot.interrupts, nodes))
+
+    async def _interrupted(self, given: Any) -> bool:
+        """Streams the graph until it ends or interrupts itself, and returns which."""
+        interrupted = False
+        more: Any = {"durability": "sync"} if self._graph.checkpointer else {}
+        modes: Any = ["updates", "custom", "messages", "values"]
+        parts: Any = self._graph.astream(given, self._config, stream_mode=modes, subgraphs=True, **more)
+        try:
+            with self._step.behind(self._queue.said):
+                async with aclosing(self._queue.read(parts)) as reading:
+                    async for namespace, mode, part in reading:
+                        interrupted |= mode == "updates" and "__interrupt__" in part
+                        await self._tell(_names(namespace), mode, part)
+        except Exception as error:
+            _note_node(error)
+            raise
+        return interrupted
+
+    async def _tell(self, path: list[str], mode: str, part: Any) -> None:
+        match mode:
+            case "values" if not path:
+                self._state = part
+            case "updates":
+                for node, update in part.items():
+                    if node not in ("__interrupt__", "__metadata__"):
+                        await self._step.stage("/".join([*path, node]), data={"state_update": bounded(update)})
+            case "custom":
+                await self._tell_custom("/".join(path), part)
+            case "messages":
+                await self._tell_message(*part)
+
+    async def _tell_custom(self, graph: str, part: Any) -> None:
+        report = _report(part)
+        if report is None:
+            data = bounded(part if isinstance(part, Mapping) else {"value": part})
+            await self._step.stage("custom", details=graph, data=data)
+        else:
+            await self._step.progress(**report)
+
+    async def _tell_message(self, message: Any, metadata: Mapping[str, Any]) -> None:
+        if message.type not in ("ai", "AIMessageChunk") or not (text := _text(message.content)):
+            return
+        path = "/".join(_names(metadata["langgraph_checkpoint_ns"].split("|")))
+        known = self._channels.setdefault(path, [])
+        if message.id not in known:
+            known.append(message.id)
+        number = known.index(message.id) + 1
+        await self._step.content(text, channel=path if number == 1 else f"{path}#{number}")
+
+    def _shown(self) -> Any:
+        """Returns of the state what the graph's output has."""
+        shown = self._graph.output_channels
+        if isinstance(shown, str) or not isinstance(self._state, Mapping):
+            return self._state
+        return {key: self._state[key] for key in shown if key in self._state}
+
+
+class _Queue:
+    """The queue in which LangGraph hands over what a graph streams, as far as it can be seen from outside.
+
+    What a node says by its step has no need of the queue, and would overtake what the node put there before. So it
+    first sends a ticket through the queue, and waits until that has come out.
+    """
+
+    def __init__(self) -> None:
+        self._reader: asyncio.Task[Any] | None = None
+        self._write: Callable[[Any], None] | None = None
+        self._given = 0
+        self._waits = False
+
+    async def read(self, parts: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
+        """Gives what comes out."""
+        self._reader, self._write = asyncio.current_task(), None
+        try:
+            async with aclosing(parts):
+                self._waits = True
+                async for part in parts:
+                    self._waits = False
+                    self._given += 1
+                    if isinstance(part[2], _Ticket):
+                        self._write = part[2].write
+                        part[2].come()
+                    else:
+                        yield part
+                    self._waits = True
+        finally:
+            self._reader = None
+
+    async def said(self) -> None:
+        """Returns once all that this task has put into the queue has come out, and was said."""
+        task = asyncio.current_task()
+        # What is cancelled cleans up: the queue may not be read any more.
+        if self._reader is None or task is self._reader or task is None or task.cancelling():
+            return
+        from langgraph.config import get_stream_writer
+
+        try:
+            # A graph that a node calls may have a writer of its own, that leads elsewhere.
+            write = self._write or get_stream_writer()
+        except (RuntimeError, KeyError):
+            return  # It is said outside of a node.
+        came = asyncio.get_running_loop().create_future()
+        write(_Ticket(came, write))
+        while self._reader is not None and not came.done():
+            given = self._given
+            await asyncio.wait({came}, timeout=_READER_SLEEPS)
+            if self._waits and given == self._given and not came.done():
+                # LangGraph waits for nodes that it has cancelled, and what they wait for is not read any more.
+                self._reader = None
+
+
+class _Ticket:
+    """Tells a future when it comes out of the queue, or is lost with a queue that nobody reads."""
+
+    __slots__ = ("_came", "write")
+
+    def __init__(self, came: asyncio.Future[None], write: Callable[[Any], None]) -> None:
+        self._came = came
+        self.write = write
+
+    def come(self) -> None:
+        _tell(self._came)
+
+    def __del__(self) -> None:
+        if not self._came.done():
+            # In whichever thread it is that lets go of it, and maybe after the loop's end.
+            with suppress(RuntimeError):
+                self._came.get_loop().call_soon_threadsafe(_tell, self._came)
+
+
+def _tell(came: asyncio.Future[None]) -> None:
+    if not came.done():
+        came.set_result(None)
+
+
+def _names(namespace: Iterable[str]) -> list[str]:
+    """Returns the nodes of a namespace, whose parts are NODE:TASK."""
+    return [part.partition(":")[0] for part in namespace if part]
+
+
+def _report(part: Any) -> dict[str, Any] | None:
+    """Returns the arguments of `progress` for a dict that is a report; None for anything else."""
+    if not isinstance(part, Mapping) or not ({"percentage", "message"} & part.keys()):
+        return None
+    rest = dict(part)
+    report: dict[str, Any] = {}
+    for name, kinds in _REPORT.items():
+        value = rest.pop(name, None)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, kinds):
+            return None
+        if not isinstance(value, str) and not math.isfinite(value):
+            return None
+        report[name] = value
+    if not 0 <= report.get("percentage", 0) <= 100:
+        return None
+    return report | {"data": bounded(rest)}
+
+
+_REPORT: dict[str, Any] = {
+    "percentage": int | float,
+    "message": str,
+    "stage": str,
+    "current": int | float,
+    "total": int | float,
+    "unit": str,
+}
+
+
+def _text(content: Any) -> str:
+    if isinstance(content, str):
+        return content
+    pieces = (item if isinstance(item, str) else item.get("text", "") for item in content)
+    return "".join(piece for piece in pieces if isinstance(piece, str))
+
+
+def _note_node(error: Exception) -> None:
+    """Says in which node an exception was raised, instead of in which tasks."""
+    notes = getattr(error, "__notes__", [])
+    found = [match.group(1) for note in notes if (match := _NOTE.fullmatch(note))]
+    if found:
+        # The innermost graph notes first.
+        error.__notes__ = [note for note in notes if not _NOTE.fullmatch(note)]
+        error.add_note(f"in node {'/'.join(reversed(found))!r} of the graph")
+
+
+def _selected(output: Any, key: str) -> Any:
+    if isinstance(output, Mapping) and key in output:
+        return output[key]
+    there = ", ".join(map(str, output)) if isinstance(output, Mapping) else f"no keys ({type(output).__name__})"
+    raise KeyError(f"the graph's final state has no {key!r} to select; it has: {there}")
+
+
+def _parameters_of(function: Callable[..., Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(function, eval_str=True).parameters.values())
+
+
+def _keys_of(graph: Pregel[Any, Any, Any, Any]) -> tuple[Callable[..., Any], list[inspect.Parameter]]:
+    """Returns what makes a graph's input of its keys, and these as parameters."""
+    schema = getattr(getattr(graph, "builder", None), "input_schema", None)
+    hints = typing.get_type_hints(schema) if isinstance(schema, type) else {}
+    named = inspect.Parameter.KEYWORD_ONLY
+    if not hints:
+        # A graph of another kind, such as an entrypoint: one value.
+        return lambda input: input, [inspect.Parameter("input", named)]  # noqa: A006 - the operation's own word
+    parameters = [
+        inspect.Parameter(key, named, default=None, annotation=_checked(hint))
+        for key, hint in hints.items()
+        if hasattr(graph.channels.get(key), "update")  # Others are LangGraph's own, such as the steps that are left.
+    ]
+    return lambda **given: {key: value for key, value in given.items() if value is not None}, parameters
+
+
+def _checked(hint: Any) -> Any:
+    """Returns an annotation by which an input can be checked: anything where it is of messages, which LangGraph takes
+    in many forms, or where it can't be checked.
+    """
+    if "langchain_core" in repr(hint):
+        return Any
+    try:
+        TypeAdapter(hint).json_schema()
+    except (PydanticUserError, PydanticInvalidForJsonSchema, NameError, TypeError):
+        return Any
+    return hint
