@@ -116,9 +116,6 @@ class _Run:
         snapshot = await self._graph.aget_state(self._config) if self._graph.checkpointer else None
         if snapshot is not None and snapshot.created_at is not None:
             given, goes_on = None, True
-            self._state = snapshot.values
-            if not snapshot.next:
-                return self._shown()
         questions = Questions(self._step, goes_on=goes_on)
         if snapshot is not None and snapshot.interrupts:
             given = await self._resumed(snapshot, questions)

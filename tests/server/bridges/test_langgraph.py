@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +178,31 @@ async def test_another_attempt_goes_on():
     assert graph.get_state({"configurable": {"thread_id": f"{execution_id}/a"}}).next == ()
 
 
+async def test_another_attempt_of_a_graph_that_had_ended():
+    """An attempt that finds its graph at its end runs no node, and has the output that there was."""
+    calls, saver = [], InMemorySaver()
+
+    async def only(state):
+        calls.append("only")
+        return {"lines": ["only"]}
+
+    @asynccontextmanager
+    async def opened():
+        yield saver
+        if not calls.count("closed"):
+            calls.append("closed")
+            raise ConnectionError("lost while closing")
+
+    async with Rig(app_of(chain(only).compile(), checkpointer=opened, retry=Retry(attempts=2))) as rig:
+        execution_id = await rig.start(request(step("a", "graph", input={"subject": "s"})))
+        await rig.durable(execution_id, "step_retrying")
+        await rig.quiet()
+        rig.clock.advance(60)
+        events = await rig.ended(execution_id)
+    assert calls == ["only", "closed"]
+    assert output(events) == {"subject": "s", "lines": ["only"]}
+
+
 async def test_without_a_checkpointer_another_attempt_begins_again():
     """A graph that keeps no checkpoints is run again from its beginning."""
     calls = []
@@ -243,13 +268,19 @@ async def test_who_cleans_up_after_another_node_does_not_wait(monkeypatch: pytes
                 with suppress(asyncio.CancelledError):
                     await asyncio.wait(saying)
 
+    async def direct(state):
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await current_step().stage("direct")
+
     graph = StateGraph(Log)
-    for node in (fail, work):
+    for node in (fail, work, direct):
         graph.add_node(node.__name__, node)
         graph.add_edge(START, node.__name__)
         graph.add_edge(node.__name__, END)
     events = await run(graph.compile())
-    assert [event.stage.name for event in of_kind(events, "stage")] == ["one", "two"]
+    assert {event.stage.name for event in of_kind(events, "stage")} == {"one", "two", "direct"}
     assert failure_of(events, "a")[1] == "ValueError: no\nin node 'fail' of the graph"
 
 
