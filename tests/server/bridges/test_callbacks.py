@@ -10,10 +10,10 @@ from enum import Enum
 from typing import Any
 
 import pytest
-from tests.server.engine.rig import Rig, failure_of, kinds, of_kind, output, request, state_of, step, well_formed
+from tests.server.engine.rig import Rig, failure_of, kinds, of_kind, output, request, state_of, step, turns, well_formed
 
 from stepwire.v1 import Event
-from stepwire_server import App, StepEnded
+from stepwire_server import App, StepEnded, current_step
 from stepwire_server.bridges import planning_operation, reporting_operation, streaming_operation, telling
 
 from .graphs import told
@@ -132,6 +132,29 @@ async def test_an_object_that_is_there():
     events = await run(streaming_operation(Tool()))
     assert output(events) == {"found": 3}
     assert kinds(events)[2:-2] == ["step_progress", "step_progress"]
+
+
+async def test_what_waits_is_not_overtaken():
+    """Calls that nobody awaits are said in their order, also where the first of them has to wait."""
+    free = asyncio.Event()
+    first = [True]
+
+    async def ahead():
+        if first and first.pop():
+            await free.wait()
+
+    class Hurried:
+        async def execute(self, callback) -> None:
+            with current_step().behind(ahead):
+                for piece in ("1", "2", "3"):
+                    callback.content(piece)
+                await turns()
+                free.set()
+                await callback.done("all")
+
+    events = await run(streaming_operation(Hurried()))
+    assert [event.content.text for event in of_kind(events, "content")] == ["1", "2", "3"]
+    assert output(events) == "all"
 
 
 class State(Enum):
