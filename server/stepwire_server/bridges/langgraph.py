@@ -55,6 +55,7 @@ def langgraph_operation(
     select: str = "",
     checkpointer: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
     config: Mapping[str, Any] | None = None,
+    context: Any = None,
     description: str = "",
     **options: Any,
 ) -> None:
@@ -62,12 +63,13 @@ def langgraph_operation(
 
     `input`: makes the graph's input; its parameters are the operation's. Without it these are the keys of the graph's
     input, none of which has to be given. `select`: the key of the final state that is the output; without it all of the
-    graph's output is, with messages as dicts. `config`: more of LangGraph's, such as `recursion_limit`. `options`:
-    as for `App.operation`.
+    graph's output is, with messages as dicts. `config` and `context`: LangGraph's own, such as `recursion_limit`, and
+    what the graph's `context_schema` has. `options`: as for `App.operation`.
 
-    With a checkpointer another attempt, also after a crash, goes on with the first node that had not ended, and the
-    graph may interrupt itself. `checkpointer` opens one for each attempt, for those that have to be opened in an event
-    loop: `lambda: AsyncSqliteSaver.from_conn_string("graph.db")`. Its threads are named after execution and step.
+    With a checkpointer another attempt, also after a crash, goes on with the first node that had not ended, a pause
+    holds the graph between its nodes, and the graph may interrupt itself. `checkpointer` opens one for each attempt,
+    for those that have to be opened in an event loop: `lambda: AsyncSqliteSaver.from_conn_string("graph.db")`. Its
+    threads are named after execution and step.
 
     Raises ImportError where LangGraph is not installed.
     """
@@ -87,7 +89,7 @@ def langgraph_operation(
             used = graph
             if checkpointer is not None:
                 used = graph.copy(update={"checkpointer": await stack.enter_async_context(checkpointer())})
-            output = await _Run(step, used, config or {}).output(first)
+            output = await _Run(step, used, config or {}, context).output(first)
         if select:
             return whole(_selected(output, select))
         return whole(output)
@@ -101,9 +103,15 @@ def langgraph_operation(
 class _Run:
     """One attempt of one graph."""
 
-    def __init__(self, step: StepContext, graph: Pregel[Any, Any, Any, Any], config: Mapping[str, Any]) -> None:
+    def __init__(
+        self, step: StepContext, graph: Pregel[Any, Any, Any, Any], config: Mapping[str, Any], context: Any
+    ) -> None:
         self._step = step
         self._graph = graph
+        self._more: Any = {"context": context, "stream_mode": ["updates", "custom", "messages", "values"]}
+        if graph.checkpointer:
+            # A node that has ended is kept before the next begins.
+            self._more["durability"] = "sync"
         thread = {"thread_id": f"{step.execution_id}/{step.id}"}
         self._config: Any = {**config, "configurable": {**config.get("configurable", {}), **thread}}
         self._state: Any = None
@@ -139,9 +147,7 @@ class _Run:
     async def _interrupted(self, given: Any) -> bool:
         """Streams the graph until it ends or interrupts itself, and returns which."""
         interrupted = False
-        more: Any = {"durability": "sync"} if self._graph.checkpointer else {}
-        modes: Any = ["updates", "custom", "messages", "values"]
-        parts: Any = self._graph.astream(given, self._config, stream_mode=modes, subgraphs=True, **more)
+        parts: Any = self._graph.astream(given, self._config, subgraphs=True, **self._more)
         try:
             with self._step.behind(self._queue.said):
                 async with aclosing(self._queue.read(parts)) as reading:
@@ -161,6 +167,9 @@ class _Run:
                 for node, update in part.items():
                     if node not in ("__interrupt__", "__metadata__"):
                         await self._step.stage("/".join([*path, node]), data={"state_update": bounded(update)})
+                if not path and self._graph.checkpointer:
+                    # While nobody reads on, LangGraph starts no further node; what runs now ends.
+                    await self._step.pausepoint()
             case "custom":
                 await self._tell_custom("/".join(path), part)
             case "messages":

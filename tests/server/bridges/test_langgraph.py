@@ -6,6 +6,7 @@ import asyncio
 import subprocess
 import sys
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,10 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint, task
 from langgraph.graph import MessagesState, StateGraph
+from langgraph.runtime import Runtime
 from langgraph.types import Send
 from tests.e2e.serving import PATIENCE, command
-from tests.server.engine.rig import Rig, failure_of, kinds, of_kind, output, request, state_of, step
+from tests.server.engine.rig import Rig, failure_of, kinds, of_kind, output, request, state_of, step, turns
 
 from stepwire_server import App, Retry, current_step
 from stepwire_server.bridges import langgraph, langgraph_operation
@@ -405,6 +407,52 @@ async def test_an_entrypoint():
         ("stage", "workflow", {"state_update": 9}),
     ]
     assert output(events) == 9
+
+
+async def test_a_pause_holds_a_graph_between_its_nodes():
+    """While its execution is paused, a graph with a checkpointer ends the node that runs and begins no other."""
+    begun, may_end, calls = asyncio.Event(), asyncio.Event(), []
+
+    async def one(state):
+        begun.set()
+        await may_end.wait()
+        calls.append("one")
+
+    async def two(state):
+        calls.append("two")
+
+    async with Rig(app_of(chain(one, two).compile(checkpointer=InMemorySaver()))) as rig:
+        execution_id = await rig.start(request(step("a", "graph", input={"subject": "s"})))
+        await begun.wait()
+        await rig.engine.pause(execution_id, actor="Ann", reason="wait")
+        may_end.set()
+        await rig.durable(execution_id, "stage")
+        await turns(500)
+        assert calls == ["one"]
+        await rig.engine.resume(execution_id, actor="Ann", reason="go on")
+        events = await rig.ended(execution_id)
+    assert calls == ["one", "two"]
+    order = [kind for kind in kinds(events) if kind in ("plan_paused", "stage", "plan_resumed")]
+    assert order == ["plan_paused", "stage", "plan_resumed", "stage"]
+
+
+async def test_the_context_of_a_graph():
+    """What `context` has reaches the nodes as the context of the graph's runtime."""
+
+    @dataclass
+    class Settings:
+        language: str
+
+    async def greet(state, runtime: Runtime[Settings]):
+        return {"lines": [runtime.context.language]}
+
+    # LangGraph looks the annotation up by its name.
+    greet.__annotations__["runtime"] = Runtime[Settings]
+    graph = StateGraph(Log, context_schema=Settings)
+    graph.add_node("greet", greet)
+    graph.add_edge(START, "greet")
+    events = await run(graph.compile(), context=Settings("de"), select="lines")
+    assert output(events) == ["de"]
 
 
 async def test_more_configuration():
