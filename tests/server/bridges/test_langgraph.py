@@ -16,10 +16,12 @@ from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.config import get_stream_writer
 from langgraph.func import entrypoint, task
 from langgraph.graph import MessagesState, StateGraph
+from langgraph.managed import RemainingSteps
 from langgraph.runtime import Runtime
 from langgraph.types import Send
 from tests.e2e.serving import PATIENCE, command
 from tests.server.engine.rig import Rig, failure_of, kinds, of_kind, output, request, state_of, step, turns
+from typing_extensions import TypedDict
 
 from stepwire_server import App, Retry, current_step
 from stepwire_server.bridges import langgraph, langgraph_operation
@@ -356,6 +358,23 @@ async def test_the_input_is_checked():
     found = operation.signature.check({"subject": 3, "topic": "x"}, path="input")
     assert [violation.field for violation in found] == ["input.subject", "input.topic"]
     assert operation.signature.check({}, path="input") == []
+
+
+class Frame:
+    """What no JSON schema describes."""
+
+
+class Odd(TypedDict, total=False):
+    frame: Frame
+    steps_left: RemainingSteps
+
+
+async def test_keys_that_can_not_be_checked():
+    """A key of a type that no JSON schema describes takes anything, and what LangGraph manages by itself is no key."""
+    app = app_of(chain(subject=lambda state: {}, schema=Odd).compile())
+    properties = app.catalog().operations["graph"].signature.schema["properties"]
+    assert list(properties) == ["frame"]
+    assert "type" not in properties["frame"]
 
 
 async def test_an_input_of_your_own():
