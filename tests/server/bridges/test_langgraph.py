@@ -24,7 +24,7 @@ from tests.server.engine.rig import Rig, failure_of, kinds, of_kind, output, req
 from typing_extensions import TypedDict
 
 from stepwire_server import App, Retry, current_step
-from stepwire_server.bridges import langgraph, langgraph_operation
+from stepwire_server.bridges import langgraph_operation, queue
 
 from .graphs import END, START, Log, app_of, chain, run, talker, told
 
@@ -255,7 +255,7 @@ async def test_who_cleans_up_after_another_node_does_not_wait(monkeypatch: pytes
     """Where a node fails, what tasks of the others say while these clean up is said, though nothing is streamed any
     more.
     """
-    monkeypatch.setattr(langgraph, "_READER_SLEEPS", 0.01)
+    monkeypatch.setattr(queue, "_READER_SLEEPS", 0.01)
     running = asyncio.Event()
 
     async def fail(state):
@@ -291,7 +291,7 @@ async def test_who_cleans_up_after_another_node_does_not_wait(monkeypatch: pytes
 @pytest.mark.parametrize("first", [True, False], ids=["known", "not known"])
 async def test_graphs_that_nodes_call(first: bool, monkeypatch: pytest.MonkeyPatch):
     """A graph that a node calls, on a thread of its own or with a stream that is read there, holds no word back."""
-    monkeypatch.setattr(langgraph, "_READER_SLEEPS", 0.01)
+    monkeypatch.setattr(queue, "_READER_SLEEPS", 0.01)
     seen = []
 
     async def inner(state):
