@@ -6,7 +6,9 @@ A flag beats its environment variable, which beats the configuration file, which
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
+import re
 import sys
 import tomllib
 import traceback
@@ -127,7 +129,7 @@ def load_app(name: str) -> App:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         if error.name is None or not (module_name + ".").startswith(error.name + "."):
-            raise ConfigError(f"{module_name} can't be imported: it needs {error.name}") from error
+            raise ConfigError(f"{module_name} can't be imported: it needs {error.name}{_extra(error.name)}") from error
         raise ConfigError(f"there is no module {error.name!r} in {here} or among the installed packages") from error
     except Exception as error:
         raise ConfigError(f"{module_name} can't be imported: {_place(error)}{type(error).__name__}: {error}") from error
@@ -137,6 +139,16 @@ def load_app(name: str) -> App:
     if not isinstance(app, App):
         raise ConfigError(f"{name} is a {type(app).__name__}, not a stepwire_server.App")
     return app
+
+
+def _extra(missing: str | None) -> str:
+    """Returns how to install a module that one of the extras has, as the end of a message."""
+    if missing is None:
+        return ""
+    wanted = re.compile(re.escape(missing.partition(".")[0]) + r"[^\w-].*extra == '(\w+)'")
+    found = [match[1] for line in importlib.metadata.requires("stepwire") or [] if (match := wanted.match(line))]
+    extra = next((extra for extra in found if extra not in ("bench", "dev")), "")
+    return f': pip install "stepwire[server,{extra}]"' if extra else ""
 
 
 def _place(error: Exception) -> str:

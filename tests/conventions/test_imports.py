@@ -59,6 +59,7 @@ BOUNDARIES: dict[str, tuple[str, ...]] = {
 
 
 APPS: dict[str, tuple[str, ...]] = {
+    "stepwire_server.bridges": (),
     "stepwire_server.assistant": (),
     "stepwire_server.charts": ("stepwire_server.models",),
     "stepwire_server.models": (),

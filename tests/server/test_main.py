@@ -140,6 +140,7 @@ def place(tmp_path: Path) -> Path:
     """A folder with an app in it, in which the command is run."""
     (tmp_path / "sample.py").write_text(APP)
     (tmp_path / "broken.py").write_text("import no_such_module_at_all\n")
+    (tmp_path / "graphs.py").write_text("import sys\nsys.modules['langgraph'] = None\nimport langgraph.graph\n")
     return tmp_path
 
 
@@ -325,7 +326,8 @@ def test_a_home_in_a_setting_is_the_user_s(place: Path) -> None:
         (["nowhere:app"], "there is no module 'nowhere'"),
         (["sample:missing"], "module sample has no 'missing'"),
         (["sample:number"], "is a int, not a stepwire_server.App"),
-        (["broken:app"], "it needs no_such_module_at_all"),
+        (["broken:app"], "it needs no_such_module_at_all\n"),
+        (["graphs:app"], 'it needs langgraph.graph: pip install "stepwire[server,langgraph]"\n'),
         (["sample"], "is not MODULE:APP"),
         ([".sample:app"], "is not MODULE:APP"),
         (["sample:app", "--set", "colour=red"], "has no setting 'colour'; it has: greeting"),

@@ -11,7 +11,7 @@ ask -> answered before, and it fits still -> the answer
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -61,7 +61,18 @@ class Asking:
     waits.
     """
 
-    __slots__ = ("_away", "_broken_off", "_closed", "_counts", "_desk", "_event", "_lock", "_recorder", "_waiting")
+    __slots__ = (
+        "_away",
+        "_broken_off",
+        "_closed",
+        "_counts",
+        "_desk",
+        "_event",
+        "_lock",
+        "_recorder",
+        "_turn",
+        "_waiting",
+    )
 
     def __init__(
         self,
@@ -69,13 +80,17 @@ class Asking:
         desk: Desk,
         *,
         event: Callable[[str], Event],
+        turn: Callable[[], Awaitable[None]],
         away: Callable[[bool], AbstractAsyncContextManager[None]],
         broken_off: Callable[[], bool],
     ) -> None:
-        """`broken_off`: whether a cancel is the engine's, so that the question stays open for a later attempt."""
+        """`turn`: waits until what comes before a question was said. `broken_off`: whether a cancel is the engine's, so
+        that the question stays open for a later attempt.
+        """
         self._recorder = recorder
         self._desk = desk
         self._event = event
+        self._turn = turn
         self._away = away
         self._broken_off = broken_off
         self._lock = asyncio.Lock()
@@ -114,6 +129,7 @@ class Asking:
         requested.input_id = input_id_of(event.step_id, key=key, prompt=requested.prompt, number=number)
         async with self._lock:
             try:
+                await self._turn()
                 await self._recorder.room()
                 self._check()
                 sequence = self._known(requested)

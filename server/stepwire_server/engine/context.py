@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any, Literal, TypeVar
 
@@ -128,7 +128,7 @@ class StepContext(Work):
         self._saved = saved
         self._hold = hold
         self._growth = growth
-        self._asking = Asking(recorder, desk, event=voice.event, away=away, broken_off=broken_off)
+        self._asking = Asking(recorder, desk, event=voice.event, turn=voice.turn, away=away, broken_off=broken_off)
         self._offsets: dict[str, int] = {}
         self._blocking: set[Future[Any]] = set()
         self._thread: int | None = None
@@ -223,7 +223,7 @@ class StepContext(Work):
             for number, city in enumerate(cities):
                 await step.add_steps([plan_step(f"visit-{number}", "visit", input={"city": city})])
         """
-        self._voice.check()
+        await self._voice.turn()
         try:
             await self._growth.add(steps, added_by=self.id, check=self._voice.check)
         except RecorderClosed:
@@ -241,16 +241,22 @@ class StepContext(Work):
                 content.channel = channel
             if media_type:
                 content.media_type = media_type
-            content.offset = offset = self._offsets.get(channel, 0)
             if isinstance(part, str):
                 content.text = part
-                size = len(part) if part.isascii() else len(part.encode())
             else:
                 content.data = part
-                size = len(part)
-            # The offset moves before the wait for room: pieces of two tasks must not share one.
-            self._offsets[channel] = offset + size
-            await self._voice.emit(event)
+            await self._voice.emit(event, self._put_at_offset)
+
+    def _put_at_offset(self, event: Event) -> None:
+        """Gives a piece its place in its channel. Nothing comes between that and its event: pieces of two tasks share
+        no offset, and stand in the order of their offsets.
+        """
+        content = event.content
+        text = content.text
+        content.offset = offset = self._offsets.get(content.channel, 0)
+        self._offsets[content.channel] = offset + (
+            len(content.data) if not text else len(text) if text.isascii() else len(text.encode())
+        )
 
     async def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
         """Gives a named result as a whole: a JSON-like value, or bytes. Raises LimitSize above 512 KiB."""
@@ -321,6 +327,22 @@ class StepContext(Work):
         event = self._voice.event(message)
         event.error.error.CopyFrom(status_pb2.Status(code=code_pb2.UNKNOWN, message=message))
         await self._voice.emit(event)
+
+    @contextmanager
+    def behind(self, ahead: Callable[[], Awaitable[None]]) -> Iterator[None]:
+        """Has `ahead` awaited before each event of this step while the block runs, from wherever it is said. For what
+        takes another way to this step, such as a queue: `ahead` returns once all that stood in it is said, too, and so
+        both come in the order in which they happened. What empties the queue must find its way past: for it, `ahead`
+        returns at once.
+
+            with step.behind(queue.join):
+                await work(queue)
+        """
+        before, self._voice.ahead = self._voice.ahead, ahead
+        try:
+            yield
+        finally:
+            self._voice.ahead = before
 
     def close(self, why: str) -> None:
         """Makes every further call raise StepEnded with this text. For the engine."""

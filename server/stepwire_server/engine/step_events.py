@@ -95,10 +95,17 @@ def one_line(text: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    """Returns an exception's class and text, whatever its own __str__ does, as text that can be sent."""
+    """Returns an exception's class and text, whatever its own __str__ does, and below them the notes that were added
+    to it, as text that can be sent.
+    """
     name = type(error).__name__
     try:
         text = str(error).encode("utf-8", "backslashreplace").decode()
     except Exception:
         text = "(its text can't be had)"
-    return f"{name}: {text}" if text else name
+    notes = [
+        note.encode("utf-8", "backslashreplace").decode()
+        for note in getattr(error, "__notes__", ())
+        if isinstance(note, str)
+    ]
+    return "\n".join([f"{name}: {text}" if text else name, *notes])

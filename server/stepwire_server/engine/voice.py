@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from stepwire.v1 import Event
 from stepwire_server.engine.asking import StepEnded
@@ -14,7 +14,7 @@ __all__ = ["Voice"]
 class Voice:
     """Speaks for one attempt of a step."""
 
-    __slots__ = ("_about", "_attempt", "_id", "_name", "_recorder", "closed")
+    __slots__ = ("_about", "_attempt", "_id", "_name", "_recorder", "ahead", "closed")
 
     def __init__(self, recorder: Recorder, *, step_id: str, name: str, attempt: int) -> None:
         self._recorder = recorder
@@ -24,11 +24,19 @@ class Voice:
         self._about = b""  # What its events have in common: to parse that costs half of writing its fields.
         self.closed = ""
         """Why nothing more can be said; empty while it can."""
+        self.ahead: Callable[[], Awaitable[None]] | None = None
+        """Says what comes before the next event, where that takes another way to here."""
 
     def check(self) -> None:
         """Raises StepEnded where nothing more can be said."""
         if self.closed:
             raise StepEnded(self.closed)
+
+    async def turn(self) -> None:
+        """Waits until what comes first was said. Raises StepEnded where nothing more can be said."""
+        if self.ahead is not None:
+            await self.ahead()
+        self.check()
 
     def event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
         """Returns an event about the step, without its kind."""
@@ -43,6 +51,8 @@ class Voice:
 
     async def emit(self, event: Event, complete: Callable[[Event], None] | None = None) -> int:
         """Records an event, and returns its sequence. `complete` is called right before, with nothing in between."""
+        if self.ahead is not None:
+            await self.ahead()
         self.check()
         recorder = self._recorder
         try:

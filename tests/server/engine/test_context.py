@@ -11,9 +11,9 @@ import pytest
 
 from stepwire.errors import InputInvalid, LimitSize
 from stepwire.values import to_python
-from stepwire_server import App, BlockingStepContext, StepContext, current_step
+from stepwire_server import App, BlockingStepContext, StepContext, current_step, plan_step
 
-from .rig import Rig, of_kind, output, request, state_of, step, well_formed
+from .rig import Rig, failure_of, kind_of, kinds, of_kind, output, request, state_of, step, turns, well_formed
 
 
 async def run(operation: Any) -> list[Any]:
@@ -154,6 +154,7 @@ async def test_both_contexts_have_the_same_methods():
 
     assert public(BlockingStepContext) <= public(StepContext)
     assert public(StepContext) - public(BlockingStepContext) == {
+        "behind",
         "blocking",
         "close",
         "closed",
@@ -298,3 +299,96 @@ def test_outside_of_a_step_there_is_none():
     """Where no step runs, current_step() raises LookupError, which says where it works."""
     with pytest.raises(LookupError, match="no step runs here"):
         current_step()
+
+
+async def test_what_takes_another_way_comes_in_its_turn():
+    """Each word of a step waits for what was put into a queue before it, wherever it is said, and asks in its turn."""
+    waiting: asyncio.Queue[str] = asyncio.Queue()
+    app = App("turns")
+
+    @app.operation("op")
+    async def op(step):
+        async def empty():
+            while True:
+                await step.stage(await waiting.get())
+                waiting.task_done()
+
+        async def ahead():
+            if asyncio.current_task() is not emptying:
+                await waiting.join()
+
+        def in_thread():
+            asyncio.run_coroutine_threadsafe(waiting.put("3"), loop).result()
+            current_step().content("4")
+
+        loop = asyncio.get_running_loop()
+        emptying = asyncio.create_task(empty())
+        with step.behind(ahead):
+            waiting.put_nowait("1")
+            await step.progress(2, "2")
+            await asyncio.to_thread(in_thread)
+            waiting.put_nowait("5")
+            await step.save("6")
+            waiting.put_nowait("7")
+            await step.add_steps([plan_step("next", "nothing")])
+            waiting.put_nowait("9")
+            answer = await step.ask("10", default="no", expires_in=1)
+            waiting.put_nowait("12")
+            await step.artifact("13", answer)
+        waiting.put_nowait("late")
+        await step.progress(14, "14")
+        emptying.cancel()
+
+    @app.operation("nothing")
+    async def nothing():
+        pass
+
+    async with Rig(app) as rig:
+        execution_id = await rig.start(request(step("a", "op")))
+        await rig.durable(execution_id, "input_requested")
+        rig.clock.advance(1)
+        events = await rig.ended(execution_id)
+    told = [event for event in events if event.step_id == "a" or kind_of(event) == "plan_revised"]
+    assert kinds(told)[1:-1] == [
+        *("stage", "step_progress", "stage", "content", "stage", "step_saved", "stage", "plan_revised"),
+        *("stage", "input_requested", "input_received", "stage", "artifact", "step_progress"),
+    ]
+    assert [event.stage.name for event in of_kind(events, "stage")] == ["1", "3", "5", "7", "9", "12"]
+
+
+async def test_pieces_stand_in_the_order_of_their_offsets():
+    """Where a piece has to wait, the offset of its channel is not taken before it is its turn."""
+    free = asyncio.Event()
+
+    async def op(step):
+        async def ahead():
+            if asyncio.current_task() is late:
+                await free.wait()
+
+        async def say_late():
+            await step.content("late")
+
+        late = asyncio.create_task(say_late())
+        with step.behind(ahead):
+            await turns()
+            await step.content("soon ")
+            free.set()
+            await late
+
+    found = [event.content for event in of_kind(await run(op), "content")]
+    assert [(piece.text, piece.offset) for piece in found] == [("soon ", 0), ("late", 5)]
+
+
+async def test_a_failure_has_the_notes_of_its_exception():
+    """What was noted on an exception stands below its text in the failure of the step."""
+
+    async def op():
+        error = ValueError("no such table")
+        error.add_note("while reading the orders")
+        error.__notes__.append(4)  # Nobody is kept from it.
+        raise error
+
+    events = await run(op)
+    assert failure_of(events, "a") == ("OPERATION_FAILED", "ValueError: no such table\nwhile reading the orders")
+    (failed,) = of_kind(events, "step_failed")
+    assert failed.message == "Failed: A step: ValueError: no such table while reading the orders"
