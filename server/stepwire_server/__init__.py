@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from stepwire_server.engine.blocking import BlockingStepContext
     from stepwire_server.engine.context import Result, StepContext, StepEnded, current_step
     from stepwire_server.engine.reckoning import Report
+    from stepwire_server.engine.schemas import check_schema, mismatches
     from stepwire_server.engine.substeps import BlockingSubstepContext, SubstepContext
     from stepwire_server.steps import Tested, output_of, plan_step, when
 
@@ -30,7 +31,9 @@ __all__ = [
     "StepEnded",
     "SubstepContext",
     "Tested",
+    "check_schema",
     "current_step",
+    "mismatches",
     "output_of",
     "plan_step",
     "when",
@@ -49,7 +52,9 @@ _HOMES = {
     "StepEnded": "stepwire_server.engine.asking",
     "SubstepContext": "stepwire_server.engine.substeps",
     "Tested": "stepwire_server.steps",
+    "check_schema": "stepwire_server.engine.schemas",
     "current_step": "stepwire_server.engine.context",
+    "mismatches": "stepwire_server.engine.schemas",
     "output_of": "stepwire_server.steps",
     "plan_step": "stepwire_server.steps",
     "when": "stepwire_server.steps",

@@ -1,0 +1,1 @@
+"""The tests of models behind an OpenAI-compatible endpoint."""
