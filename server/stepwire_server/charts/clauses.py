@@ -176,7 +176,7 @@ class Clauses:
     def choose(self, key: str, prompt: str, choices: Sequence[str]) -> str:
         """Returns what a person chose. Raises Ambiguous where nobody was asked yet."""
         answer = self._answers.get(key)
-        if answer not in choices:
+        if answer is None or answer not in choices:
             raise Ambiguous(key, prompt, choices)
         return answer
 

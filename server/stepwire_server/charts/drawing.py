@@ -10,6 +10,7 @@ from typing import Any
 
 from stepwire_server.charts.results import Inquiry, Row
 from stepwire_server.charts.titles import (
+    brief,
     conditions_of,
     day_of,
     group_title,
@@ -24,7 +25,11 @@ from stepwire_server.charts.wording import Wording
 
 _EXACT = 2**53
 _LINE = 12
-"""Numbers along an axis from which on a line is drawn, and no bars."""
+_BARS = 40
+_SLICES = 8
+"""Numbers along an axis beyond which a line is drawn where nothing else is asked for; dates or numbers that bars, and
+slices, have room for.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +73,6 @@ def draw(inquiry: Inquiry, words: Wording, *, german: bool) -> Drawing:
         stacked=query.measures[0].aggregate in ("sum", "count"),
         from_zero=chart in ("bar", "pie") or query.measures[0].aggregate in ("sum", "count", "distinct"),
         german=german,
-        shares=words.charts["pie"],
     )
     return Drawing(
         chart=chart,
@@ -93,13 +97,20 @@ def _kind(inquiry: Inquiry, notes: list[str]) -> str:
     if query.chart == "pie" and (min(values) < 0 or sum(values) <= 0):
         notes.append("a pie can't show numbers below 0, or nothing but 0: bars are drawn instead")
         return "bar"
-    if query.chart:
+    if query.chart == "scatter":
+        return "scatter"
+    kind, count = inquiry.table.column(query.groups[0].column).kind, len({row.labels[0] for row in rows})
+    room = {"bar": _BARS, "pie": _SLICES}
+    if query.chart and (kind not in ("date", "number") or count <= room.get(query.chart, count)):
         return query.chart
-    first = inquiry.table.column(query.groups[0].column)
+    if query.chart:
+        notes.append(
+            f"{count:,} values of {query.groups[0].column!r} are too many for a {query.chart}: a line is drawn"
+        )
+        return "line"
     if query.limit:
         return "bar"
-    many = len({row.labels[0] for row in rows}) > _LINE
-    return "line" if first.kind == "date" or (first.kind == "number" and many) else "bar"
+    return "line" if kind == "date" or (kind == "number" and count > _LINE) else "bar"
 
 
 def _shown(inquiry: Inquiry, chart: str, notes: list[str]) -> list[Row]:
@@ -146,7 +157,9 @@ def _values(
 ) -> list[dict[str, Any]]:
     """Returns the data as the specification names it: x, y, series. So no column's name means anything to Vega."""
     values: list[dict[str, Any]] = []
-    for row, texts in zip(rows, labels, strict=True):
+    groups = inquiry.query.groups
+    numbered = bool(groups) and inquiry.table.column(groups[0].column).kind == "number"
+    for row, texts in zip(rows, _brief(labels), strict=True):
         if chart == "scatter":
             point: dict[str, Any] = {"x": _real(row.values[0]), "y": _real(row.values[1])}
             values.append({**point, "series": texts[0]} if texts else point)
@@ -155,12 +168,25 @@ def _values(
             entry: dict[str, Any] = {"y": _real(value)}
             if texts:
                 entry["x"] = texts[0]
-                if inquiry.query.groups[0].bucket and row.labels[0] is not None and day_of(row.labels[0]) is not None:
+                if numbered and row.labels[0] is not None:
+                    entry["n"] = float(row.labels[0])
+                if groups[0].bucket and row.labels[0] is not None and day_of(row.labels[0]) is not None:
                     entry["t"] = day_of(row.labels[0])
             if len(texts) > 1 or len(measures) > 1:
                 entry["series"] = texts[1] if len(texts) > 1 else name
+            if 0 in row.others:
+                entry["other"] = True
             values.append(entry)
     return values
+
+
+def _brief(labels: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Returns labels as they are drawn: cut, and still different where they were."""
+    names = []
+    for column in zip(*labels, strict=True):
+        keys = list(dict.fromkeys(column))
+        names.append(dict(zip(keys, unique(map(brief, keys)), strict=True)))
+    return [[names[place][text] for place, text in enumerate(texts)] for texts in labels]
 
 
 def _description(

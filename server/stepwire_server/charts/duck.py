@@ -1,4 +1,4 @@
-"""DuckDB: a database's file, or files of CSV and Parquet that are read as tables. Nothing else can be reached from it."""
+"""DuckDB: a database's file, or files of CSV and Parquet read as tables. Nothing else can be reached from it."""
 
 from __future__ import annotations
 
@@ -191,7 +191,7 @@ class _Duck(Dialect):
 
 def _settings(memory: str) -> dict[str, str | bool | int | float | list[str]]:
     # Without a folder for what does not fit, a query above its memory fails, and fills no disk.
-    return {"memory_limit": memory, "temp_directory": "", "TimeZone": "UTC"}
+    return {"memory_limit": memory, "temp_directory": ""}
 
 
 def _first_line(error: Exception) -> str:

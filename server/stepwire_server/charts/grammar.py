@@ -144,11 +144,11 @@ class _Reader(Clauses):
         if not (self.take(BY) or self.take(FROM) or self.take(AS_CHART)):
             raise NotUnderstood(self.words.top_by_what.format(column=group.name, columns=self.table.listed()))
         self.fill()
-        [measure, *more] = self._measures() or [None]
-        if measure is None or more:
+        measures = self._measures()
+        if len(measures) != 1:
             raise self.unknown()
         # Whoever asks for the top by something means its total.
-        return Measure(aggregate="sum", column=self._bare.pop().name) if self._bare else measure
+        return Measure(aggregate="sum", column=self._bare.pop().name) if self._bare else measures[0]
 
     def _measures(self) -> list[Measure]:
         several = self._several()

@@ -106,6 +106,7 @@ class Inquiry:
             names = ", ".join(repr(measure.column) for measure in self.query.measures)
             raise ChartError(f"there is no number to show: {names} is empty in all {self.matching:,} rows that match")
         self._fold()
+        self._sort()
         self._fill()
 
     # -- what is too much
@@ -134,6 +135,15 @@ class Inquiry:
                 shown += self._run(Fold(kept, frozenset(others)), most=_ROWS)
         self.rows = shown
 
+    def _sort(self) -> None:
+        """Sorts by what the names come to as a whole: the query has sorted by single numbers. The rest comes last."""
+        if self._groups < 2 or self._is_ordered(0) or self.query.order == "group" or self.query.chart == "scatter":
+            return
+        ranks = [{label: rank for rank, label in enumerate(self._ranked(place))} for place in (0, 1)]
+        self.rows.sort(
+            key=lambda row: [(place in row.others, ranks[place].get(row.labels[place], 0)) for place in (0, 1)]
+        )
+
     def _limited(self) -> int:
         """Returns the place of the group that a limit is about: names rather than dates."""
         return next((place for place in range(self._groups) if not self._is_ordered(place)), 0)
@@ -148,6 +158,8 @@ class Inquiry:
             return [row.labels[0] for row in self.rows]
         totals: dict[str | None, float] = {}
         for row in self.rows:
+            if place in row.others:
+                continue
             totals[row.labels[place]] = totals.get(row.labels[place], 0) + (row.values[0] or 0)
         return sorted(totals, key=lambda label: totals[label], reverse=self.query.order != "smallest")
 

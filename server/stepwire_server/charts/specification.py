@@ -50,7 +50,7 @@ OPERATORS: tuple[Operator, ...] = get_args(Operator)
 
 _NUMERIC = ("sum", "average", "minimum", "maximum", "median", "value")
 _MEASURES = 4
-_LIMIT = 1_000
+_LIMIT = 100
 """How many groups may be asked for by number."""
 
 
@@ -64,7 +64,7 @@ class Measure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Group:
-    """What rows are put together by. `bucket`: the span of time that dates are cut to; `auto` where the data says it."""
+    """What rows are put together by. `bucket`: the span of time that dates are cut to; `auto` where the data says."""
 
     column: str
     bucket: Bucket = ""

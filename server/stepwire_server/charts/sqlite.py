@@ -1,4 +1,4 @@
-"""SQLite: opened to read only, with an authorizer that lets SELECT through and nothing else, and a stop at any moment."""
+"""SQLite: opened to read only, with an authorizer that lets nothing but SELECT through, and a stop at any moment."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class SqliteSession(Session):
         counted = self.run(
             f"SELECT typeof(v), COUNT(*) FROM (SELECT {column} AS v FROM {relation} LIMIT 10000) GROUP BY 1"
         )
-        types: dict[str, int] = dict(counted)  # type: ignore[arg-type]
+        types: dict[str, int] = dict(counted)
         numbers = types.get("integer", 0) + types.get("real", 0)
         texts = types.get("text", 0) + types.get("blob", 0)
         declared = type_name.upper()
@@ -219,7 +219,7 @@ def _authorize(action: int, first: str | None, second: str | None, *_: str | Non
     return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
 
-def _casefold(value: object) -> object:
+def _casefold(value: Any) -> Any:
     return value.casefold() if isinstance(value, str) else value
 
 

@@ -54,7 +54,7 @@ def build_statement(query: Query, table: Table, dialect: Dialect, *, most: int, 
 
 
 def points_statement(query: Query, table: Table, dialect: Dialect, *, every: int) -> Statement:
-    """Returns the statement of a scatter: each so-manieth row that has both numbers, with its group where there is one."""
+    """Returns the statement of a scatter: every n-th row that has both numbers, with its group where there is one."""
     where, parameters = _where(query, table, dialect, Fold())
     columns = [dialect.number(table.column(measure.column)) for measure in query.measures]
     columns += [_label(group, table, dialect) for group in query.groups]
@@ -103,7 +103,7 @@ def _value(measure: Measure, table: Table, dialect: Dialect) -> str:
 
 
 def _order(order: str, groups: Sequence[Group], table: Table, dialect: Dialect) -> list[str]:
-    """Returns by what the rows are sorted. By default dates and numbers go upwards, and names by what is the largest."""
+    """Returns by what the rows are sorted: by default dates and numbers upwards, names by what is the largest."""
     places = [str(place) for place in range(1, len(groups) + 1)]
     first = table.column(groups[0].column)
     if order in ("largest", "smallest") or (not order and first.kind in ("text", "boolean")):

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["conditions_of", "day_of", "group_title", "label_of", "measure_title", "number_text", "title_of", "unique"]
+__all__ = [
+    "brief",
+    "conditions_of",
+    "day_of",
+    "group_title",
+    "label_of",
+    "measure_title",
+    "number_text",
+    "title_of",
+    "unique",
+]
 
 from collections.abc import Iterable
 from datetime import date
@@ -10,8 +20,11 @@ from datetime import date
 from stepwire_server.charts.specification import Group, Measure, Query
 from stepwire_server.charts.wording import Wording
 
-_LABEL = 60
-"""Characters of a label that are shown."""
+_LABEL = 200
+_BRIEF = 44
+"""Characters of a label in the data, and in a picture: it takes seconds to find out where Vega would cut long ones."""
+_CUT = {"year": -6, "month": -3}
+"""Where a first day is cut, so that the span is left."""
 
 
 def measure_title(measure: Measure, query: Query, words: Wording) -> str:
@@ -27,10 +40,9 @@ def group_title(group: Group, words: Wording) -> str:
 def title_of(query: Query, words: Wording) -> str:
     """Returns the chart's title."""
     titles = [measure_title(measure, query, words) for measure in query.measures]
+    title = f" {words.joint} ".join(titles)
     if query.chart == "scatter":
         title = f"{titles[1]} {words.against} {titles[0]}"
-    else:
-        title = f" {words.joint} ".join(titles)
     if query.groups:
         title += f" {words.by} " + f" {words.joint} ".join(group_title(group, words) for group in query.groups)
     if query.limit:
@@ -54,8 +66,17 @@ def label_of(label: str | None, group: Group, words: Wording) -> str:
         return words.nothing
     if not group.bucket and label in ("true", "false"):
         return words.yes if label == "true" else words.no
+    if group.bucket in _CUT:
+        return label[: _CUT[group.bucket]]
+    if group.bucket == "quarter":
+        return f"{label[:4]} Q{(int(label[5:7]) + 2) // 3}"
     line = " ".join("".join(sign if sign.isprintable() else " " for sign in label).split()) or words.nothing
     return line if len(line) <= _LABEL else f"{line[: _LABEL - 1]}…"
+
+
+def brief(label: str) -> str:
+    """Returns a label as it stands in a picture."""
+    return label if len(label) <= _BRIEF else f"{label[: _BRIEF - 1]}…"
 
 
 def unique(labels: Iterable[str]) -> list[str]:

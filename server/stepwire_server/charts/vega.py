@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["MEDIA_TYPE", "Layout", "specification"]
 
+import json
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ _TITLE = 84
 """Characters of a title's line, so that it is not wider than the chart."""
 _TICKS = 12
 """Dates that an axis names one by one."""
+_MARKS = 8
+"""Numbers that an axis names, about."""
 _UPRIGHT = 8
 """Bars that stand; more of them lie, where their names have room."""
 _SHORT = 9
 """Characters of a name that has room under a bar that stands."""
 
+_GREY = "#a5a5a5"
+"""What stands for the rest."""
 _COLOURS = ["#2f6db3", "#e0873a", "#4f9d5d", "#b8485a", "#7e68b0", "#8a6a50", "#4aa3b5", "#8c8c8c"]
 _TIMES: Mapping[str, tuple[str, str]] = {
     "day": ("%-d %b %Y", "%d.%m.%Y"),
@@ -42,11 +47,13 @@ _CONFIG: Mapping[str, Any] = {
         "titleFontWeight": "normal",
         "titlePadding": 10,
         "gridColor": "#e6e6e6",
-        "labelLimit": 260,
+        "labelLimit": 0,
+        # Vega would let the title stand in long labels.
+        "maxExtent": 400,
     },
-    "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 220},
+    "legend": {"labelFontSize": 12, "titleFontSize": 12, "titleFontWeight": "normal", "labelLimit": 0},
     "bar": {"color": _COLOURS[0]},
-    "line": {"color": _COLOURS[0], "strokeWidth": 2.5},
+    "line": {"color": _COLOURS[0], "strokeWidth": 2.2, "strokeJoin": "round"},
     "point": {"color": _COLOURS[0]},
 }
 
@@ -67,7 +74,6 @@ class Layout:
     """Whether numbers of several series may be added up."""
     from_zero: bool
     german: bool
-    shares: str
 
     @property
     def value_title(self) -> str:
@@ -76,7 +82,9 @@ class Layout:
 
 
 def specification(layout: Layout, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Returns the specification. `values` have y, and x, t (a day in milliseconds) and series where they apply."""
+    """Returns the specification. `values` have y, and where they apply x, t (x as a day, in milliseconds), n (x as a
+    number), series, and other where they stand for the rest.
+    """
     title: dict[str, Any] = {"text": textwrap.wrap(layout.title, _TITLE) or [""]}
     if layout.subtitle:
         title["subtitle"] = textwrap.wrap(layout.subtitle, _TITLE + 16, max_lines=3, placeholder=" …")
@@ -108,7 +116,8 @@ def _bars(layout: Layout, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         "title": layout.columns[0],
         "axis": {"labelAngle": 0 if upright and len(names) <= _UPRIGHT else -45 if upright else 0},
     }
-    number = {"field": "y", "type": "quantitative", "title": layout.value_title, "axis": _axis(values, "y", layout)}
+    number: dict[str, Any] = {"field": "y", "type": "quantitative", "title": layout.value_title}
+    number["axis"] = _axis(values, "y", layout)
     encoding: dict[str, Any] = {"x": name, "y": number} if upright else {"y": name, "x": number}
     body: dict[str, Any] = {"mark": {"type": "bar", "tooltip": True}, "encoding": encoding}
     if _has_series(values):
@@ -116,6 +125,12 @@ def _bars(layout: Layout, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]
         if not layout.stacked or layout.measures > 1:
             encoding["xOffset" if upright else "yOffset"] = {"field": "series", "sort": None}
             number["stack"] = None
+        else:
+            # As in the legend: from the top, or from the left.
+            body["transform"] = [{"calculate": f"indexof({json.dumps(_series(values))}, datum.series)", "as": "place"}]
+            encoding["order"] = {"field": "place", "sort": "descending" if upright else "ascending"}
+    elif any(value.get("other") for value in values):
+        encoding["color"] = {"condition": {"test": "datum.other", "value": _GREY}, "value": _COLOURS[0]}
     if not upright:
         side_by_side = "yOffset" in encoding
         series = len({value["series"] for value in values}) if side_by_side else 1
@@ -134,6 +149,10 @@ def _lines(layout: Layout, values: Sequence[Mapping[str, Any]]) -> dict[str, Any
         # Vega would name hours between two days, and a month twice.
         axis |= {"values": days} if len(days) <= _TICKS else {"tickCount": 8}
         x: dict[str, Any] = {"field": "t", "type": "temporal", "scale": {"type": "utc"}, "axis": axis}
+    elif all("n" in value for value in values):
+        years = all(value["n"] == int(value["n"]) and 1000 <= value["n"] < 3000 for value in values)
+        ticks = {"format": "d", "tickMinStep": 1, "tickCount": _MARKS} if years else _axis(values, "n", layout)
+        x = {"field": "n", "type": "quantitative", "scale": {"zero": False}, "axis": {**ticks, "grid": False}}
     else:
         x = {"field": "x", "type": "ordinal", "sort": None, "axis": {"labelAngle": -45 if len(along) > 6 else 0}}
         x["axis"]["labelOverlap"] = True
@@ -173,7 +192,7 @@ def _pie(layout: Layout, values: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
                 "mark": {"type": "text", "radius": 172, "fontSize": 12},
                 "encoding": {
                     "text": {
-                        "condition": {"test": "datum.share >= 0.02", "field": "share", "format": ".1%"},
+                        "condition": {"test": "datum.share >= 0.04", "field": "share", "format": ".1%"},
                         "value": "",
                     }
                 },
@@ -219,10 +238,12 @@ def _axis(values: Sequence[Mapping[str, Any]], field: str, layout: Layout) -> di
     """Numbers with many digits are written as 1.5M, or as 1.5e+18."""
     largest = _largest(values, field)
     if largest >= 1e15:
-        return {"format": ".3~g"}
+        return {"format": ".3~g", "tickCount": _MARKS}
     if largest >= 1e6:
-        return {"format": "~s"}
-    return {"tickMinStep": 1} if layout.stacked and all(isinstance(value.get(field), int) for value in values) else {}
+        # Each by itself: Vega would write 0M.
+        return {"labelExpr": "format(datum.value, '.3~s')", "tickCount": _MARKS}
+    whole = layout.stacked and all(isinstance(value.get(field), int) for value in values)
+    return {"tickCount": _MARKS, **({"tickMinStep": 1} if whole else {})}
 
 
 def _colour(layout: Layout) -> dict[str, Any]:
@@ -232,6 +253,10 @@ def _colour(layout: Layout) -> dict[str, Any]:
 
 def _largest(values: Sequence[Mapping[str, Any]], field: str) -> float:
     return max((abs(value[field]) for value in values if value.get(field) is not None), default=0)
+
+
+def _series(values: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(str(value["series"]) for value in values))
 
 
 def _has_series(values: Sequence[Mapping[str, Any]]) -> bool:
