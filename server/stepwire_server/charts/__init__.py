@@ -15,9 +15,9 @@ from stepwire_server.charts.charting import Desk, Question, register
 from stepwire_server.models import MODEL_SETTINGS
 
 
-def create_app(name: str = "charts") -> App:
-    """Returns the charts as an app. It opens its data when it is started."""
-    desk = Desk()
+def create_app(name: str = "charts", *, desk: Desk | None = None) -> App:
+    """Returns the charts as an app. It opens its data when it is started, and keeps it and its model on the desk."""
+    desk = desk or Desk()
     made = App(
         name,
         description="Makes charts of questions about tables.",

@@ -481,15 +481,23 @@ class Clauses:
         length = self._known(column)
         if length == 0:
             length = 1
-            while self.place + length < len(self.tokens) and not self._ends_value(self.place + length):
+            while self.place + length < len(self.tokens) and not self._ends_value(self.place + length, column):
                 length += 1
         value = self._phrase(length)
         self.place += length
         self.furthest = max(self.furthest, self.place)
         return value
 
-    def _ends_value(self, place: int) -> bool:
-        if any(phrases.at(self.tokens, place) for phrases in (AND, OR, BY, WHERE, AS_CHART, SORTED, OVER_TIME)):
+    def _ends_value(self, place: int, column: Column) -> bool:
+        if any(phrases.at(self.tokens, place) for phrases in (BY, WHERE, AS_CHART, SORTED, OVER_TIME)):
+            return True
+        if AND.at(self.tokens, place):
+            # "Trinidad and Tobago" goes on; "Trinidad and price above 5" and "North, South" do not.
+            here, self.place = self.place, place + 1
+            follows = self.is_column() or self._is_value(column)
+            self.place = here
+            return follows
+        if OR.at(self.tokens, place):
             return True
         marks = (IN, PERIODS)
         return any(

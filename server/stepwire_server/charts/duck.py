@@ -33,14 +33,15 @@ class DuckFile(Source):
         """Opens a connection of its own. Raises DataError."""
         import duckdb
 
+        # Attached, and not connected to: a process may not connect to one file twice once that is locked.
+        connection = duckdb.connect(":memory:", config=_settings(self._memory))
         try:
-            connection = duckdb.connect(
-                str(self._path),
-                read_only=True,
-                config={**_settings(self._memory), "enable_external_access": False, "lock_configuration": True},
-            )
+            connection.execute(f"ATTACH {_literal(str(self._path))} AS data (READ_ONLY)")
+            connection.execute("USE data")
         except duckdb.Error as error:
+            connection.close()
             raise DataError(f"{self.name} can't be read: {_first_line(error)}") from None
+        _lock(connection)
         return DuckSession(connection)
 
 
@@ -92,8 +93,7 @@ class Files(Source):
                 connection.close()
                 raise DataError(f"{file.name} can't be read: {_first_line(error)}") from None
         connection.execute(f"SET allowed_paths = [{', '.join(map(_literal, parquet))}]")
-        connection.execute("SET enable_external_access = false")
-        connection.execute("SET lock_configuration = true")
+        _lock(connection)
         return connection
 
 
@@ -192,6 +192,12 @@ class _Duck(Dialect):
 def _settings(memory: str) -> dict[str, str | bool | int | float | list[str]]:
     # Without a folder for what does not fit, a query above its memory fails, and fills no disk.
     return {"memory_limit": memory, "temp_directory": ""}
+
+
+def _lock(connection: DuckDBPyConnection) -> None:
+    """Lets it reach nothing more than it has, for ever."""
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET lock_configuration = true")
 
 
 def _first_line(error: Exception) -> str:

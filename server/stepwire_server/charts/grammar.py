@@ -182,7 +182,7 @@ class _Reader(Clauses):
         """ "minimum and maximum price"; nothing where it does not begin so."""
         start = self.place
         aggregates = []
-        while not self.is_column(exactly=True) and (aggregate := self._aggregate()):
+        while (not self.is_column(exactly=True) or self._is_aggregate()) and (aggregate := self._aggregate()):
             aggregates.append(aggregate)
             self.take(AND)
             self.fill()
@@ -191,6 +191,17 @@ class _Reader(Clauses):
             return []
         column = self.column("number")
         return [Measure(aggregate=aggregate, column=column.name) for aggregate in aggregates]
+
+    def _is_aggregate(self) -> bool:
+        """Returns whether a word that is a column's name, too, stands before a column, and so for an aggregate."""
+        start = self.place
+        try:
+            if not self._begins_measure() or not any(map(self.take, (DISTINCT, COUNT, AGGREGATES))):
+                return False
+            self.fill()
+            return self.is_column()
+        finally:
+            self.place = start
 
     def _begins_measure(self) -> bool:
         return any(self.peek(phrases) for phrases in (DISTINCT, COUNT, AGGREGATES))
@@ -202,7 +213,7 @@ class _Reader(Clauses):
             self.fill()
             # Shares are of a total.
             inherited = inherited or "sum"
-        if not self.is_column(exactly=True):
+        if not self.is_column(exactly=True) or self._is_aggregate():
             if self.take(DISTINCT):
                 self.fill()
                 return Measure(aggregate="distinct", column=self.column("names").name), "distinct"
@@ -232,7 +243,7 @@ class _Reader(Clauses):
 
     def _counted(self) -> Measure:
         """What follows "number of": rows by any name for them, or the values of a column, where a person says how."""
-        if self.take(ROWS) or self.take_table() or self.ended or self.peek(BY):
+        if self.take(ROWS) or self.take_table() or not self.is_column():
             return Measure(aggregate="count")
         column = self.column("names")
         return self._count_of(column)
@@ -311,6 +322,7 @@ class _Reader(Clauses):
             bucket = "auto"
             start = self.place
             self.take(BY)
+            self.fill()
             found = self.take(BUCKETS)
             if found:
                 bucket = _bucket_of(found)

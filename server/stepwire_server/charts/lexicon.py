@@ -438,7 +438,6 @@ GERMAN = frozenset(
         "kreisdiagramm",
         "tortendiagramm",
         "streudiagramm",
-        "umsatz",
     ]
 )
 """Words that tell a German question."""
