@@ -131,7 +131,7 @@ class _Course:
             session = self._session = await asyncio.to_thread(self._source.open)
             tables = await self._within(session.schema)
             columns = sum(len(table.columns) for table in tables)
-            await self._state("generating_query", f"{len(tables)} tables with {columns} columns", tables=_names(tables))
+            await self._state("generating_query", f"tables: {len(tables)}, columns: {columns}", tables=_names(tables))
             query, table = await self._understood(tables)
             inquiry = Inquiry(resolved(query, table), table, session)
             await self._state("executing_query", f"Asking table {table.name}", query=_plain(inquiry.query))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from stepwire_server.charts.drawing import Drawing, draw
 from stepwire_server.charts.grammar import is_german, read_question
 from stepwire_server.charts.results import Inquiry, resolved
 from stepwire_server.charts.schema import Table
-from stepwire_server.charts.sources import Source, open_source
+from stepwire_server.charts.sources import Session, Source, open_source
 from stepwire_server.charts.wording import wording
 
 __all__ = ["FORMS", "Answer", "ask", "quoted", "schema_of", "write"]
@@ -73,7 +74,9 @@ def write(
         made = duckdb.connect(":memory:" if form == "parquet" else str(path))
         made.execute(f"CREATE TABLE {quoted(table)} ({named})")
         if rows:
-            made.executemany(f"INSERT INTO {quoted(table)} VALUES ({places})", rows)
+            # One row at a time takes DuckDB seconds.
+            every = ", ".join([f"({places})"] * len(rows))
+            made.execute(f"INSERT INTO {quoted(table)} VALUES {every}", [value for row in rows for value in row])
         if form == "parquet":
             made.execute(f"COPY {quoted(table)} TO '{path}' (FORMAT parquet)")
         made.close()
@@ -86,10 +89,11 @@ def schema_of(source: Source | Path) -> list[Table]:
         return session.schema()
 
 
-def ask(source: Source | Path, question: str, answers: Mapping[str, str] | None = None) -> Answer:
+def ask(source: Session | Source | Path, question: str, answers: Mapping[str, str] | None = None) -> Answer:
     """Returns what a question comes to, without a server."""
     german = is_german(question)
-    with _source(source).open() as session:
+    # Whoever opened a session closes it.
+    with nullcontext(source) if isinstance(source, Session) else _source(source).open() as session:
         query, table = read_question(question, session.schema(), answers or {})
         inquiry = Inquiry(resolved(query, table), table, session)
         inquiry.ask()

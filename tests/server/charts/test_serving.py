@@ -52,7 +52,7 @@ def test_a_folder_is_served(folder: Path, tmp_path: Path) -> None:
 
 def test_grpcurl(folder: Path, tmp_path: Path) -> None:
     """grpcurl streams a question's states and its chart, without a .proto file."""
-    request = json.dumps({"call": {"name": "chart", "input": {"question": "Summe price pro Monat"}}})
+    request = json.dumps({"call": {"plan": "chart", "input": {"question": "Summe price pro Monat"}}})
     with ServerProcess(tmp_path, app=APP, flags=["--set", f"data={folder}"]) as server:
         done = subprocess.run(
             [find_grpcurl(), "-plaintext", "-d", request, server.address, "stepwire.v1.ExecutionService/Execute"],
@@ -113,6 +113,7 @@ def test_what_is_missing_is_said_at_the_start(tmp_path: Path) -> None:
 
 def test_importing_the_app_loads_no_library() -> None:
     """The app is imported without its libraries, so that the command starts as before."""
-    code = "import sys, stepwire_server.charts; print([n for n in ('duckdb', 'vl_convert', 'openai', 'sqlite3') if n in sys.modules])"
+    heavy = ["duckdb", "vl_convert", "openai", "sqlite3"]
+    code = f"import sys, stepwire_server.charts; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=PATIENCE, check=True)
     assert done.stdout.strip() == "[]"
