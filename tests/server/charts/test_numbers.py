@@ -59,7 +59,6 @@ NAMES = st.one_of(
             "[x",
             "`",
             "日本",
-            "😀".encode().decode(),
             "rowid",
             "1",
             "-1",
