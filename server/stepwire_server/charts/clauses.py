@@ -276,13 +276,9 @@ class Clauses:
         return self.date_column()
 
     def _years(self) -> Column | None:
+        numbers = self.table.of_kind("number")
         return next(
-            (
-                column
-                for column in self.table.of_kind("number")
-                if any(match(word, column.name) >= Match.STEMS for word in ("year", "jahr"))
-            ),
-            None,
+            (one for one in numbers if max(match(word, one.name) for word in ("year", "jahr")) >= Match.STEMS), None
         )
 
     def _note_year(self, kind: str, first: str, last: str) -> None:
@@ -366,13 +362,7 @@ class Clauses:
             self._compare_values(column, operator or "equals")
 
     def _compare_date(self, column: Column, operator: str) -> None:
-        kinds = {
-            "equals": "in",
-            "above": "after",
-            "below": "before",
-            "at_least": "since",
-            "at_most": "until",
-        }
+        kinds = {"equals": "in", "above": "after", "below": "before", "at_least": "since", "at_most": "until"}
         kind = kinds.get(operator, operator)
         period = read_period(self.tokens[self.place :])
         if period is None or kind in ("contains", "differs"):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["DuckFile", "Files"]
+__all__ = ["DuckFile", "DuckSession", "Files"]
 
 import re
 import threading

@@ -27,7 +27,7 @@ _NAMES = 20
 _SLICES = 8
 """Names that an axis has, and slices or colours that can be told apart; the rest is put together."""
 
-Number = int | float | None
+_Number = int | float | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +36,7 @@ class Row:
 
     labels: tuple[str | None, ...]
     """Of each group; None where the column is empty."""
-    values: tuple[Number, ...]
+    values: tuple[_Number, ...]
     """Of each measure."""
     rows: int = 1
     """Rows of the table that it is made of."""
@@ -280,7 +280,7 @@ def _unit(group: Group, query: Query, table: Table) -> Any:
     return unit_of_span((first[:10], last[:10]))
 
 
-def _number(value: object) -> Number:
+def _number(value: object) -> _Number:
     """Returns a number as Python has it; NaN and infinity, such as of a sum that overflowed, are none."""
     if isinstance(value, Decimal):
         value = int(value) if value == value.to_integral_value() else float(value)

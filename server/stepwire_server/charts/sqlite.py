@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["SqliteFile"]
+__all__ = ["SqliteFile", "SqliteSession"]
 
 import sqlite3
 import statistics

@@ -14,7 +14,7 @@ from stepwire_server.charts.specification import Condition, Group, Measure, Quer
 _COMPARISONS = {"above": ">", "at_least": ">=", "below": "<", "at_most": "<=", "from": ">=", "before": "<"}
 _FUNCTIONS = {"average": "AVG", "minimum": "MIN", "maximum": "MAX"}
 
-Value = str | float | int | bool
+_Value = str | float | int | bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Statement:
     """One SELECT."""
 
     sql: str
-    parameters: tuple[Value, ...]
+    parameters: tuple[_Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ def _order(order: str, groups: Sequence[Group], table: Table, dialect: Dialect) 
     return [f"{place} NULLS LAST" for place in places]
 
 
-def _where(query: Query, table: Table, dialect: Dialect, fold: Fold) -> tuple[str, tuple[Value, ...]]:
+def _where(query: Query, table: Table, dialect: Dialect, fold: Fold) -> tuple[str, tuple[_Value, ...]]:
     parts, parameters = [], []
     for condition in query.conditions:
         part, values = _condition(condition, table, dialect)
@@ -127,8 +127,8 @@ def _where(query: Query, table: Table, dialect: Dialect, fold: Fold) -> tuple[st
     return (f" WHERE {' AND '.join(parts)}" if parts else ""), tuple(parameters)
 
 
-def _labelled(label: str, kept: Sequence[str | None], *, other: bool) -> tuple[str, list[Value]]:
-    texts: list[Value] = [text for text in kept if text is not None]
+def _labelled(label: str, kept: Sequence[str | None], *, other: bool) -> tuple[str, list[_Value]]:
+    texts: list[_Value] = [text for text in kept if text is not None]
     within = f"{label} IN ({', '.join('?' * len(texts))})" if texts else "1 = 0"
     if other:
         return (
@@ -137,7 +137,7 @@ def _labelled(label: str, kept: Sequence[str | None], *, other: bool) -> tuple[s
     return (f"({label} IS NULL OR {within})" if None in kept else within), texts
 
 
-def _condition(condition: Condition, table: Table, dialect: Dialect) -> tuple[str, list[Value]]:
+def _condition(condition: Condition, table: Table, dialect: Dialect) -> tuple[str, list[_Value]]:
     column = table.column(condition.column)
     operator, values = condition.operator, list(condition.values)
     text = dialect.text(column)
@@ -154,7 +154,7 @@ def _condition(condition: Condition, table: Table, dialect: Dialect) -> tuple[st
         within = f"{number} IN ({', '.join('?' * len(values))})"
         return (within if operator == "equals" else f"NOT {within}"), values
     if column.kind == "boolean":
-        texts: list[Value] = ["true" if value else "false" for value in values]
+        texts: list[_Value] = ["true" if value else "false" for value in values]
         within = f"{text} IN ({', '.join('?' * len(texts))})"
         return (within if operator == "equals" else f"NOT {within}"), texts
     folded = dialect.fold(text)
