@@ -304,13 +304,13 @@ def encode_ends(ends: Sequence[int], size: int) -> bytes:
     return numbers.tobytes()
 
 
-def decode_ends(stored: bytes, size: int) -> list[int]:
+def decode_ends(stored: bytes, size: int) -> array[int]:
     """Returns what was encoded. Raises ValueError where it can't be."""
     numbers = array(_code(size))
     numbers.frombytes(stored)
     if sys.byteorder == "big":
         numbers.byteswap()
-    return numbers.tolist()
+    return numbers
 
 
 def checksum(*, position: int, execution: int, first: int, last: int, ends: bytes, kinds: bytes, data: bytes) -> int:
