@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from stepwire_server.engine.asking import InputExpired
     from stepwire_server.engine.blocking import BlockingStepContext
     from stepwire_server.engine.context import Result, StepContext, StepEnded, current_step
+    from stepwire_server.engine.operation import SchemaSignature, Signature
     from stepwire_server.engine.reckoning import Report
     from stepwire_server.engine.schemas import check_schema, mismatches
     from stepwire_server.engine.substeps import BlockingSubstepContext, SubstepContext
@@ -27,6 +28,8 @@ __all__ = [
     "Report",
     "Result",
     "Retry",
+    "SchemaSignature",
+    "Signature",
     "StepContext",
     "StepEnded",
     "SubstepContext",
@@ -48,6 +51,8 @@ _HOMES = {
     "Report": "stepwire_server.engine.reckoning",
     "Result": "stepwire_server.engine.context",
     "Retry": "stepwire.v1",
+    "SchemaSignature": "stepwire_server.engine.operation",
+    "Signature": "stepwire_server.engine.operation",
     "StepContext": "stepwire_server.engine.context",
     "StepEnded": "stepwire_server.engine.asking",
     "SubstepContext": "stepwire_server.engine.substeps",

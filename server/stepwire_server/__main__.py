@@ -48,6 +48,9 @@ _log = logging.getLogger("stepwire_server")
 _COLLECT_AFTER = 10_000
 """Objects that are made, and not freed, between two looks of the garbage collector. Python's own: 700."""
 
+_SHUTDOWN = 10.0
+"""Seconds that an app's shutdown functions may take together."""
+
 _LAST_WORDS = 0.5
 """Seconds that operations which were abandoned have to end, when everything else has."""
 
@@ -302,9 +305,20 @@ def _new_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _serve(app: App, config: ServeConfig) -> None:
     try:
-        await app.start(config.settings)
-    except (ValueError, OSError) as error:
-        raise ConfigError(f"app {app.name!r} can't start: {error}") from error
+        try:
+            await app.start(config.settings)
+        except (ValueError, OSError) as error:
+            raise ConfigError(f"app {app.name!r} can't start: {error}") from error
+        await _serve_started(app, config)
+    finally:
+        try:
+            async with asyncio.timeout(_SHUTDOWN):
+                await app.stop()
+        except TimeoutError:
+            _log.warning("app %s: its shutdown took longer than %g s; the process ends without it", app.name, _SHUTDOWN)
+
+
+async def _serve_started(app: App, config: ServeConfig) -> None:
     stop = asyncio.Event()
     told = False
 

@@ -15,16 +15,28 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from stepwire.v1 import Retry
 from stepwire_server.engine.graph import ID, MAX_SPAN_NS, retry_violations
-from stepwire_server.engine.operation import Catalog, NamedPlan, Operation, Planner, Signature, Style, for_thread
+from stepwire_server.engine.operation import (
+    Catalog,
+    NamedPlan,
+    Operation,
+    Planner,
+    SchemaSignature,
+    Signature,
+    Style,
+    for_thread,
+)
 from stepwire_server.engine.reckoning import Rule
 
 __all__ = ["App"]
+
+_log = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -47,6 +59,7 @@ class App:
         self._planner: Planner | None = None
         self._planner_description = ""
         self._startup: list[Callable[[Mapping[str, str]], Any]] = []
+        self._shutdown: list[Callable[[], Any]] = []
 
     def operation(
         self,
@@ -56,6 +69,7 @@ class App:
         retry: Retry | None = None,
         at_most_once: bool = False,
         progress: Rule | None = None,
+        schema: Mapping[str, Any] | None = None,
     ) -> Callable[[F], F]:
         """Registers a function as an operation, under its own name or another.
 
@@ -74,6 +88,9 @@ class App:
 
             def by_the_slowest(report: Report) -> float | None:
                 return min((part.percentage for part in report.parts), default=None)
+
+        `schema`: a JSON schema of the whole input, in place of one made from annotations, for a function that takes its
+        input as `**inputs`. Write the context as `step, /`, and an input may be named `step` too.
         """
 
         _refuse_function(name, "operation")
@@ -90,12 +107,17 @@ class App:
                     raise ValueError(f"operation {called!r} runs at most once; retry.attempts must be 1")
             if progress is not None and Style.of(progress) != Style.THREAD:
                 raise TypeError(f"operation {called!r}: progress must be a plain function")
+            named = f"operation {called!r}"
             self._operations[called] = Operation(
                 name=called,
                 function=function,
                 description=inspect.getdoc(function) or "",
-                signature=Signature(function, name=f"operation {called!r}"),
-                style=_style(f"operation {called!r}", function),
+                signature=(
+                    Signature(function, name=named)
+                    if schema is None
+                    else SchemaSignature(function, name=named, schema=schema)
+                ),
+                style=_style(named, function),
                 retry=retry,
                 timeout=None if timeout is None else timedelta(seconds=timeout),
                 at_most_once=at_most_once,
@@ -146,6 +168,14 @@ class App:
         self._startup.append(function)
         return function
 
+    def shutdown(self, function: F) -> F:
+        """Registers a function that is called, without arguments, after the last request and the last step: it lets go
+        of what a startup function opened. They are called in the opposite order of their registration, also where the
+        start failed. A plain `def` runs in a thread. What it raises is logged.
+        """
+        self._shutdown.append(function)
+        return function
+
     async def start(self, settings: Mapping[str, str] | None = None) -> None:
         """Calls the startup functions. Raises ValueError for a setting that the app does not have."""
         given = dict(settings or {})
@@ -158,6 +188,17 @@ class App:
                 await function(given)
             else:
                 await asyncio.to_thread(for_thread(function), given)
+
+    async def stop(self) -> None:
+        """Calls the shutdown functions, all of them whatever one raises."""
+        for function in reversed(self._shutdown):
+            try:
+                if inspect.iscoroutinefunction(function):
+                    await function()
+                else:
+                    await asyncio.to_thread(for_thread(function))
+            except Exception:
+                _log.exception("app %s: a shutdown function failed", self.name)
 
     def catalog(self) -> Catalog:
         """Returns all that the app can do now."""

@@ -12,7 +12,7 @@ import pytest
 from stepwire.errors import InputInvalid
 from stepwire.v1 import OutputRef, Plan, Retry, Step
 from stepwire.values import to_python
-from stepwire_server import App, output_of, plan_step
+from stepwire_server import App, StepContext, output_of, plan_step
 from stepwire_server.engine.planning import served
 from stepwire_server.engine.threads import Threads
 
@@ -172,6 +172,42 @@ async def test_what_a_startup_function_raises_ends_the_start(error):
     async with asyncio.timeout(10):
         with pytest.raises((OSError, RuntimeError)):
             await app.start()
+
+
+async def test_shutdown_functions_are_called_in_the_opposite_order(caplog):
+    """Shutdown functions are called last first, plain ones in a thread, and all of them whatever one raises."""
+    app = App("shop")
+    seen: list[Any] = []
+
+    @app.shutdown
+    def first():
+        seen.append(threading.current_thread() is threading.main_thread())
+
+    @app.shutdown
+    async def second():
+        raise OSError("it is gone")
+
+    @app.shutdown
+    async def third():
+        seen.append("third")
+
+    await app.stop()
+    assert seen == ["third", False]
+    assert "OSError: it is gone" in caplog.text
+
+
+def test_an_operation_may_have_a_schema_of_its_own():
+    """An operation that takes any input may be registered with a JSON schema, which callers are shown."""
+    app = App("shop")
+    schema = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+    @app.operation("weather", schema=schema)
+    async def weather(step: StepContext, /, **inputs: Any) -> Any:
+        return inputs
+
+    signature = app.catalog().operations["weather"].signature
+    assert signature.schema == schema
+    assert [item.field for item in signature.check({"city": 3}, path="input")] == ["input.city"]
 
 
 # -- planner

@@ -55,6 +55,11 @@ def start(settings):
     said.append(settings.get("greeting", "hello"))
 
 
+@app.shutdown
+async def stop():
+    Path("stopped").write_text(" ".join(said))
+
+
 @app.operation("greet")
 async def greet() -> str:
     return said[0]
@@ -527,6 +532,20 @@ def test_a_signal_with_nothing_to_do(serve: Serve) -> None:
     assert code == 0
     assert re.search(r"serving sample: operations \d+, plans 0, queries no; journal .*/one\.db\n", errors), errors
     assert "ERROR" not in errors
+
+
+@pytest.mark.parametrize("port", ["0", "taken"])
+def test_an_app_lets_go_of_what_it_opened(port: str, serve: Serve, place: Path) -> None:
+    """An app's shutdown functions are called when the server has stopped, and when it could not start."""
+    server = serve(*MEMORY)
+    if port == "taken":
+        done = command(place, "serve", "sample:app", "--listen", server.address, "--journal", "memory")
+        assert done.returncode == 1
+    else:
+        assert not (place / "stopped").exists()
+        server.signal(signal.SIGTERM)
+        assert server.process.wait(20) == 0
+    assert (place / "stopped").read_text() == "hello"
 
 
 def test_a_killed_server_goes_on(serve: Serve, place: Path) -> None:

@@ -17,9 +17,20 @@ from stepwire.v1 import Retry
 from stepwire.values import to_struct
 from stepwire_server.engine.reckoning import Rule
 
-__all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "Signature", "Style", "for_thread"]
+__all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "SchemaSignature", "Signature", "Style", "for_thread"]
 
 _PREFIX = "input_"
+
+_OF_ONE_PARAMETER = (
+    "$schema",
+    "$defs",
+    "definitions",
+    "type",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+)
+"""What a schema says of parameters each for itself, so that it can be checked before all of them are there."""
 
 Planner = Callable[[str], Any]
 """Makes a Plan from a query. Plain or async. Raises `stepwire.errors.QueryNotUnderstood` where it can't."""
@@ -81,7 +92,8 @@ class Signature:
         except NameError as error:
             raise TypeError(f"{name}: an annotation can't be resolved: {error}") from error
         self.wants_context = bool(parameters) and _is_context(parameters[0])
-        self._reserved = parameters[0].name if self.wants_context else None
+        by_name = self.wants_context and parameters[0].kind is not inspect.Parameter.POSITIONAL_ONLY
+        self._reserved = parameters[0].name if by_name else None
         fields: dict[str, Any] = {}
         extra = False
         for parameter in parameters[self.wants_context :]:
@@ -160,6 +172,55 @@ class Signature:
             for key in later
             if key not in known
         ]
+
+
+class SchemaSignature(Signature):
+    """The input of a function that takes it as `**inputs`, checked against a JSON schema that was not made from it:
+    that of a tool elsewhere, or one that a configuration says.
+
+    Raises TypeError for a function with parameters of its own, and for a schema that is none, or of no object.
+    """
+
+    def __init__(self, function: Callable[..., Any], *, name: str, schema: Mapping[str, Any]) -> None:
+        # Loaded where it is used: every app imports this module, and few have schemas of their own.
+        from stepwire_server.engine import schemas
+
+        super().__init__(function, name=name)
+        self._mismatches = schemas.mismatches
+        if self._names or self._model.model_config.get("extra") != "allow":
+            raise TypeError(f"{name}: with a schema given, it takes its input as **inputs, and has no other parameters")
+        if schema.get("type") != "object":
+            raise TypeError(f'{name}: the schema is of {schema.get("type")!r}; an input is of "type": "object"')
+        try:
+            schemas.check_schema(schema)
+            to_struct(schema, field="the schema")
+        except (ValueError, InputInvalid) as error:
+            raise TypeError(f"{name}: {error}") from None
+        self.schema = schema
+
+    def check(
+        self, values: Mapping[str, Any], *, path: str, given_later: Mapping[str, Any] | None = None
+    ) -> list[Violation]:
+        """As Signature's. What the schema says of several parameters together is checked when all are there."""
+        later = given_later or {}
+        found = self._unknown(values, later, path)
+        if not later:
+            return found + self._mismatches(self.schema, values, path)
+        schema = {key: value for key, value in self.schema.items() if key in _OF_ONE_PARAMETER}
+        schema["required"] = [name for name in self.schema.get("required", ()) if name not in later]
+        if schema.get("additionalProperties") is False and "patternProperties" not in schema:
+            known = schema.get("properties", {})
+            found += [
+                Violation(f"{path}.{key}", _problem("extra_forbidden", "", schema)) for key in later if key not in known
+            ]
+        return found + self._mismatches(schema, values, path)
+
+    def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """As Signature's, with the values as they are."""
+        found = self.check(values, path="input")
+        if found:
+            raise ValueError("; ".join(f"{field}: {text}" for field, text in found))
+        return dict(values)
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:

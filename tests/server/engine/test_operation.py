@@ -12,7 +12,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from stepwire_server import BlockingStepContext, StepContext
-from stepwire_server.engine.operation import Signature, Style, for_thread
+from stepwire_server.engine.operation import SchemaSignature, Signature, Style, for_thread
 
 
 class Typed(TypedDict):
@@ -319,3 +319,79 @@ def test_a_schema_that_could_not_be_listed_is_refused():
     operation.__annotations__["values"] = deep
     with pytest.raises(TypeError, match="nested more than 16 deep"):
         Signature(operation, name="operation 'deep'")
+
+
+# -- a schema that is given
+
+WEATHER = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "minLength": 1}, "days": {"$ref": "#/$defs/days"}},
+    "required": ["city", "days"],
+    "additionalProperties": False,
+    "anyOf": [{"required": ["city"]}],
+    "$defs": {"days": {"type": "integer", "maximum": 9}},
+}
+
+
+def weather(function: Any = None, schema: Any = None) -> SchemaSignature:
+    def takes_all(step, /, **inputs):
+        raise AssertionError
+
+    return SchemaSignature(function or takes_all, name="operation 'f'", schema=schema or WEATHER)
+
+
+def test_a_given_schema_is_the_check():
+    """With a schema given, callers are shown that one, and each value is checked against it and arrives as it is."""
+    subject = weather()
+    assert subject.schema == WEATHER
+    assert subject.wants_context
+    assert subject.bind({"city": "Ulm", "days": 3}) == {"city": "Ulm", "days": 3}
+    found = subject.check({"city": "", "days": 10, "hours": 1}, path="p")
+    assert sorted(item.field for item in found) == ["p", "p.city", "p.days"]
+    with pytest.raises(ValueError, match=r"input\.days: '3' is not of type 'integer'"):
+        subject.bind({"city": "Ulm", "days": "3"})
+
+
+def test_a_given_schema_waits_for_what_comes_later():
+    """What another step gives may be missing from a given schema, and what there is no room for is named."""
+    subject = weather()
+    assert subject.check({"city": "Ulm"}, path="p", given_later={"days": None}) == []
+    assert subject.check({}, path="p", given_later={"days": None, "city": None}) == []
+    (missing,) = subject.check({}, path="p", given_later={"days": None})
+    assert missing.description == "'city' is a required property"
+    (unknown,) = subject.check({"city": "Ulm"}, path="p", given_later={"days": None, "hours": None})
+    assert unknown.field == "p.hours"
+    assert unknown.description == "is not a parameter of the operation; it has: city, days"
+
+
+def test_an_input_may_be_named_as_the_context():
+    """Where the context is taken by position alone, an input may be named `step`; elsewhere it is refused."""
+
+    def by_name(step, **inputs):
+        raise AssertionError
+
+    schema = {"type": "object"}
+    assert weather(schema=schema).check({"step": 1}, path="p") == []
+    (refused,) = weather(by_name, schema).check({"step": 1}, path="p")
+    assert refused.description == "is the step's own context, and no parameter"
+
+
+def with_parameters(step, city: str, **inputs):
+    raise AssertionError
+
+
+@pytest.mark.parametrize(
+    ("function", "schema", "says"),
+    [
+        (with_parameters, WEATHER, "takes its input as \\*\\*inputs"),
+        (lambda step: None, WEATHER, "takes its input as \\*\\*inputs"),
+        (None, {"type": "array"}, 'an input is of "type": "object"'),
+        (None, {"type": "object", "required": 3}, "is no JSON schema"),
+        (None, {"type": "object", "$ref": "http://127.0.0.1:1/x"}, "is not in it"),
+        (None, {"type": "object", "default": {"x": 2**60}}, "can't be sent|whole number"),
+    ],
+)
+def test_what_is_no_schema_of_an_input_is_refused(function, schema, says):
+    """A function that could not take any input, and a schema that is none of an input, are refused at registration."""
+    with pytest.raises(TypeError, match=says):
+        weather(function, schema)
