@@ -17,8 +17,8 @@ _FUNCTIONS = frozenset({"abs", "ceil", "floor", "max", "min", "round", "sqrt", "
 """What `calculate` knows by name."""
 
 _IT = (
-    r"the (?:last |previous )?result(?: before)?|the last one|it|that|this|"
-    r"(?:das|dem) (?:letzten? |vorigen? )?ergebnis(?: davor| zuvor)?|es|das|ihm|ihn|ihr"
+    r"(?:the )?(?:last |previous )?result(?: before)?|the last one|it|that|this|"
+    r"(?:(?:das|dem) )?(?:letzten? |letztes |vorigen? )?ergebnis(?: davor| zuvor)?|es|das|ihm|ihn|ihr"
 )
 _BEFORE = r"the result before (?:that|it|this)|the one before|(?:das|dem) vorletzten? ergebnis"
 
