@@ -74,7 +74,7 @@ class App:
         retry: Retry | None = None,
         at_most_once: bool = False,
         progress: Rule | None = None,
-        schema: Mapping[str, Any] | None = None,
+        schema: Mapping[str, Any] | SchemaSignature | None = None,
     ) -> Callable[[F], F]:
         """Registers a function as an operation, under its own name or another.
 
@@ -94,8 +94,8 @@ class App:
             def by_the_slowest(report: Report) -> float | None:
                 return min((part.percentage for part in report.parts), default=None)
 
-        `schema`: a JSON schema of the whole input, in place of one made from annotations, for a function that takes its
-        input as `**inputs`. Write the context as `step, /`, and an input may be named `step` too.
+        `schema`: a JSON schema of the whole input, in place of one made from annotations, or a SchemaSignature; for a
+        function that is written as `async def f(step: StepContext, /, **inputs)`.
         """
 
         _refuse_function(name, "operation")
@@ -117,11 +117,7 @@ class App:
                 name=called,
                 function=function,
                 description=inspect.getdoc(function) or "",
-                signature=(
-                    Signature(function, name=named)
-                    if schema is None
-                    else SchemaSignature(function, name=named, schema=schema)
-                ),
+                signature=_signature(function, named, schema),
                 style=_style(named, function),
                 retry=retry,
                 timeout=None if timeout is None else timedelta(seconds=timeout),
@@ -223,6 +219,17 @@ class App:
             raise ValueError(f"{noun} name {name!r} does not match [A-Za-z0-9_-]{{1,64}}")
         if name in taken:
             raise ValueError(f"app {self.name!r} has its {noun} {name!r} already")
+
+
+def _signature(
+    function: Callable[..., Any], named: str, schema: Mapping[str, Any] | SchemaSignature | None
+) -> Signature:
+    made = Signature(function, name=named)
+    if schema is None:
+        return made
+    if not made.takes_anything:
+        raise TypeError(f"{named}: with a schema, it is written as `async def f(step: StepContext, /, **inputs)`")
+    return schema if isinstance(schema, SchemaSignature) else SchemaSignature(schema, name=named)
 
 
 def _refuse_function(name: object, noun: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from stepwire.errors import InputInvalid
 from stepwire.v1 import OutputRef, Plan, Retry, Step
 from stepwire.values import to_python
-from stepwire_server import App, StepContext, output_of, plan_step
+from stepwire_server import App, SchemaSignature, StepContext, output_of, plan_step
 from stepwire_server.engine.planning import served
 from stepwire_server.engine.threads import Threads
 
@@ -220,9 +220,33 @@ def test_an_operation_may_have_a_schema_of_its_own():
     async def weather(step: StepContext, /, **inputs: Any) -> Any:
         return inputs
 
-    signature = app.catalog().operations["weather"].signature
-    assert signature.schema == schema
-    assert [item.field for item in signature.check({"city": 3}, path="input")] == ["input.city"]
+    @app.operation("again", schema=SchemaSignature(schema, name="again"))
+    async def again(step: StepContext, /, **inputs: Any) -> Any:
+        return inputs
+
+    for name in ("weather", "again"):
+        signature = app.catalog().operations[name].signature
+        assert signature.schema == schema
+        assert [item.field for item in signature.check({"city": 3}, path="input")] == ["input.city"]
+
+
+def with_parameters(step, /, city: str, **inputs):
+    raise AssertionError
+
+
+def by_name(step, **inputs):
+    raise AssertionError
+
+
+def without_step(**inputs):
+    raise AssertionError
+
+
+@pytest.mark.parametrize("function", [with_parameters, by_name, without_step, op])
+def test_a_schema_wants_a_function_that_takes_anything(function):
+    """A function that could not take what a schema of its own lets pass is refused, with how to write it."""
+    with pytest.raises(TypeError, match=r"is written as `async def f\(step: StepContext, /, \*\*inputs\)`"):
+        App("shop").operation("weather", schema={"type": "object"})(function)
 
 
 # -- planner

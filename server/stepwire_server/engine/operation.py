@@ -129,6 +129,12 @@ class Signature:
             where, problem = error.violations[0]
             raise TypeError(f"{name}: callers could not be shown {where}, because it {problem}") from None
 
+    @property
+    def takes_anything(self) -> bool:
+        """Whether the function takes the context by its place alone, and then any input."""
+        extra = self._model.model_config.get("extra") == "allow"
+        return self.wants_context and self._reserved is None and extra and not self._names
+
     def check(
         self, values: Mapping[str, Any], *, path: str, given_later: Mapping[str, Any] | None = None
     ) -> list[Violation]:
@@ -175,20 +181,18 @@ class Signature:
 
 
 class SchemaSignature(Signature):
-    """The input of a function that takes it as `**inputs`, checked against a JSON schema that was not made from it:
-    that of a tool elsewhere, or one that a configuration says.
+    """The input of a function `f(step, /, **inputs)`, checked against a JSON schema that was not made from it: that of
+    a tool elsewhere, or one that a configuration says. A subclass may check more.
 
-    Raises TypeError for a function with parameters of its own, and for a schema that is none, or of no object.
+    Raises TypeError for what is no schema, and for one of no object.
     """
 
-    def __init__(self, function: Callable[..., Any], *, name: str, schema: Mapping[str, Any]) -> None:
+    def __init__(self, schema: Mapping[str, Any], *, name: str) -> None:
         # Loaded where it is used: every app imports this module, and few have schemas of their own.
         from stepwire_server.engine import schemas
 
-        super().__init__(function, name=name)
+        super().__init__(_takes_anything, name=name)
         self._mismatches = schemas.mismatches
-        if self._names or self._model.model_config.get("extra") != "allow":
-            raise TypeError(f"{name}: with a schema given, it takes its input as **inputs, and has no other parameters")
         if schema.get("type") != "object":
             raise TypeError(f'{name}: the schema is of {schema.get("type")!r}; an input is of "type": "object"')
         try:
@@ -221,6 +225,10 @@ class SchemaSignature(Signature):
         if found:
             raise ValueError("; ".join(f"{field}: {text}" for field, text in found))
         return dict(values)
+
+
+def _takes_anything(step, /, **inputs):  # type: ignore[no-untyped-def]
+    """What a function with a schema of its own takes."""
 
 
 def _is_context(parameter: inspect.Parameter) -> bool:

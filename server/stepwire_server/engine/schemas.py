@@ -65,7 +65,7 @@ def mismatches(schema: Mapping[str, Any], value: object, path: str) -> list[Viol
         found = list(islice(kind(schema, registry=_NOTHING_ELSE).iter_errors(value), _SHOWN))
     except RecursionError:
         return [Violation(path, "can't be checked: its schema refers to itself without an end")]
-    return [Violation(_path(path, error), error.message[:_TEXT]) for error in found]
+    return [Violation(_path(path, error), _shortened(error.message)) for error in found]
 
 
 def _kind(schema: Mapping[str, Any]) -> Any:
@@ -79,6 +79,11 @@ def _check_form(kind: Any, schema: Any, root: str) -> None:
         kind.check_schema(schema)
     except SchemaError as error:
         raise ValueError(f"the schema is no JSON schema: {_path(root, error)}: {error.message[:_TEXT]}") from None
+
+
+def _shortened(text: str) -> str:
+    """Returns the ends of a long text: the value stands before what is wrong with it."""
+    return text if len(text) <= _TEXT else f"{text[: _TEXT // 2 - 3]}...{text[-_TEXT // 2 :]}"
 
 
 def _references(part: SchemaResource) -> list[str]:

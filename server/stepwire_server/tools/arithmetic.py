@@ -48,7 +48,7 @@ def evaluate(expression: str) -> Decimal:
         # The digits as they stand there: a float would have lost some.
         tree = ast.parse(expression.strip(), mode="eval")
         with localcontext(_CONTEXT):
-            return _value(tree.body, expression.strip())
+            return _value(tree.body, expression.strip()).normalize()
     except (SyntaxError, RecursionError, MemoryError):
         raise ValueError("the expression can't be read as arithmetic, such as (2 + 3) * 4.5") from None
     except DecimalException as error:
@@ -58,7 +58,7 @@ def evaluate(expression: str) -> Decimal:
 def _value(node: ast.expr, text: str) -> Decimal:
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return Decimal((ast.get_source_segment(text, node) or str(number)).replace("_", ""))
+            return _CONTEXT.create_decimal((ast.get_source_segment(text, node) or str(number)).replace("_", ""))
         case ast.UnaryOp(op=sign, operand=operand) if type(sign) in _SIGNS:
             return _SIGNS[type(sign)](_value(operand, text))
         case ast.BinOp(left=left, op=pair, right=right) if type(pair) in _PAIRS:

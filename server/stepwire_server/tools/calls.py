@@ -220,8 +220,8 @@ def _names(calls: Sequence[Call]) -> list[str]:
 def _shown_input(given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         size = to_value(given, field="input").ByteSize()
-    except InputInvalid:
-        return {}
+    except (InputInvalid, UnicodeEncodeError):
+        return {}  # A model's: callers' inputs have come over the wire.
     return {"input": dict(given)} if size <= _SHOWN_INPUT else {"input_bytes": size}
 
 

@@ -72,7 +72,8 @@ class CommandTool(Tool):
     def __init__(self, name: str, command: Command, *, path: str | None = None) -> None:
         """`path`: where a program is looked for that is given by name; the server's PATH by default."""
         self._command = command
-        self._program = _resolved(command.argv[0], path)
+        self.program = _resolved(command.argv[0], path)
+        """Where the program is, from the root of the file system."""
         _check(command)
         self._environment = _ENVIRONMENT | {key: _variable(key) for key in command.env_from} | command.env
         schema = {
@@ -94,7 +95,7 @@ class CommandTool(Tool):
             assert directory is not None
             try:
                 ended = await run_program(
-                    [self._program, *command.argv[1:], *_given(command, arguments)],
+                    [self.program, *command.argv[1:], *_given(command, arguments)],
                     directory=directory,
                     environment=self._environment,
                     stdin=stdin.encode(),
@@ -102,7 +103,7 @@ class CommandTool(Tool):
                     hear=context.content,
                 )
             except OSError as error:
-                raise ToolFailed(f"{self._program} can't be run: {error.strerror or error}") from None
+                raise ToolFailed(f"{self.program} can't be run: {error.strerror or error}") from None
         if ended.runaway:
             raise ToolFailed(f"it was ended, because it went on writing far beyond {command.max_output:,} bytes")
         if ended.exit_code not in command.success:
@@ -119,9 +120,7 @@ class _CommandSignature(SchemaSignature):
     """Checks what no schema can say, too: that a value is one argument, and no other one than it is meant to be."""
 
     def __init__(self, command: Command, *, name: str, schema: Mapping[str, Any]) -> None:
-        def takes(**inputs: Any) -> None: ...
-
-        super().__init__(takes, name=name, schema=schema)
+        super().__init__(schema, name=name)
         self._command = command
 
     def check(

@@ -115,6 +115,10 @@ class McpServer:
         taken: set[str] = set()
         return [McpTool(self, tool, name=self._own_name(tool.name, taken)) for tool in listed]
 
+    async def ready(self) -> None:
+        """Connects again where the connection was lost. Raises ToolFailed where that can't be."""
+        await self._connected()
+
     async def close(self) -> None:
         """Ends the connection, and the process if there is one."""
         self._let_go()
@@ -210,6 +214,9 @@ class McpTool(Tool):
             timeout=server.settings.timeout,
         )
 
+    async def _prepare(self) -> None:
+        await self._server.ready()
+
     async def _work(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         result = await self._server.call(self.origin, arguments, context)
         hide = self._server.secrecy.hide
@@ -235,13 +242,11 @@ class McpTool(Tool):
 def _signature(listed: Listed, name: str) -> SchemaSignature:
     """Returns the check of a tool's input: its schema's, or none where that can't be used here (its server checks)."""
 
-    def takes(**inputs: Any) -> None: ...
-
     try:
-        return SchemaSignature(takes, name=f"tool {name!r}", schema=listed.input_schema)
+        return SchemaSignature(listed.input_schema, name=f"tool {name!r}")
     except TypeError as error:
         _log.warning("%s; its input is checked by its server alone", error)
-        return SchemaSignature(takes, name=f"tool {name!r}", schema={"type": "object"})
+        return SchemaSignature({"type": "object"}, name=f"tool {name!r}")
 
 
 async def _report(context: ToolContext, progress: float, total: float | None, message: str) -> None:

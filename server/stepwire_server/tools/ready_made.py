@@ -6,6 +6,7 @@ import calendar
 import re
 from collections import Counter
 from datetime import date, timedelta
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -14,9 +15,10 @@ from stepwire_server.tools.arithmetic import evaluate
 from stepwire_server.tools.functions import FunctionTool
 from stepwire_server.tools.tool import Tool
 
-__all__ = ["ready_made"]
+__all__ = ["add_to_date", "calculate", "days_between", "ready_made", "text_statistics"]
 
 _EXACT = 2**53
+_LONG = Decimal(10) ** 60
 
 Text = Annotated[str, Field(max_length=500_000)]
 Span = Annotated[int, Field(ge=-4_000_000, le=4_000_000)]
@@ -34,19 +36,14 @@ async def calculate(expression: Annotated[str, Field(max_length=1_000)]) -> dict
     and `value`, the nearest number.
     """
     found = evaluate(expression)
-    whole = found == found.to_integral_value() and abs(found) <= _EXACT
-    return {
-        "text": format(found.normalize(), "f") if abs(found) < 10**50 else str(found),
-        "value": _number(found, whole),
-    }
+    return {"text": format(found, "f") if abs(found) < _LONG else str(found), "value": _number(found)}
 
 
-def _number(found: Any, whole: bool) -> int | float | None:
-    if whole:
-        return int(found)
-    number = float(found)
-    # Whole numbers that no double can hold can't be sent as numbers.
-    return None if abs(number) > _EXACT else number
+def _number(found: Decimal) -> int | float | None:
+    """Returns the nearest number; None where it is a whole one that no double holds: that can't be sent."""
+    if abs(found) > _EXACT:
+        return None
+    return int(found) if found == found.to_integral_value() else float(found)
 
 
 async def add_to_date(day: date, days: Span = 0, weeks: Span = 0, months: Span = 0, years: Span = 0) -> dict[str, Any]:

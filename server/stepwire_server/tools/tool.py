@@ -13,11 +13,13 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from stepwire.errors import Violation
-from stepwire_server import App, Signature, StepContext, SubstepContext
+from stepwire_server import App, SchemaSignature, Signature, StepContext, SubstepContext
 
 __all__ = ["BlockingToolContext", "Tool", "ToolContext", "ToolFailed"]
 
 _T = TypeVar("_T")
+
+_ENDED = "the call has ended"
 
 
 class ToolFailed(Exception):
@@ -63,13 +65,18 @@ class ToolContext:
         """Returns the same call for code in another thread."""
         return BlockingToolContext(self, asyncio.get_running_loop())
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether nobody listens any more."""
+        return self._ended
+
     def end(self) -> None:
         """Notes that nobody listens any more: a function in a thread can't be told otherwise."""
         self._ended = True
 
     def _check(self) -> None:
         if self._ended:
-            raise ToolFailed("the call has ended")
+            raise ToolFailed(_ENDED)
 
 
 class BlockingToolContext:
@@ -94,6 +101,9 @@ class BlockingToolContext:
         self._wait(self._context.artifact(name, value, media_type=media_type))
 
     def _wait(self, call: Coroutine[Any, Any, _T]) -> _T:
+        if self._context.has_ended:
+            call.close()
+            raise ToolFailed(_ENDED)
         return self._context.step.wait_in_thread(asyncio.run_coroutine_threadsafe(call, self._loop))
 
 
@@ -132,11 +142,13 @@ class Tool(ABC):
 
     async def perform(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:
         """As `call`, with arguments that were checked."""
+        limit: asyncio.Timeout | None = None
         try:
+            await self._prepare()
             async with asyncio.timeout(self.timeout) as limit:
                 return await self._work(arguments, context)
         except TimeoutError:
-            if limit.expired():
+            if limit is not None and limit.expired():
                 raise ToolFailed(f"it took longer than {self.timeout:g} s") from None
             raise
         except (SystemExit, KeyboardInterrupt) as error:
@@ -151,8 +163,12 @@ class Tool(ABC):
         async def run(step: StepContext, /, **inputs: Any) -> Any:
             return await self.perform(inputs, ToolContext(step))
 
+        assert isinstance(self.signature, SchemaSignature)
         run.__doc__ = self.description
-        app.operation(self.name, schema=self.schema)(run)
+        app.operation(self.name, schema=self.signature)(run)
+
+    async def _prepare(self) -> None:  # noqa: B027 - most have nothing to prepare.
+        """Does what has to be done before a call, and is no part of its time."""
 
     @abstractmethod
     async def _work(self, arguments: Mapping[str, Any], context: ToolContext) -> Any:

@@ -200,7 +200,8 @@ def _refuse(outcomes: list[Outcome]) -> None:
 
 def _call_of(function: Mapping[str, Any]) -> Call:
     """Returns a model's call; one that can't be understood as what tells the model so."""
-    name = str(function.get("name") or "unnamed")[:200]
+    # A name may have half characters, as JSON does: they are spelt out, since nothing can send them.
+    name = str(function.get("name") or "unnamed").encode("utf-8", "backslashreplace").decode()[:200]
     arguments = function.get("arguments") or "{}"
     try:
         return Call(tool=name, input=json.loads(arguments, parse_constant=_refuse_constant))
