@@ -129,6 +129,8 @@ def _principal(tool: str, output: Any) -> Any:
             return found
         case {"days": found} if tool == "days_between":
             return found
+        case {"exit_code": int(), "stdout": str() as text}:
+            return text.rstrip("\n")
         case dict() if len(output) == 1:
             return next(iter(output.values()))
         case _:

@@ -342,7 +342,9 @@ def _plain(word: str) -> Any:
         return int(word)
     if re.fullmatch(r"-?\d{1,15}\.\d{1,15}", word):
         return float(word)
-    return "${it}" if word.casefold() in {"it", "es"} else escaped(word)
+    if word.casefold() in {"it", "es"}:
+        return "${it}"
+    return (word.startswith("$") and reference(word[1:])) or escaped(word)
 
 
 def _match(pattern: str, text: str) -> re.Match[str] | None:

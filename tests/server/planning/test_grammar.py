@@ -155,6 +155,7 @@ MEMORY = Recollection(
         ('count the words of "it and then ${it}"', "text_statistics", {"text": "it and then $${it}"}),
         ("zähle die Zeichen in „a; b?“", "text_statistics", {"text": "a; b?"}),
         ('run hold gate=5 text="a = b" now=true', "hold", {"gate": 5, "text": "a = b", "now": True}),
+        ("use hold with gate=$total text=$5", "hold", {"gate": 3, "text": "$5"}),
     ],
 )
 def test_phrasings(request_: str, tool: str, given_: dict[str, object]) -> None:

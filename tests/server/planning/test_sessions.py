@@ -91,6 +91,13 @@ def test_where_a_stage_can_come(after: str) -> None:
             """Never runs."""
 
 
+@pytest.mark.parametrize("attempts", ["0", "21", "two", ""])
+async def test_attempts(attempts: str) -> None:
+    """How often a tool is called is a number from 1 to 20; the start ends with what is wrong."""
+    with pytest.raises(ValueError, match=r"attempts is .*; it must be 1 to 20"):
+        await Planning().app.start({"attempts": attempts})
+
+
 def test_stages_stand_in_the_order_of_their_registration() -> None:
     """What comes after the same stage comes in the order in which it was added, also after one's own."""
     planning = Planning("desk")

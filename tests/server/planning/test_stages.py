@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +21,7 @@ from stepwire.values import to_python
 from stepwire_server.planning import BUILT_IN
 
 DESK = Path(__file__).parent / "apps"
+MCP = Path(__file__).parents[1] / "tools" / "mcp_program.py"
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +164,30 @@ def test_statistics_know_the_stages(client: Client) -> None:
     served(client, "1 + 1")
     known = {found.operation for found in client.statistics().operations}
     assert {*BUILT_IN, "review", "summary", "calculate"} <= known
+
+
+COMMANDS = """
+[commands.lines]
+argv = ["wc", "-l"]
+parameters = [{ name = "text", stdin = true }]
+"""
+
+
+def test_tools_that_settings_name(tmp_path: Path) -> None:
+    """Commands and an MCP server's tools can be asked for by name, and referred to as the others."""
+    (tmp_path / "commands.toml").write_text(COMMANDS, "utf-8")
+    flags = [
+        "--set",
+        f"commands={tmp_path / 'commands.toml'}",
+        "--set",
+        f"mcp={shlex.join([sys.executable, str(MCP)])}",
+    ]
+    with (
+        ServerProcess(tmp_path, app="stepwire_server.planning:app", flags=flags) as server,
+        Client(server.address) as client,
+    ):
+        request = 'run lines text="a\nb\n" and then run add a=40 b=1, then run add a=it b=1 and then double it'
+        assert [answer["value"] for answer in served(client, request)[1]["answers"]] == ["2", 41, 42, 84]
 
 
 def test_by_grpcurl(server: ServerProcess) -> None:
