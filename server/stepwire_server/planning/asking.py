@@ -16,6 +16,7 @@ from stepwire_server.tools import Toolbox
 __all__ = ["ask_for_plan"]
 
 _TEXT = {"type": "string", "maxLength": 10_000}
+_WORDS = {"type": "string", "maxLength": 200}
 
 _FORM: Mapping[str, Any] = {
     "type": "object",
@@ -30,15 +31,15 @@ _FORM: Mapping[str, Any] = {
                 "required": ["id", "tool", "input"],
                 "additionalProperties": False,
                 "properties": {
-                    "id": {**_TEXT, "minLength": 1},
-                    "tool": _TEXT,
+                    "id": {**_WORDS, "minLength": 1},
+                    "tool": _WORDS,
                     "input": {"type": "object"},
-                    "after": {"type": "array", "items": _TEXT, "maxItems": MAX_CALLS},
-                    "text": _TEXT,
+                    "after": {"type": "array", "items": _WORDS, "maxItems": MAX_CALLS},
+                    "text": _WORDS,
                 },
             },
         },
-        "names": {"type": "object", "additionalProperties": _TEXT},
+        "names": {"type": "object", "additionalProperties": _WORDS},
         "answer": _TEXT,
     },
 }

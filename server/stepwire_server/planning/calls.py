@@ -21,7 +21,7 @@ from stepwire_server.planning.plans import needs
 from stepwire_server.planning.references import substituted
 from stepwire_server.tools import Tool, ToolContext, ToolFailed
 
-__all__ = ["call_steps", "outcomes_of", "register_tool", "told"]
+__all__ = ["call_steps", "outcomes_of", "part_of", "register_tool"]
 
 _PREFIX = "call-"
 """What the ids of steps begin with that are calls."""
@@ -89,13 +89,13 @@ def _value(name: str, results: Mapping[str, Any], tool: str) -> Any:
     date reads as a difference.
     """
     call, _, field = name.partition("/")
-    value = told(results[_PREFIX + call], field)
+    value = part_of(results[_PREFIX + call], field)
     if tool == "calculate" and not is_number(value):
         raise ValueError(f"call {call} gave {str(value)[:100]!r}, which is no number")
     return value
 
 
-def told(outcome: Mapping[str, Any], field: str) -> Any:
+def part_of(outcome: Mapping[str, Any], field: str) -> Any:
     """Returns a part of what a call that completed came to; the usual one where none is named. Raises ValueError."""
     if not field:
         return outcome["value"]

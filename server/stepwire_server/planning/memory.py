@@ -9,7 +9,6 @@ A file that can't be read is told of, counts as empty, and is set aside when the
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -108,6 +107,8 @@ class Memory:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
+        import fcntl  # Not everywhere; without it the app works, and its journal is in memory.
+
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = os.open(self.folder / ".lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:

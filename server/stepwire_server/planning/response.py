@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stepwire_server.planning.calls import told
+from stepwire_server.planning.calls import part_of
 from stepwire_server.planning.plans import needs
 from stepwire_server.planning.references import substituted, written_out
 from stepwire_server.planning.stages import BUILT_IN, Turn
 
 __all__ = ["answers_of", "named", "response_of", "state_of"]
+
+_VALUES = 384 * 1024
+_LINE = 2_000
+"""Characters of all values as JSON, and of one in a line for people."""
 
 
 def answers_of(turn: Turn) -> list[dict[str, Any]]:
@@ -41,14 +46,17 @@ def response_of(turn: Turn, *, stages: Sequence[str], kept: Mapping[str, Any], b
     answers = answers_of(turn)
     times = _times(turn, stages, began)
     plan = turn.plan
+    room = _Room()
     return {
         "request": turn.request,
         "state": state_of(answers),
         "text": _text(turn, answers),
-        "answers": answers,
-        "names": named(turn),
+        "answers": [room.fitted(answer) for answer in answers],
+        "names": {name: room.fitted(given) for name, given in named(turn).items()},
         "calls": [
-            {"id": call["id"], "tool": call["tool"], "input": call["input"], **_outcome_of(call["id"], turn)}
+            room.fitted(
+                {"id": call["id"], "tool": call["tool"], "input": call["input"], **_outcome_of(call["id"], turn)}
+            )
             for call in plan["calls"]
         ],
         "session_id": turn.session_id,
@@ -58,6 +66,25 @@ def response_of(turn: Turn, *, stages: Sequence[str], kept: Mapping[str, Any], b
         "slowest": max(times, key=lambda each: each["seconds"], default=None),
         "seconds": round(began - turn.began["start"], 6),
     }
+
+
+class _Room:
+    """What there is for the values of a response: it must fit into the event that the execution ends with."""
+
+    def __init__(self) -> None:
+        self._left = _VALUES
+
+    def fitted(self, entry: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns an entry, without those values that have no room; they stand in the output of the call's step."""
+        sizes = {key: len(json.dumps(entry[key])) for key in ("value", "output", "input") if key in entry}
+        kept = dict(entry)
+        for key, size in sizes.items():
+            if size > self._left:
+                kept[key] = None
+                kept["left_out"] = [*kept.get("left_out", ()), key]
+            else:
+                self._left -= size
+        return kept
 
 
 def _times(turn: Turn, stages: Sequence[str], began: float) -> list[dict[str, Any]]:
@@ -72,15 +99,19 @@ def _times(turn: Turn, stages: Sequence[str], began: float) -> list[dict[str, An
 
 def _text(turn: Turn, answers: Sequence[Mapping[str, Any]]) -> str:
     plan = turn.plan
+
+    def lookup(name: str) -> Any:
+        call, _, field = name.partition("/")
+        return part_of(turn.outcomes[call], field)
+
     if plan["answer"]:
         try:
-            lookup = lambda name: told(turn.outcomes[name.partition("/")[0]], name.partition("/")[2])  # noqa: E731
             return written_out(substituted(plan["answer"], lookup, last=True))
         except (KeyError, ValueError):
             pass  # A call that it speaks of did not complete: the parts say which.
-    lines = [f"{answer['text']}: {written_out(answer.get('value', answer.get('error')))}" for answer in answers]
-    lines += [f"{name}: {written_out(given['value'])}" for name, given in named(turn).items()]
-    return "\n".join(lines)
+    told = [(answer["text"], answer.get("value", answer.get("error"))) for answer in answers]
+    told += [(name, given["value"]) for name, given in named(turn).items()]
+    return "\n".join(f"{text}: {written_out(value)[:_LINE]}" for text, value in told)
 
 
 def _outcome(origin: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
@@ -90,7 +121,7 @@ def _outcome(origin: Mapping[str, Any], turn: Turn) -> dict[str, Any]:
     if outcome["state"] != "completed":
         return {"state": outcome["state"], "error": outcome["error"]}
     try:
-        return {"state": "completed", "value": told(outcome, origin["field"])}
+        return {"state": "completed", "value": part_of(outcome, origin["field"])}
     except ValueError as error:
         return {"state": "failed", "error": str(error)}
 

@@ -47,7 +47,8 @@ def test_a_session_outlives_the_server(tmp_path: Path) -> None:
 def test_kill_9_in_the_execution_stage(tmp_path: Path) -> None:
     """A server that is killed while calls run goes on with them: no stage comes twice, and each event once."""
     with Gate() as gate, ServerProcess(tmp_path, app="desk:app", cwd=DESK) as server, Client(server.address) as client:
-        run = client.execute(query=f"2 * 3 and then run hold gate={gate.port} and then add 1 to it", session_id="web")
+        held = f"run hold gate={gate.port} text=2026-12-24"
+        run = client.execute(query=f"2 * 3 and then {held} and then add 1 to it", session_id="web")
         events, killed = [], False
         for event in run:
             events.append(event)
@@ -64,8 +65,9 @@ def test_kill_9_in_the_execution_stage(tmp_path: Path) -> None:
     assert [name for name in stages(events) if name in BUILT_IN] == list(BUILT_IN)
     assert [stage["stage"] for stage in response["stages"]].count("execution") == 1
     assert len({stage["stage"] for stage in response["stages"]}) == len(response["stages"]) == 9
-    # Nobody can add to a text; the others stand.
+    # A date would read as a difference; the others stand.
     assert [answer["state"] for answer in response["answers"]] == ["completed", "completed", "failed"]
+    assert "'2026-12-24', which is no number" in response["answers"][2]["error"]
     assert response["remembered"]["turns"] == 1
 
 

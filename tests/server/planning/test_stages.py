@@ -128,6 +128,18 @@ def test_a_tool_is_tried_again(client: Client, tmp_path: Path) -> None:
     assert response["answers"][0]["value"] == 7
 
 
+def test_a_large_response(client: Client) -> None:
+    """What has no room in the response is left out of it and says so; very large outputs are artifacts."""
+    request = " and then ".join(["run many size=100000"] * 12 + ["run many size=200000"])
+    events, response = served(client, request)
+    left_out = [call.get("left_out", []) for call in response["calls"]]
+    assert left_out[0] == []
+    assert left_out[11] == ["output"]
+    assert response["calls"][0]["output"][0] == "x" * 50_000
+    assert [event.artifact.name for event in events if event_type(event) == "artifact"] == ["call-13"]
+    assert response["calls"][12]["artifact"] == "call-13"
+
+
 @pytest.mark.parametrize(
     ("request_", "reason", "text"),
     [

@@ -36,6 +36,12 @@ def moody(file: str) -> int:
     raise ToolFailed("it is in a mood")
 
 
+@planning.tool()
+def many(size: int) -> list[str]:
+    """Give a list of so many characters."""
+    return ["x" * (size // 2), "y" * (size // 2)]
+
+
 @planning.stage("review", after="validation")
 async def review(step: StepContext, turn: Turn) -> dict[str, Any]:
     """Looks at the plan before it runs."""
