@@ -70,7 +70,7 @@ SUMS = st.recursive(
 
 
 @given(SUMS, st.sampled_from(["", "what is ", "Berechne ", "wie viel ist ", "please calculate "]))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_arithmetic(asked: Sum, lead: str) -> None:
     """Random arithmetic in words and signs comes to what exact fractions come to."""
     [part] = parse(f"{lead}{asked.text}?", TOOLS)
@@ -123,7 +123,7 @@ WORDS = [*"add 5 to it , and then call days from ( ' ? ${it} 1,5 times".split(),
 
 
 @given(st.text(max_size=60) | st.lists(st.sampled_from(WORDS)).map(" ".join))
-@settings(max_examples=150)
+@settings(max_examples=100)
 def test_any_text(text: str) -> None:
     """Whatever is asked is understood or refused, and nothing else happens."""
     with suppress(QueryNotUnderstood):
