@@ -40,6 +40,7 @@ _LEFT_OUT = {
         "tests/e2e/test_fallback.py::test_the_server_dies": _FILE,
         "tests/faults/test_bad_operations.py::test_bad_operations": _FILE,
         "tests/server/bridges/test_served.py::test_killed_in_the_middle_of_a_graph": _FILE,
+        "tests/server/planning/test_sessions.py": _FILE,
     },
     "TEST_LOOP=uvloop": {
         "tests/server/engine/test_machine.py": "it has a loop of its own, whose time is virtual",

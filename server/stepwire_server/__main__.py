@@ -306,12 +306,13 @@ def _new_loop(name: str) -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _serve(app: App, config: ServeConfig) -> None:
+    path = journal_path(config.journal, app.name)
     try:
         try:
-            await app.start(config.settings)
+            await app.start(config.settings, folder=path and path.with_name(path.name + "-app"))
         except (ValueError, OSError) as error:
             raise ConfigError(f"app {app.name!r} can't start: {error}") from error
-        await _serve_started(app, config)
+        await _serve_started(app, config, path)
     finally:
         try:
             async with asyncio.timeout(_SHUTDOWN):
@@ -320,7 +321,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
             _log.warning("app %s: its shutdown took longer than %g s; the process ends without it", app.name, _SHUTDOWN)
 
 
-async def _serve_started(app: App, config: ServeConfig) -> None:
+async def _serve_started(app: App, config: ServeConfig, path: Path | None) -> None:
     stop = asyncio.Event()
     told = False
 
@@ -345,7 +346,6 @@ async def _serve_started(app: App, config: ServeConfig) -> None:
         version=installed_version("stepwire"),
     )
     catalog = app.catalog()
-    path = journal_path(config.journal, app.name)
     server = Server(catalog, _journal(path, config), options)
     try:
         await server.start()

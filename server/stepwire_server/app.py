@@ -18,6 +18,7 @@ import inspect
 import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 from stepwire.v1 import Retry
@@ -60,6 +61,10 @@ class App:
         self._planner_description = ""
         self._startup: list[Callable[[Mapping[str, str]], Any]] = []
         self._shutdown: list[Callable[[], Any]] = []
+        self.folder: Path | None = None
+        """A folder for what the app keeps beside its journal, such as `orders.db-app` beside `orders.db`; None where
+        the journal is in memory. Known from the first startup function on. Whoever keeps something makes it.
+        """
 
     def operation(
         self,
@@ -172,8 +177,11 @@ class App:
         self._shutdown.append(function)
         return function
 
-    async def start(self, settings: Mapping[str, str] | None = None) -> None:
-        """Calls the startup functions. Raises ValueError for a setting that the app does not have."""
+    async def start(self, settings: Mapping[str, str] | None = None, *, folder: Path | None = None) -> None:
+        """Calls the startup functions. `folder`: what the attribute is to be from now on. Raises ValueError for a
+        setting that the app does not have.
+        """
+        self.folder = folder
         given = dict(settings or {})
         for key in given:
             if key not in self.settings:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -172,6 +173,20 @@ async def test_what_a_startup_function_raises_ends_the_start(error):
     async with asyncio.timeout(10):
         with pytest.raises((OSError, RuntimeError)):
             await app.start()
+
+
+async def test_an_app_knows_the_folder_for_what_it_keeps():
+    """Startup functions find the folder beside the journal in the app; there is none where nobody names one."""
+    app = App("shop")
+    seen: list[Path | None] = [app.folder]
+
+    @app.startup
+    def look(settings):
+        seen.append(app.folder)
+
+    await app.start(folder=Path("shop.db-app"))
+    await app.start()
+    assert seen == [None, Path("shop.db-app"), None]
 
 
 async def test_shutdown_functions_are_called_in_the_opposite_order(caplog):

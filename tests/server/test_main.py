@@ -65,6 +65,11 @@ async def greet() -> str:
     return said[0]
 
 
+@app.operation("where")
+async def where() -> str:
+    return str(app.folder)
+
+
 @app.operation("in_a_thread")
 async def in_a_thread(path: str) -> str:
     def work():
@@ -216,6 +221,14 @@ def test_the_assistant_is_the_default(serve: Serve, place: Path) -> None:
     assert journal.stat().st_mode & 0o077 == 0
 
 
+@pytest.mark.parametrize(("journal", "folder"), [("here.db", "here.db-app"), ("memory", None)])
+def test_an_app_keeps_things_beside_its_journal(serve: Serve, place: Path, journal: str, folder: str | None) -> None:
+    """An app knows a folder beside its journal, and knows of none where the journal is in memory."""
+    server = serve("--listen", "127.0.0.1:0", "--journal", journal)
+    found = server.run(Plan(steps=[plan_step("a", "where")])).output.string_value
+    assert found == str(folder and place / folder)
+
+
 def test_environment(serve: Serve, place: Path) -> None:
     """Every flag is an environment variable too."""
     server = serve(
@@ -281,7 +294,7 @@ def test_check_config_takes_the_same(place: Path) -> None:
         "listen = 127.0.0.1:0",
         "max-watchers = 7",
         "max-executions = 6",
-        "operations: block, greet, in_a_thread, wait_for",
+        "operations: block, greet, in_a_thread, wait_for, where",
     ):
         assert line in done.stdout.splitlines()
     assert not (place / "state").exists()
