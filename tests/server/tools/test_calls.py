@@ -198,7 +198,11 @@ async def test_large_outputs():
     assert ran.totals == {"asked": 9, "completed": 8, "failed": 1, "errors": 0}
 
 
-@pytest.mark.parametrize("output", [object(), 2**60, float("nan"), [[[[[[[[[[[[[[[1]]]]]]]]]]]]]]], "\ud800"], ids=("object", "int", "nan", "deep", "half"))
+@pytest.mark.parametrize(
+    "output",
+    [object(), 2**60, float("nan"), [[[[[[[[[[[[[[[1]]]]]]]]]]]]]]], "\ud800"],
+    ids=("object", "int", "nan", "deep", "half"),
+)
 async def test_outputs_that_can_t_be_sent(output):
     """An output that no event can carry fails its call, and no other one."""
     toolbox = box()
