@@ -1,13 +1,11 @@
 """What a bare server of grpc.aio loses when its callers leave: `python -m tests.transport.losing` prints it as JSON.
 
 The server is a process of its own, so that what its C library has given out, and not got back, is the server's alone.
-It counts by `mallinfo2`, which glibc has from 2.33 on.
 """
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import gc
 import json
 import sys
@@ -17,8 +15,9 @@ from contextlib import asynccontextmanager
 import grpc
 from grpc import aio
 from tests.e2e.serving import REPOSITORY
+from tests.faults.apps.allocated import in_use
 
-__all__ = ["MANNERS", "in_use", "leaving", "main", "served"]
+__all__ = ["MANNERS", "leaving", "main", "served"]
 
 MANNERS = ("writing", "waiting", "swallowing")
 """What a handler does as its caller leaves: it writes, or it waits and lets the cancellation pass, or swallows it."""
@@ -27,26 +26,6 @@ _HELD = "/losing/Held"
 
 _WARM = 1_000
 """Callers that leave before the first counting: pools and tables have their size then."""
-
-
-_FIELDS = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-
-
-class _Held(ctypes.Structure):
-    """glibc's `struct mallinfo2`."""
-
-    _fields_ = [(name, ctypes.c_size_t) for name in _FIELDS.split()]
-
-
-def in_use() -> int | None:
-    """Returns the bytes that this process' C library has given out; None where it does not say so."""
-    try:
-        count = ctypes.CDLL(None).mallinfo2
-    except AttributeError:
-        return None
-    count.restype = _Held
-    held = count()
-    return int(held.uordblks + held.hblkhd)
 
 
 class _Service(grpc.GenericRpcHandler):

@@ -12,10 +12,12 @@ import functools
 import gc
 import os
 import signal
+import sys
 import time
 import tracemalloc
 from typing import Any
 
+from allocated import in_use
 from faulty import app
 
 import stepwire_server.api.server as serving
@@ -61,6 +63,8 @@ async def census(collect: bool = False, trace: int = 0) -> dict[str, Any]:
         "tails": len(journal._tails.held),
         "tails_bytes": journal._tails.size,
         "objects": len(gc.get_objects()),
+        "blocks": sys.getallocatedblocks(),
+        "in_use": in_use(),
         "kept": newest.total,
         "accepted": newest.records[0].ordinal,
         "lags": sorted([await _lag(server, follower) for follower in list(server.streams.followers)[:100]]),
