@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from stepwire.errors import QueryNotUnderstood
 from stepwire_server import App, Plan, StepContext, output_of, plan_step
@@ -27,6 +27,7 @@ __all__ = ["create_app"]
 
 Task = Annotated[str, Field(max_length=20_000, description="What the function shall do, in words.")]
 Source = Annotated[str, Field(max_length=100_000)]
+Tests = Annotated[Source, AfterValidator(lambda text: _checked_tests(text))]
 State = dict[str, Any]
 
 _MAX_STATE = 700_000
@@ -78,14 +79,12 @@ def create_app(name: str = "supervisor", *, crew: Crew | None = None) -> App:
         return {"state": state, "decision": decision.to_state()}
 
     @app.plan("build")
-    def build(task: Task, tests: Source, code: Source = "") -> Plan:
+    def build(task: Task, tests: Tests, code: Source = "") -> Plan:
         """Write the function that the tests call, or mend the code that is given, until the tests pass.
 
         `tests`: Python source with plain asserts or functions `test_...`; it may import the standard library, and
         `solution`, which is the code.
         """
-        if not check_source(tests, "tests").body:
-            raise ValueError("tests is empty; write at least: assert f(1) == 2")
         state = {"task": task, "tests": tests, "code": code, "turns": [], "tried": [], "instructions": ""}
         given = {"turn": 1, "state": state}
         return Plan(steps=[plan_step("supervise-1", "supervise", name="Decide on turn 1", input=given)])
@@ -104,11 +103,17 @@ def create_app(name: str = "supervisor", *, crew: Crew | None = None) -> App:
             raise QueryNotUnderstood("the query has no tests; add lines such as: assert double(2) == 4")
         task = re.sub(r"^\s*assert\b.*$", "", rest, flags=re.MULTILINE).strip()
         try:
-            return build(task[:20_000], tests, code)
+            return build(task[:20_000], _checked_tests(tests), code)
         except ValueError as error:
             raise QueryNotUnderstood(str(error)) from None
 
     return app
+
+
+def _checked_tests(text: str) -> str:
+    if not check_source(text, "tests").body:
+        raise ValueError("there are no tests; write at least: assert f(1) == 2")
+    return text
 
 
 async def _decide(step: StepContext, turn: int, state: State, crew: Crew, desk: Desk) -> Decision:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ast
 import itertools
+import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwire_server.supervisor.examples import read_examples
@@ -16,21 +17,42 @@ from stepwire_server.supervisor.synthesis.search import Found, Search, Task
 from stepwire_server.supervisor.synthesis.values import Unsupported
 from stepwire_server.supervisor.writing import searched
 
-NUMBERS = st.integers(-30, 30)
-LISTS = st.lists(NUMBERS, max_size=6)
-WORDS = st.lists(st.text("abcdeixyz", min_size=1, max_size=6), min_size=1, max_size=4).map(" ".join)
+Make = Callable[[random.Random], Any]
 
-FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[st.SearchStrategy[Any], ...]]] = {
-    "absolute difference": (lambda a, b: abs(a - b), (NUMBERS, NUMBERS)),
-    "sum of squares": (lambda xs: sum(x * x for x in xs), (LISTS,)),
-    "the even ones": (lambda xs: [x for x in xs if x % 2 == 0], (LISTS,)),
-    "how many are positive": (lambda xs: sum(x > 0 for x in xs), (LISTS,)),
-    "words turned round": (lambda s: " ".join(s.split()[::-1]), (WORDS,)),
-    "greeting": (lambda s: f"Hello, {s}!", (WORDS,)),
-    "palindrome": (lambda s: s == s[::-1], (st.text("ab", max_size=4),)),
-    "clamp to a bound": (lambda x, top: min(x, top), (NUMBERS, NUMBERS)),
-    "larger than the mean": (lambda xs: sum(xs) / len(xs), (st.lists(NUMBERS, min_size=1, max_size=5),)),
-    "pairwise sums": (lambda a, b: [x + y for x, y in zip(a, b, strict=False)], (LISTS, LISTS)),
+
+def _number(chance: random.Random) -> int:
+    return chance.randint(-30, 30)
+
+
+def _list(chance: random.Random, least: int = 0) -> list[int]:
+    return [_number(chance) for _ in range(chance.randint(least, 6))]
+
+
+def _word(chance: random.Random) -> str:
+    return "".join(chance.choices("abcdeixyz", k=chance.randint(1, 6)))
+
+
+def _words(chance: random.Random) -> str:
+    return " ".join(_word(chance) for _ in range(chance.randint(1, 4)))
+
+
+def _maybe_palindrome(chance: random.Random) -> str:
+    word = _word(chance)
+    return chance.choice([word, word + word[::-1]])
+
+
+FUNCTIONS: dict[str, tuple[Callable[..., Any], tuple[Make, ...]]] = {
+    "absolute difference": (lambda a, b: abs(a - b), (_number, _number)),
+    "sum of squares": (lambda xs: sum(x * x for x in xs), (_list,)),
+    "the even ones": (lambda xs: [x for x in xs if x % 2 == 0], (_list,)),
+    "how many are positive": (lambda xs: sum(x > 0 for x in xs), (_list,)),
+    "words turned round": (lambda s: " ".join(s.split()[::-1]), (_words,)),
+    "greeting": (lambda s: f"Hello, {s}!", (_word,)),
+    "palindrome": (lambda s: s == s[::-1], (_maybe_palindrome,)),
+    "within bounds": (lambda x, top: max(0, min(x, top)), (_number, _number)),
+    "mean": (lambda xs: sum(xs) / len(xs), (lambda chance: _list(chance, 1),)),
+    "scalar product": (lambda a, b: sum(x * y for x, y in zip(a, b, strict=False)), (_list, _list)),
+    "initials": (lambda s: "".join(word[0] for word in s.split()), (_words,)),
 }
 
 
@@ -40,13 +62,10 @@ def _search(function: Callable[..., Any], inputs: list[tuple[Any, ...]], words: 
     budget = itertools.count()
     search = Search(
         Task(name="wanted", parameters=names, examples=examples, words=words),
-        room=60_000,
-        expired=lambda: next(budget) > 3_000,
+        room=40_000,
+        expired=lambda: next(budget) > 300,
     )
-    found = None
-    for found in search.levels():
-        pass
-    return found
+    return [None, *search.levels()][-1]
 
 
 def _made(found: Found) -> Callable[..., Any]:
@@ -57,20 +76,20 @@ def _made(found: Found) -> Callable[..., Any]:
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-@settings(max_examples=3, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_what_is_found_holds_on_hidden_examples(name: str, data: st.DataObject) -> None:
-    """From thirty random examples of a known function comes one that is right on thirty others."""
-    function, strategies = FUNCTIONS[name]
-    rows = data.draw(st.lists(st.tuples(*strategies), min_size=60, max_size=60))
-    found = _search(function, rows[:30])
+@settings(max_examples=2, deadline=None)
+@given(seed=st.integers(0, 1 << 32))
+def test_what_is_found_holds_on_hidden_examples(name: str, seed: int) -> None:
+    """From twenty random examples of a known function comes one that is right on forty others."""
+    function, makers = FUNCTIONS[name]
+    chance = random.Random(seed)
+    rows = [tuple(make(chance) for make in makers) for _ in range(60)]
+    found = _search(function, rows[:20])
     assert found is not None, name
     made = _made(found)
-    assert [made(*row) for row in rows[:30]] == [function(*row) for row in rows[:30]]
-    wrong = [row for row in rows[30:] if made(*row) != function(*row)]
-    # Random examples may all be alike: then nobody can tell, and the smallest function is right on most.
-    distinct = len({repr(row) for row in rows[:30]})
-    assert not wrong or distinct < 15, (found.source, wrong[:3])
+    wrong = [row for row in rows if made(*row) != function(*row)]
+    # Twenty may leave something open that one of forty shows; a program that was fitted to them fails on many.
+    assert len(wrong) <= 2, (found.source, wrong[:3])
+    assert not [row for row in wrong if row in rows[:20]]
 
 
 def test_decisions_are_found() -> None:
@@ -81,11 +100,11 @@ def test_decisions_are_found() -> None:
     assert found.leaves == 2
 
 
-@settings(max_examples=4, deadline=None, derandomize=True)
+@settings(max_examples=2, deadline=None, derandomize=True)
 @given(st.lists(st.integers(10_000, 99_999), min_size=6, max_size=6, unique=True))
 def test_a_list_of_answers_is_no_solution(answers: list[int]) -> None:
-    """Where results have nothing to do with arguments, what is found (if anything) has fewer ways than half the examples,
-    and none of the answers stands in it.
+    """Where results have nothing to do with arguments, what is found (if anything) has at most half as many ways as
+    there are examples, and none of the answers stands in it.
     """
     table = dict(zip(range(6), answers, strict=True))
     found = _search(lambda n: table[n], [(n,) for n in range(6)])
@@ -95,10 +114,10 @@ def test_a_list_of_answers_is_no_solution(answers: list[int]) -> None:
         assert not constants & set(answers)
 
 
-def test_an_answer_without_a_look_at_the_arguments_is_none() -> None:
-    """A constant is not given as the function, even where it is right on all examples."""
-    found = _search(lambda n: 7, [(1,), (2,), (3,), (4,)])
-    assert found is None or "n" in {node.id for node in ast.walk(ast.parse(found.source)) if isinstance(node, ast.Name)}
+def test_examples_that_all_give_the_same_say_nothing() -> None:
+    """No constant is given as the function: examples are asked for that differ."""
+    with pytest.raises(ValueError, match="all examples give the same"):
+        _search(lambda n: 7, [(1,), (2,), (3,), (4,)])
 
 
 def test_values_that_are_not_searched_for() -> None:
@@ -129,7 +148,7 @@ def _sources() -> Iterator[tuple[str, list[Any]]]:
     yield "import solution\nassert solution.f([]) == []", [(([],), [])]
 
 
-@pytest.mark.parametrize(("source", "known"), _sources())
+@pytest.mark.parametrize(("source", "known"), list(_sources()))
 def test_examples_are_read_from_asserts(source: str, known: list[Any]) -> None:
     """Comparisons, truth, names of literals and loops over literals are examples; nothing is run."""
     examples = read_examples(ast.parse(source))

@@ -111,17 +111,24 @@ async def test_tests_that_are_no_python_are_refused() -> None:
         await _report("x = 1\nassert (")
 
 
+def _children() -> set[str]:
+    mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
+    if not mine.exists():
+        pytest.skip("NOT RUN: needs Linux, whose /proc names the children of a process")
+    return set(mine.read_text().split())
+
+
 async def test_a_cancelled_trial_leaves_no_process() -> None:
     """Whoever stops waiting ends the process and all its children."""
+    before = _children()
     trial = asyncio.create_task(_report("while True: pass", limits=Limits(seconds=60, whole=60)))
-    mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    before = set(mine.read_text().split()) if mine.exists() else pytest.skip("NOT RUN: needs /proc")
-    while not (children := set(mine.read_text().split()) - before):
-        await asyncio.sleep(0)
+    async with asyncio.timeout(20):
+        while not (children := _children() - before):  # noqa: ASYNC110 - no event tells of it
+            await asyncio.sleep(0)
     trial.cancel()
     with pytest.raises(asyncio.CancelledError):
         await trial
-    assert not children & set(mine.read_text().split())
+    assert not children & _children()
 
 
 async def test_a_trial_that_cannot_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

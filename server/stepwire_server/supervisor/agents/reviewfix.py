@@ -61,7 +61,8 @@ def add(crew: Crew, desk: Desk) -> None:
 
 async def _asked(step: StepContext, model: Model, state: dict[str, Any]) -> tuple[str, str]:
     prompt = (
-        f"Task: {state['task']}\n\nCode:\n```python\n{state['code']}\n```\n\nTests:\n```python\n{state['tests']}\n```\n\n"
+        f"Task: {state['task']}\n\nCode:\n```python\n{state['code']}\n```\n\n"
+        f"Tests:\n```python\n{state['tests']}\n```\n\n"
         f"These fail:\n{failures_of(state['report'])}\n\nMend the code, and change as little as you can."
     )
     system = "You mend Python. Answer with one code block that has the whole module."

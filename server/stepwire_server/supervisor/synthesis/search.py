@@ -64,10 +64,12 @@ class Search:
     ) -> None:
         """`widely`: with texts and lists also where there are numbers alone, as for the digits of one.
 
-        Raises Unsupported for values of types that are not searched for, ValueError where there are no examples.
+        Raises Unsupported for values of types that are not searched for, ValueError for examples that say nothing.
         """
         if not task.examples:
             raise ValueError("there are no examples")
+        if len(task.examples) > 1 and all(wanted == task.examples[0][1] for _, wanted in task.examples):
+            raise ValueError("all examples give the same; add some that give something else")
         self._task = task
         self._expired = expired
         self._target = [wanted for _, wanted in task.examples]

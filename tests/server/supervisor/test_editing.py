@@ -1,0 +1,54 @@
+"""Small edits turn what is nearly right into what is right."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stepwire_server.supervisor.edits import edits
+
+ORIGINALS = {
+    "clamp": "def clamp(x, low, high):\n    if x < low:\n        return low\n    return min(x, high)",
+    "total": "def total(items):\n    result = 0\n    for item in items:\n        result += item\n    return result",
+    "window": "def window(items, size):\n    return [items[i:i + size] for i in range(len(items) - size + 1)]",
+}
+
+SLIPS = {
+    "a comparison": ("if x < low", "if x > low", "clamp"),
+    "a wrong variable": ("return low", "return high", "clamp"),
+    "another function": ("min(x", "max(x", "clamp"),
+    "an operator": ("result += item", "result -= item", "total"),
+    "a constant": ("result = 0", "result = 1", "total"),
+    "a return in its loop": ("    return result", "        return result", "total"),
+    "a missing return": ("\n    return result", "", "total"),
+    "off by one": ("size + 1)", "size)", "window"),
+    "another sign": ("i + size", "i - size", "window"),
+}
+
+
+@pytest.mark.parametrize("what", SLIPS)
+def test_each_slip_is_one_edit_away(what: str) -> None:
+    """For every kind of slip the original is among the edits, each of which is Python and comes once."""
+    right, wrong, name = SLIPS[what]
+    source = ORIGINALS[name]
+    assert right in source
+    near = [edit.source for edit in edits(source.replace(right, wrong))]
+    assert ast.unparse(ast.parse(source)) + "\n" in near
+    assert len(near) == len(set(near))
+    for edited in near:
+        ast.parse(edited)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.sampled_from(sorted(ORIGINALS)), st.data())
+def test_an_edit_of_an_edit_leads_back(name: str, data: st.DataObject) -> None:
+    """No edit gives the program itself, and each says what it did and where."""
+    source = ast.unparse(ast.parse(ORIGINALS[name])) + "\n"
+    all_edits = list(edits(source))
+    edit = data.draw(st.sampled_from(all_edits))
+    assert edit.source != source
+    assert edit.what
+    assert 1 <= edit.line <= source.count("\n")
