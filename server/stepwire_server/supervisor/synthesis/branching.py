@@ -14,6 +14,8 @@ _TERMS = 200
 _TESTS = 400
 _TEST_SIZE = 5
 _MAX_LEAVES = 4
+_LOOKS = 60_000
+"""So many splits of the examples are looked at after a level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,8 @@ class Branches:
         self._max_leaves = min(_MAX_LEAVES, len(target) // 2)
         self._expired = expired
         self._changed = True
+        self._known: dict[int, Term | None] = {}
+        self._looks = 0
 
     def add(self, term: Term) -> None:
         """Takes a term of the target's type, where it is right on an example on which no smaller one is alone."""
@@ -76,6 +80,8 @@ class Branches:
         if not self._changed:
             return None
         self._changed = False
+        self._known.clear()
+        self._looks = 0
         for leaves in range(2, self._max_leaves + 1):
             found = [tree for tree in self._trees(self._all, leaves) if isinstance(tree, Branch)]
             if found:
@@ -93,6 +99,9 @@ class Branches:
         if leaves < 2 or self._expired():
             return
         for holds, test in self._tests.items():
+            self._looks += 1
+            if self._looks > _LOOKS:
+                return
             yes, no = wanted & holds, wanted & ~holds
             if not yes or not no:
                 continue
@@ -110,8 +119,11 @@ class Branches:
         return min(self._trees(wanted, leaves), key=lambda tree: tree.size, default=None)
 
     def _leaf(self, wanted: int) -> Term | None:
+        if wanted in self._known:
+            return self._known[wanted]
         found: Term | None = None
         for covered, term in self._terms.items():
             if wanted & ~covered == 0 and (found is None or term.size < found.size):
                 found = term
+        self._known[wanted] = found
         return found

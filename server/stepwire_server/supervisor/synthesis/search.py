@@ -125,16 +125,17 @@ class Search:
 
     def _level(self) -> Term | None:
         """Looks at all programs of the next size, and returns one that is right."""
+        # Loops first: they are the likelier answer, and not as many.
+        for loop in self._loops:
+            for term in loop.terms(self._bank.size + 1):
+                self._bank.tried += 1
+                if not self._bank.tried & 63 and self._bank.is_full:
+                    return None
+                if self._bank.keep(term) and self._consider(term):
+                    return term
         for term in self._bank.grow():
             if self._consider(term):
                 return term
-        for loop in self._loops:
-            for term in loop.terms(self._bank.size):
-                if self._bank.is_full:
-                    return None
-                self._bank.tried += 1
-                if self._bank.keep(term) and self._consider(term):
-                    return term
         if self._bank.size <= _SOURCE_SIZE:
             self._add_loops()
         return self._bank.glance(self._kind, self._target)
