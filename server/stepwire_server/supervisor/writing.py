@@ -11,7 +11,6 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any
 
-import stepwire_server
 from stepwire_server.supervisor.examples import Examples
 
 __all__ = ["searched"]
@@ -49,7 +48,7 @@ async def searched(examples: Examples, *, words: str, seconds: float) -> AsyncGe
             "problem": "the examples have values that are not searched for: tuples, or dicts with keys that are no text"
         }
         return
-    folder = str(Path(stepwire_server.__file__).parents[1])
+    folder = str(Path(__file__).parents[2])
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-I", "-c", _START, folder),
