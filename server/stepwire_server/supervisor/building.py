@@ -18,6 +18,7 @@ from stepwire.errors import QueryNotUnderstood
 from stepwire_server import App, Plan, StepContext, output_of, plan_step
 from stepwire_server.models import MODEL_RETRY
 from stepwire_server.supervisor.agents import add_agents
+from stepwire_server.supervisor.checking import report_of
 from stepwire_server.supervisor.crew import Agent, Crew
 from stepwire_server.supervisor.deciding import Decision, analysis, by_model, by_rules
 from stepwire_server.supervisor.desk import SETTINGS, Desk
@@ -121,7 +122,7 @@ async def _decide(step: StepContext, turn: int, state: State, crew: Crew, desk: 
     saved = step.saved
     text = analysis(state)
     await step.supervisor("analysis", text, details={"turn": turn, "turns": state["turns"]})
-    if saved is not None:
+    if saved is not None and saved["next_agent"] in crew:
         return Decision(**saved)
     decision = None
     if turn >= desk.max_turns:
@@ -148,6 +149,9 @@ def _register(app: App, agent: Agent) -> None:
         if updates is not None and not isinstance(updates, Mapping):
             raise TypeError(f"the agent {agent.name} returned {type(updates).__name__}; it must return a dict, or None")
         new = {**state, **(updates or {}), "turns": [*state["turns"], agent.name]}
+        if new["code"] != state["code"] and "report" not in (updates or {}):
+            # Whoever changes the code: the tests say what it is worth.
+            new["report"] = await report_of({**new, "report": None})
         if agent.last:
             return new.get("output", new)
         size = len(json.dumps(new).encode())

@@ -9,6 +9,7 @@ from typing import Any
 
 from stepwire_server import StepContext
 from stepwire_server.models import Model, ModelError, ModelInterrupted
+from stepwire_server.supervisor.checking import NO_REPORT
 from stepwire_server.supervisor.crew import Crew
 
 __all__ = ["Decision", "analysis", "by_model", "by_rules"]
@@ -64,7 +65,7 @@ def by_rules(state: Mapping[str, Any], crew: Crew, *, has_model: bool) -> Decisi
     for agent in crew:
         if agent.when is not None and agent.when(state):
             return decide(agent.name, f"Its own rule says that it is the turn of {agent.name}", 0.9, agent.description)
-    report = state.get("report") or {"passed": 0, "total": 0}
+    report = state.get("report") or NO_REPORT
     if report["total"] and report["passed"] == report["total"]:
         return decide("responder", "All tests pass", 1.0, "Give the code, and say how it was found.")
     if "architect" not in turns:

@@ -82,7 +82,31 @@ def edits(source: str) -> Iterator[Edit]:
             continue
         if text not in seen:
             seen.add(text)
-            yield Edit(text + "\n", what, line)
+            yield Edit(_in_place(source, node, replacement, edited) or text + "\n", what, line)
+
+
+def _in_place(source: str, node: ast.AST, replacement: ast.AST | list[ast.stmt], edited: ast.Module) -> str:
+    """Returns the source with this one place changed, comments and all else as it was; nothing where the edit is larger
+    than one line, or what is written there would mean something else.
+    """
+    if isinstance(node, ast.If | ast.While) and isinstance(node.test, ast.UnaryOp):
+        node, replacement = node.test.operand, node.test
+    if isinstance(replacement, list) or not isinstance(node, ast.expr | ast.stmt):
+        return ""
+    if node.lineno != node.end_lineno or node.end_col_offset is None:
+        return ""
+    lines = source.splitlines(keepends=True)
+    line = lines[node.lineno - 1].encode()
+    before, after = line[: node.col_offset].decode(), line[node.end_col_offset :].decode()
+    wanted = ast.dump(edited)
+    for written in (ast.unparse(replacement), f"({ast.unparse(replacement)})"):
+        text = "".join([*lines[: node.lineno - 1], before, written, after, *lines[node.lineno :]])
+        try:
+            if ast.dump(ast.parse(text)) == wanted:
+                return text
+        except SyntaxError:
+            continue
+    return ""
 
 
 class _Replacing(ast.NodeTransformer):

@@ -35,11 +35,26 @@ def test_each_slip_is_one_edit_away(what: str) -> None:
     right, wrong, name = SLIPS[what]
     source = ORIGINALS[name]
     assert right in source
-    near = [edit.source for edit in edits(source.replace(right, wrong))]
-    assert ast.unparse(ast.parse(source)) + "\n" in near
+    near = [ast.unparse(ast.parse(edit.source)) for edit in edits(source.replace(right, wrong))]
+    assert ast.unparse(ast.parse(source)) in near
     assert len(near) == len(set(near))
-    for edited in near:
-        ast.parse(edited)
+
+
+def test_an_edit_changes_nothing_else() -> None:
+    """Comments, blank lines and quotes are as they were, and what would be read otherwise gets its parentheses."""
+    source = "def f(x):  # doubles\n\n    y = x + 1  # wrong\n    return y * 'a'  # done\n"
+    near = {edit.source for edit in edits(source)}
+    assert source.replace("x + 1", "x * 1") in near
+    assert "def f(x):  # doubles\n\n    y = x + 1  # wrong\n    return x * 'a'  # done\n" in near
+    turned = {edit.source for edit in edits("def f(a, b):\n    return 2 * -(a + b)  # why\n")}
+    assert "def f(a, b):\n    return 2 * (a + b)  # why\n" in turned
+
+
+def test_an_edit_that_changes_nothing_is_none() -> None:
+    """Arguments that are the same are not swapped, and the same program does not come twice."""
+    near = [edit.source for edit in edits("def f(x):\n    return max(x, x)\n")]
+    assert "def f(x):\n    return max(x, x)\n" not in near
+    assert len(near) == len(set(near))
 
 
 @settings(max_examples=25, deadline=None)

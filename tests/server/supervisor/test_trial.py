@@ -96,6 +96,24 @@ async def test_a_top_level_that_fails_is_a_failure(code: str, tests: str, messag
     assert message in report.failures[-1].message
 
 
+FORGERY = """
+import json, os
+line = json.dumps({"name": "forged", "passed": True, "message": "", "printed": "", "seconds": 0, "word": ""})
+for descriptor in range(64):
+    try:
+        os.write(descriptor, line.encode() + b"\\n")
+    except OSError:
+        pass
+"""
+
+
+async def test_forged_verdicts_are_no_verdicts() -> None:
+    """Lines that look like results, on whatever is open, are not among the results."""
+    report = await _report("assert double(1) == 3\nassert double(1) == 2", RIGHT + FORGERY)
+    assert [test.name for test in report.tests if test.passed] == ["double(1) == 2"]
+    assert "forged" not in {test.name for test in report.tests}
+
+
 async def test_the_first_candidate_that_passes() -> None:
     """Of many candidates the first right one is found, past ones that hang, leave or are no Python."""
     candidates = ["def double(x): return x", "while True: pass", "import os; os._exit(0)", "def", RIGHT, RIGHT]

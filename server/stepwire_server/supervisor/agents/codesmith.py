@@ -7,6 +7,7 @@ from typing import Any
 
 from stepwire_server import StepContext
 from stepwire_server.models import ModelError, ModelInterrupted
+from stepwire_server.supervisor.checking import report_of
 from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
 from stepwire_server.supervisor.examples import read_examples
@@ -29,6 +30,8 @@ def add(crew: Crew, desk: Desk) -> None:
             try:
                 answer = await desk.model.text(step, _prompt(state), system=_SYSTEM, channel="code", temperature=0)
                 written, how = code_of(answer.text), f"written by {desk.model.name}"
+                if not written:
+                    await step.error("the model's answer has no Python in it, a program is searched for")
             except ModelInterrupted:
                 raise
             except ModelError as error:
@@ -47,7 +50,8 @@ def add(crew: Crew, desk: Desk) -> None:
             f"The code passes {report.passed} of {len(report.tests)} tests",
             details={"how": how, "lines": written.count("\n"), "passed": report.passed, "tests": len(report.tests)},
         )
-        better = report.all_passed or not state["code"] or report.passed > state["report"]["passed"]
+        before = await report_of(state)
+        better = report.all_passed or not state["code"] or report.passed > before["passed"]
         kept = {"code": written, "report": report.to_state(), "how": how} if better else {}
         return {
             **kept,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stepwire_server import StepContext
+from stepwire_server.supervisor.checking import report_of
 from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
 from stepwire_server.supervisor.wholes import give
@@ -19,7 +20,7 @@ def add(crew: Crew, desk: Desk) -> None:
 
     @crew.agent(NAME, "Ends the work: gives the code, and says what was tried.", last=True)
     async def responder(step: StepContext, state: dict[str, Any]) -> dict[str, Any]:
-        report = state.get("report") or {"passed": 0, "total": 0, "tests": []}
+        report = await report_of(state)
         solved = bool(report["total"]) and report["passed"] == report["total"]
         if solved:
             answer = f"All {report['total']} tests pass: {state.get('how') or 'the code that was given'}."

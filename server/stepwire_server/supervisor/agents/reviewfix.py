@@ -9,6 +9,7 @@ from typing import Any
 from stepwire_server import StepContext
 from stepwire_server.models import Model, ModelError, ModelInterrupted
 from stepwire_server.supervisor.agents.codesmith import code_of, failures_of
+from stepwire_server.supervisor.checking import report_of
 from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
 from stepwire_server.supervisor.edits import Edit, edits
@@ -29,6 +30,10 @@ def add(crew: Crew, desk: Desk) -> None:
 
     @crew.agent(NAME, "Mends the code that there is, so that the failing tests pass, and changes nothing else.")
     async def reviewfix(step: StepContext, state: dict[str, Any]) -> dict[str, Any]:
+        if not state["code"]:
+            await step.agent(NAME, "result", "There is no code to mend")
+            return {"tried": [*state["tried"], "reviewfix: there was no code to mend"]}
+        state = {**state, "report": await report_of(state)}
         failing = [test["name"] for test in state["report"]["tests"] if not test["passed"]]
         await step.agent(NAME, "think", f"{len(failing)} tests fail, the first is: {failing[0] if failing else 'none'}")
         mended, how, report = "", "", None
@@ -73,7 +78,10 @@ async def _asked(step: StepContext, model: Model, state: dict[str, Any]) -> tupl
     except ModelError as error:
         await step.error(f"the model mends nothing, small edits are tried: {error}")
         return "", ""
-    return code_of(answer.text), f"mended by {model.name}"
+    code = code_of(answer.text)
+    if not code:
+        await step.error("the model's answer has no Python in it, small edits are tried")
+    return code, f"mended by {model.name}" if code else ""
 
 
 async def _edited(step: StepContext, state: dict[str, Any]) -> tuple[str, str, Report] | None:
