@@ -6,7 +6,7 @@ import ast
 import copy
 from collections.abc import Callable, Iterator
 
-__all__ = ["Edit", "edits"]
+__all__ = ["Edit", "edits", "nearby"]
 
 Change = Callable[[ast.AST], ast.AST | list[ast.stmt]]
 
@@ -85,12 +85,25 @@ def edits(source: str) -> Iterator[Edit]:
             yield Edit(_in_place(source, node, replacement, edited) or text + "\n", what, line)
 
 
+def nearby(source: str) -> Iterator[Edit]:
+    """Gives what is one edit away, and then what is two away. Raises SyntaxError."""
+    first = list(edits(source))
+    yield from first
+    seen = {edit.source for edit in first} | {source}
+    for one in first:
+        for two in edits(one.source):
+            if two.source not in seen:
+                seen.add(two.source)
+                yield Edit(two.source, f"{one.what}; line {two.line}: {two.what}", one.line)
+
+
 def _in_place(source: str, node: ast.AST, replacement: ast.AST | list[ast.stmt], edited: ast.Module) -> str:
     """Returns the source with this one place changed, comments and all else as it was; nothing where the edit is larger
     than one line, or what is written there would mean something else.
     """
     if isinstance(node, ast.If | ast.While) and isinstance(node.test, ast.UnaryOp):
-        node, replacement = node.test.operand, node.test
+        replacement = node.test
+        node = replacement.operand
     if isinstance(replacement, list) or not isinstance(node, ast.expr | ast.stmt):
         return ""
     if node.lineno != node.end_lineno or node.end_col_offset is None:

@@ -165,7 +165,7 @@ async def _run(job: bytes, folder: str, patience: float) -> bytes:
         stderr=asyncio.subprocess.DEVNULL,
         cwd=folder,
         # Nothing of the server's: keys stand there.
-        env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+        env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"},
         start_new_session=True,
     )
     try:

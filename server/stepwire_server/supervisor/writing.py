@@ -56,7 +56,7 @@ async def searched(examples: Examples, *, words: str, seconds: float) -> AsyncGe
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
         limit=1 << 20,
-        env={"PATH": os.defpath, "LANG": "C.UTF-8", "PYTHONHASHSEED": "0"},
+        env={"PATH": os.defpath, "LANG": "C.UTF-8"},
         start_new_session=True,
     )
     try:

@@ -144,7 +144,7 @@ def test_an_agent_of_ones_own(tmp_path: Path) -> None:
 
 def test_a_restart_in_the_middle(tmp_path: Path) -> None:
     """A server that is killed while an agent works goes on with that turn: earlier ones are kept, none comes twice."""
-    given = {**COUNT, "tests": f"import time\ntime.sleep(0.3)\n{COUNT['tests']}"}
+    given = {**COUNT, "tests": f"import time\ntime.sleep(0.2)\n{COUNT['tests']}"}
     with ServerProcess(tmp_path, app=APP) as server, Client(server.address) as client:
         run = client.execute(call="build", input=given)
         events: list[Event] = []

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ast
+import asyncio
+import itertools
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from stepwire_server.supervisor.edits import edits
+from stepwire_server.supervisor.edits import edits, nearby
+from stepwire_server.supervisor.trial import Trial
 
 ORIGINALS = {
     "clamp": "def clamp(x, low, high):\n    if x < low:\n        return low\n    return min(x, high)",
@@ -55,6 +58,24 @@ def test_an_edit_that_changes_nothing_is_none() -> None:
     near = [edit.source for edit in edits("def f(x):\n    return max(x, x)\n")]
     assert "def f(x):\n    return max(x, x)\n" not in near
     assert len(near) == len(set(near))
+
+
+CHECKS = {
+    "clamp": "assert [clamp(x, 2, 5) for x in range(8)] == [2, 2, 2, 3, 4, 5, 5, 5]",
+    "total": "assert total([1, 2, 3]) == 6\nassert total([]) == 0\nassert total([-4]) == -4",
+    "window": "assert window([1, 2, 3], 2) == [[1, 2], [2, 3]]\nassert window([1], 1) == [[1]]\nassert not window([], 2)",
+}
+
+
+@settings(max_examples=4, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.sampled_from(sorted(ORIGINALS)), st.integers(0, 10_000))
+def test_what_was_broken_is_mended(name: str, number: int) -> None:
+    """A function with a random slip is right again after one or two of the edits, or was never wrong."""
+    near = list(edits(ORIGINALS[name]))
+    broken = near[number % len(near)].source
+    trial = Trial(CHECKS[name])
+    candidates = [broken, *(edit.source for edit in itertools.islice(nearby(broken), 600))]
+    assert asyncio.run(trial.first(candidates, seconds=0.3)) is not None, broken
 
 
 @settings(max_examples=25, deadline=None)

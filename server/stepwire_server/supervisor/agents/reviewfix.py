@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from typing import Any
 
 from stepwire_server import StepContext
@@ -12,7 +11,7 @@ from stepwire_server.supervisor.agents.codesmith import code_of, failures_of
 from stepwire_server.supervisor.checking import report_of
 from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
-from stepwire_server.supervisor.edits import Edit, edits
+from stepwire_server.supervisor.edits import nearby
 from stepwire_server.supervisor.trial import Report, Trial
 from stepwire_server.supervisor.wholes import give
 
@@ -89,7 +88,7 @@ async def _edited(step: StepContext, state: dict[str, Any]) -> tuple[str, str, R
     trial = Trial(state["tests"])
     tested = 0
     try:
-        one_and_two = itertools.islice(_nearby(state["code"]), _MOST)
+        one_and_two = itertools.islice(nearby(state["code"]), _MOST)
         while batch := list(itertools.islice(one_and_two, _BATCH)):
             await step.agent(NAME, "progress", f"{tested} small edits do not help; {len(batch)} more are tested")
             await step.progress(min(95.0, 100 * tested / _MOST), f"{tested} edits")
@@ -105,15 +104,3 @@ async def _edited(step: StepContext, state: dict[str, Any]) -> tuple[str, str, R
     except SyntaxError as error:
         await step.agent(NAME, "progress", f"The code is no Python, line {error.lineno}: {error.msg}")
     return None
-
-
-def _nearby(source: str) -> Iterator[Edit]:
-    """Gives what is one edit away, and then what is two away."""
-    first = list(edits(source))
-    yield from first
-    seen = {edit.source for edit in first} | {source}
-    for one in first:
-        for two in edits(one.source):
-            if two.source not in seen:
-                seen.add(two.source)
-                yield Edit(two.source, f"{one.what}; line {two.line}: {two.what}", one.line)

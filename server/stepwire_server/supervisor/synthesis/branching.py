@@ -12,9 +12,9 @@ __all__ = ["Branch", "Branches"]
 
 _TERMS = 200
 _TESTS = 400
-_TEST_SIZE = 5
+_TEST_SIZE = 7
 _MAX_LEAVES = 4
-_LOOKS = 60_000
+_LOOKS = 150_000
 """So many splits of the examples are looked at after a level."""
 
 
@@ -105,13 +105,16 @@ class Branches:
             yes, no = wanted & holds, wanted & ~holds
             if not yes or not no:
                 continue
-            # One of both sides is a term: a chain of `elif`s, which is how people decide.
+            # Mostly one of both sides is a term: a chain of `elif`s.
             then: Branch | Term | None = self._leaf(yes)
             otherwise: Branch | Term | None = self._leaf(no)
             if then is not None and otherwise is None and leaves > 2:
                 otherwise = self._smallest(no, leaves - 1)
             elif otherwise is not None and then is None and leaves > 2:
                 then = self._smallest(yes, leaves - 1)
+            elif then is None and otherwise is None and leaves > 3:
+                then = self._smallest(yes, 2)
+                otherwise = None if then is None else self._smallest(no, 2)
             if then is not None and otherwise is not None:
                 yield Branch(test, then, otherwise)
 

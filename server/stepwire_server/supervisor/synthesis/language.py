@@ -148,8 +148,8 @@ def _texts() -> Iterator[Operation]:
     yield Operation("len(set(_0))", ("str",), "int", 2)
     yield Operation("str(_0)", ("int",), "str")
     yield Operation("int(_0)", ("str",), "int")
-    yield Operation("ord(_0)", ("str",), "int", 2)
-    yield Operation("chr(_0)", ("int",), "str", 2)
+    yield Operation("ord(_0)", ("str",), "int")
+    yield Operation("chr(_0)", ("int",), "str")
 
 
 def _lists(kind: str) -> Iterator[Operation]:

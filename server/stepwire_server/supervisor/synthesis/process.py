@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 import resource
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from stepwire_server.supervisor.synthesis.search import Search, Task
+from stepwire_server.supervisor.synthesis.search import Found, Search, Task
 from stepwire_server.supervisor.synthesis.values import Unsupported
 
 __all__ = ["main"]
@@ -26,29 +28,41 @@ def main() -> None:
         examples=tuple((tuple(arguments), wanted) for arguments, wanted in job["examples"]),
         words=job["words"],
     )
+    try:
+        _search(task, job["room"], job["seconds"])
+    except (Unsupported, ValueError) as error:
+        _say(problem=str(error))
+    except (MemoryError, RecursionError):
+        _say(problem="the search takes too much memory")
+
+
+def _search(task: Task, room: int, seconds: float) -> None:
+    """Searches among what the types of the examples suggest and, in turns, among more: both have as much time."""
     start = time.monotonic()
-    # Half of the time for what the types of the examples suggest, the other half for more.
-    for widely in (False, True):
-        end = start + job["seconds"] * (1 if widely else 0.5)
-        try:
-            if _search(task, job["room"], start, end, widely=widely):
-                return
-        except (Unsupported, ValueError) as error:
-            _say(problem=str(error))
+    searches = [Search(task, room=room, widely=widely, expired=_after(start + seconds)) for widely in (False, True)]
+    if searches[0].is_wide:
+        searches.pop()
+    running = [(0.0, number, search, search.levels()) for number, search in enumerate(searches)]
+    while running:
+        spent, number, search, levels = heapq.heappop(running)
+        before = time.monotonic()
+        found = next(levels, _NOTHING_MORE)
+        now = time.monotonic()
+        _say(size=search.size, tried=sum(each.tried for each in searches), seconds=round(now - start, 3))
+        if isinstance(found, Found):
+            _say(source=found.source, size=found.size, leaves=found.leaves)
             return
-        except (MemoryError, RecursionError):
-            continue
+        # When the time is over, a search still gives what it had found and would have liked to be shorter.
+        if found is None:
+            heapq.heappush(running, (spent + now - before, number, search, levels))
     _say(problem="nothing fits within the limits")
 
 
-def _search(task: Task, room: int, start: float, end: float, *, widely: bool) -> bool:
-    search = Search(task, widely=widely, room=room, expired=lambda: time.monotonic() >= end)
-    for found in search.levels():
-        _say(size=search.size, tried=search.tried, seconds=round(time.monotonic() - start, 3), widely=widely)
-        if found is not None:
-            _say(source=found.source, size=found.size, leaves=found.leaves)
-            return True
-    return False
+_NOTHING_MORE = "nothing more"
+
+
+def _after(end: float) -> Callable[[], bool]:
+    return lambda: time.monotonic() >= end
 
 
 def _say(**fields: Any) -> None:

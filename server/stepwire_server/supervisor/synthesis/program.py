@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 
 from stepwire_server.supervisor.synthesis.bank import Loop, Term
 from stepwire_server.supervisor.synthesis.branching import Branch
@@ -17,24 +18,45 @@ def function(name: str, parameters: Sequence[str], body: Branch | Term, *, summa
     lines = [f"def {name}({', '.join(parameters)}):"]
     if summary:
         lines.append(f"    {_docstring(summary)}")
-    part = body
-    while isinstance(part, Branch):
-        if isinstance(part.then, Branch):
-            lines.append(f"    if {ast.unparse(_negated(_tree(part.test)))}:")
-            lines.append(f"        return {expression(part.otherwise)}")
-            part = part.then
-        else:
-            lines.append(f"    if {expression(part.test)}:")
-            lines.append(f"        return {expression(part.then)}")
-            part = part.otherwise
-    lines.append(f"    return {expression(part)}")
+    lines += _decided(body, "    ")
     source = "\n".join(lines) + "\n"
     return f"import math\n\n\n{source}" if re.search(r"\bmath\.", source) else source
 
 
-def expression(body: Branch | Term) -> str:
+def _decided(body: Branch | Term, indent: str) -> list[str]:
+    """Returns the lines of a decision: what is short comes first, and the rest needs no `else`."""
+    if isinstance(body, Term):
+        return [f"{indent}return {expression(body)}"]
+    first, rest = body.then, body.otherwise
+    test = _tree(body.test)
+    if isinstance(first, Branch) and isinstance(rest, Term):
+        first, rest, test = rest, first, _negated(test)
+    return [f"{indent}if {_written(test)}:", *_decided(first, f"{indent}    "), *_decided(rest, indent)]
+
+
+def expression(body: Term) -> str:
     """Returns the source of an expression."""
-    return ast.unparse(ast.fix_missing_locations(_Tidied().visit(_tree(body))))
+    return _written(_tree(body))
+
+
+def _written(tree: ast.expr) -> str:
+    return _lean(ast.unparse(ast.fix_missing_locations(_Tidied().visit(tree))))
+
+
+def _lean(text: str) -> str:
+    """Leaves out the parentheses that change nothing, such as the second ones of `sum((x for x in items))`."""
+    wanted = ast.dump(ast.parse(text, mode="eval"))
+    place = text.find("((")
+    while place >= 0:
+        for end in range(text.find("))", place), len(text) - 1):
+            if text[end : end + 2] == "))":
+                leaner = f"{text[: place + 1]}{text[place + 2 : end]}{text[end + 1 :]}"
+                with suppress(SyntaxError):
+                    if ast.dump(ast.parse(leaner, mode="eval")) == wanted:
+                        text = leaner
+                        break
+        place = text.find("((", place + 1)
+    return text
 
 
 def _docstring(text: str) -> str:
@@ -42,9 +64,7 @@ def _docstring(text: str) -> str:
     return f'"""{words[:100]}"""'
 
 
-def _tree(body: Branch | Term) -> ast.expr:
-    if isinstance(body, Branch):
-        return ast.IfExp(_tree(body.test), _tree(body.then), _tree(body.otherwise))
+def _tree(body: Term) -> ast.expr:
     if isinstance(body.made, str):
         return ast.parse(body.made, mode="eval").body
     if isinstance(body.made, Loop):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +15,7 @@ from stepwire_server.supervisor.synthesis.looping import Looping
 from stepwire_server.supervisor.synthesis.program import function
 from stepwire_server.supervisor.synthesis.values import element_of, type_of_all
 
-__all__ = ["Found", "Search", "Task"]
+__all__ = ["WIDE", "Found", "Search", "Task"]
 
 _SOURCE_SIZE = 4
 _SOURCES = 8
@@ -27,6 +28,9 @@ _MADE_SOURCES = frozenset(
 """What is gone over beside arguments themselves."""
 
 _MAX_SIZE = 12
+
+WIDE = frozenset({"str", "list[int]"})
+"""Types that a wide search has operations of, whatever the examples have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,13 +92,17 @@ class Search:
         self._kinds = frozenset({*kinds, self._kind})
         leaves += [
             Term(kind, size, [value] * len(task.examples), repr(value))
-            for value, kind, size in _constants(task, self._kinds, self._target)
+            for value, kind, size in _constants(task, self._kinds, self._target, self._kind)
         ]
-        self._operations: list[Operation] = operations(self._kinds | {"str", "list[int]"} if widely else self._kinds)
+        self._operations: list[Operation] = operations(self._kinds | WIDE if widely else self._kinds)
         self._bank = Bank(self._operations, leaves, room=room, expired=expired)
         self._branches = Branches(self._target, expired)
         self._loops: list[Looping] = []
-        self._known_sources: set[int] = set()
+
+    @property
+    def is_wide(self) -> bool:
+        """Whether the examples themselves have all types that a wide search has."""
+        return self._kinds >= WIDE
 
     @property
     def size(self) -> int:
@@ -117,7 +125,7 @@ class Search:
             waiting += [found for found in (self._completed(), self._branches.best()) if found is not None]
             waiting = sorted(waiting, key=lambda found: found.size)[:1]
             # What is put together of two halves is longer than what was looked at so far: first, a little more is.
-            if waiting and waiting[0].size <= 2 * self._bank.size - 2:
+            if waiting and waiting[0].size <= _patience(waiting[0]) * (self._bank.size - 1):
                 break
             yield None
         if waiting:
@@ -228,7 +236,14 @@ class Search:
         return Found(source=source, size=body.size, leaves=body.leaves if isinstance(body, Branch) else 1)
 
 
-def _constants(task: Task, kinds: frozenset[str], target: list[Any]) -> Iterator[tuple[Any, str, int]]:
+def _patience(found: Branch | Term) -> int:
+    """Returns how many times as long as what was looked at a find may be: of many ways each is short."""
+    return 3 if isinstance(found, Branch) and found.leaves > 2 else 2
+
+
+def _constants(
+    task: Task, kinds: frozenset[str], target: list[Any], wanted_kind: str
+) -> Iterator[tuple[Any, str, int]]:
     """Gives constants with their types and sizes: small numbers, what the task's words name, and answers that several
     examples share. Answers of single examples are no constants: a program of them would be a list of answers.
     """
@@ -252,7 +267,7 @@ def _constants(task: Task, kinds: frozenset[str], target: list[Any]) -> Iterator
         add(" ", "str")
         for groups in re.findall(r"'([^']{1,40})'|\"([^\"]{1,40})\"|`([^`]{1,40})`", task.words):
             add("".join(groups), "str")
-        for mark in _marks(task):
+        for mark in [*_marks(task), *_new_signs(task)]:
             add(mark, "str")
         wanted = [value for value in target if isinstance(value, str)]
         for text in (_start(wanted), _start([value[::-1] for value in wanted])[::-1]):
@@ -269,9 +284,8 @@ def _constants(task: Task, kinds: frozenset[str], target: list[Any]) -> Iterator
             add(None, "none")
         elif isinstance(value, (int, str)) and not isinstance(value, bool) and target.count(value) > 1:
             add(value, "str" if isinstance(value, str) else "int", 1 if isinstance(value, str) else 2)
-    own = "float" if "float" in kinds else next(iter(kinds - {"none"}), "int")
     for (kind, value), size in given.items():
-        yield value, own if kind == "none" else kind, size
+        yield value, wanted_kind if kind == "none" else kind, size
 
 
 def _marks(task: Task) -> list[str]:
@@ -284,6 +298,17 @@ def _marks(task: Task) -> list[str]:
             common = set.intersection(*(set(re.findall(r"[^\w\s]\s?|\s", text)) for text in texts))
             found += sorted(common - {" "}, key=lambda mark: (len(mark), mark))
     return found[:4]
+
+
+def _new_signs(task: Task) -> list[str]:
+    """Returns characters that several results have, whose arguments do not."""
+    new = [
+        set(wanted) - {sign for argument in arguments for sign in str(argument)}
+        for arguments, wanted in task.examples
+        if isinstance(wanted, str)
+    ]
+    counted = Counter(sign for signs in new for sign in sorted(signs) if not sign.isalnum())
+    return [sign for sign, count in counted.most_common(3) if count > 1]
 
 
 def _start(texts: list[str]) -> str:
