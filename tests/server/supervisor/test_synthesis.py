@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,6 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwire_server.supervisor.examples import read_examples
+from stepwire_server.supervisor.synthesis.bank import Bank, Term
+from stepwire_server.supervisor.synthesis.branching import Branches
+from stepwire_server.supervisor.synthesis.language import operations
+from stepwire_server.supervisor.synthesis.program import expression
 from stepwire_server.supervisor.synthesis.search import Found, Search, Task
 from stepwire_server.supervisor.synthesis.values import Unsupported
 from stepwire_server.supervisor.writing import searched
@@ -120,6 +125,31 @@ def test_values_that_are_not_searched_for() -> None:
     """Values outside of the language are refused with their type."""
     with pytest.raises(Unsupported, match="dict"):
         Search(Task(name="f", parameters=("n",), examples=(((1,), {"a": 1}),)))
+
+
+def test_what_is_written_gives_what_was_computed() -> None:
+    """The Python of every term, tidied as people write it, has the values that the term was judged by."""
+    n, text, items = [3, 0, 7], ["ab c", "x", "Zz"], [[2, 1], [5], [4, 4, 9]]
+    columns = {"n": ("int", n), "text": ("str", text), "items": ("list[int]", items)}
+    leaves = [Term(kind, 1, column, name, uses=1) for name, (kind, column) in columns.items()]
+    leaves += [Term("int", 1, [number] * 3, str(number)) for number in (1, 2)]
+    bank = Bank(operations(frozenset({"int", "float", "str", "list[int]", "list[str]"})), leaves, room=30_000)
+    terms = [term for _ in range(5) for term in bank.grow() if not term.partial]
+    assert len(terms) > 1_000, len(terms)
+    for term in terms:
+        written = eval(f"lambda n, text, items: {expression(term)}", {"math": math})
+        assert list(map(written, n, text, items)) == term.vector, expression(term)
+
+
+@pytest.mark.parametrize(("count", "is_found"), [(3, False), (6, True)])
+def test_many_ways_need_many_examples(count: int, is_found: bool) -> None:
+    """Three ways are found in six examples, and refused in three, where they would be a list of answers."""
+    rows = [place % 3 for place in range(count)]
+    branches = Branches(rows, lambda: False)
+    for number in range(3):
+        branches.add(Term("int", 1, [number] * count, str(number)))
+        branches.add_test(Term("bool", 3, [row == number for row in rows], f"n == {number}", uses=1))
+    assert (branches.best() is not None) == is_found
 
 
 def test_none_is_found_where_there_is_no_answer() -> None:
