@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from stepwire_server.supervisor.examples import read_examples
 from stepwire_server.supervisor.synthesis.bank import Bank, Term
-from stepwire_server.supervisor.synthesis.branching import Branches
+from stepwire_server.supervisor.synthesis.branching import Branch, Branches
 from stepwire_server.supervisor.synthesis.language import operations
-from stepwire_server.supervisor.synthesis.program import expression
+from stepwire_server.supervisor.synthesis.program import expression, function
 from stepwire_server.supervisor.synthesis.search import Found, Search, Task
 from stepwire_server.supervisor.synthesis.values import Unsupported
 from stepwire_server.supervisor.writing import searched
@@ -139,6 +139,26 @@ def test_what_is_written_gives_what_was_computed() -> None:
     for term in terms:
         written = eval(f"lambda n, text, items: {expression(term)}", {"math": math})
         assert list(map(written, n, text, items)) == term.vector, expression(term)
+
+
+def test_decisions_are_written_as_they_are_meant() -> None:
+    """Nested decisions, turned round where that reads better, go the ways that they were found with."""
+    n = list(range(12))
+    less = next(each for each in operations(frozenset({"int"})) if each.template == "_0 < _1")
+    name = Term("int", 1, n, "n", uses=1)
+
+    def below(bound: int) -> Term:
+        return Term(
+            "bool", 3, [each < bound for each in n], less, (name, Term("int", 1, [bound] * 12, str(bound))), uses=1
+        )
+
+    answers = [Term("int", 1, [number] * 12, str(number)) for number in range(4)]
+    both = Branch(below(8), Branch(below(4), answers[0], answers[1]), Branch(below(10), answers[2], answers[3]))
+    one = Branch(below(8), Branch(below(4), answers[0], answers[1]), answers[2])
+    for tree, wanted in ((both, "000011112233"), (one, "000011112222")):
+        made = _made(Found(source=function("wanted", ["n"], tree), size=0, leaves=0))
+        assert "".join(str(made(each)) for each in n) == wanted
+    assert "if n >= 8:" in function("wanted", ["n"], one)
 
 
 @pytest.mark.parametrize(("count", "is_found"), [(3, False), (6, True)])

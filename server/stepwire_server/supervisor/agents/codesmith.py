@@ -74,12 +74,16 @@ async def _search(step: StepContext, state: dict[str, Any], seconds: float) -> t
     looked = 0
     async for said in searched(examples, words=state["task"], seconds=seconds):
         if "source" in said:
-            return said["source"], f"searched: {looked:,} terms, size {said['size']}"
+            return said["source"], f"searched: {said['tried']:,} terms, size {said['size']}"
         if "problem" in said:
             return "", f"{said['problem']}; {looked:,} terms were looked at in up to {seconds:g} s"
         looked = said["tried"]
         await step.agent(
-            NAME, "progress", f"No program of size {said['size']} or less; {looked:,} terms looked at", details=said
+            NAME,
+            "progress",
+            f"No program of size {said['size']}{', texts and lists included' if said['widely'] else ''}; "
+            f"{looked:,} terms looked at",
+            details=said,
         )
         await step.progress(min(95.0, 100 * said["seconds"] / seconds), f"Programs of size {said['size']}")
     return "", "the search ended without a result"

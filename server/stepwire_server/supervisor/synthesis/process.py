@@ -48,10 +48,11 @@ def _search(task: Task, room: int, seconds: float) -> None:
         before = time.monotonic()
         found = next(levels, _NOTHING_MORE)
         now = time.monotonic()
-        _say(size=search.size, tried=sum(each.tried for each in searches), seconds=round(now - start, 3))
+        told = {"tried": sum(each.tried for each in searches), "seconds": round(now - start, 3)}
         if isinstance(found, Found):
-            _say(source=found.source, size=found.size, leaves=found.leaves)
+            _say(source=found.source, size=found.size, leaves=found.leaves, **told)
             return
+        _say(size=search.size, widely=number == 1, **told)
         # When the time is over, a search still gives what it had found and would have liked to be shorter.
         if found is None:
             heapq.heappush(running, (spent + now - before, number, search, levels))
