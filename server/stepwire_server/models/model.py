@@ -163,6 +163,10 @@ class Model:
         )
         return value
 
+    async def close(self) -> None:
+        """Closes the connections that are kept for the next answer. Whoever makes models in passing needs it: tests."""
+        await self._wire.close()
+
     def request(
         self, prompt: str | list[dict[str, Any]], system: str, max_tokens: int | None, temperature: float | None
     ) -> dict[str, Any]:

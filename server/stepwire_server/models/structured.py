@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from stepwire_server import StepContext, SubstepContext, check_schema, mismatches
@@ -68,19 +69,21 @@ async def structured(
     part: SubstepContext | None = None,
     rounds: int = 3,
 ) -> tuple[Any, Answer]:
-    """Returns the value, and the answer that it was read from."""
+    """Returns the value, and the answer that it was read from, with the tokens of all rounds."""
     if rounds < 1:
         raise ValueError(f"rounds is {rounds}; it must be 1 or more")
     request = form.asked(request)
-    wrong = ""
+    wrong, prompt_tokens, completion_tokens = "", None, None
     for number in range(1, rounds + 1):
         of_its_own = channel if number == 1 else f"{channel}-{number}"
         telling = Telling(step, channel=of_its_own, expected_length=expected_length, part=part)
         answer = await model.answer(telling, request)
         _check_finish(answer)
+        prompt_tokens = _sum(prompt_tokens, answer.prompt_tokens)
+        completion_tokens = _sum(completion_tokens, answer.completion_tokens)
         value, wrong = form.read(answer.text)
         if not wrong:
-            return value, answer
+            return value, replace(answer, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens)
         if number < rounds:
             await step.error(f"the model's answer does not fit: {wrong}; it is asked again ({number + 1} of {rounds})")
             again = f"That does not fit: {wrong}. Answer again, with the whole JSON and nothing else."
@@ -99,6 +102,10 @@ def _check_finish(answer: Answer) -> None:
             raise AnswerInvalid("the answer was cut at its token limit: raise max_tokens, or ask for less")
         case _:
             return
+
+
+def _sum(before: int | None, more: int | None) -> int | None:
+    return more if before is None else before + (more or 0)
 
 
 def _refuse(constant: str) -> None:

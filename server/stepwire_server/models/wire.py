@@ -21,8 +21,12 @@ __all__ = ["Said", "Wire", "retry_after"]
 _CONNECT = 10.0
 """Seconds for a connection to be made."""
 
+_READ = 10_000
 _TEXT = 500
-"""Characters of an endpoint's own words that are passed on."""
+"""Characters of an endpoint's own words that are looked at, and that are passed on."""
+
+_REASON = 80
+"""Characters of a finish reason."""
 
 _PASSING = frozenset({408, 409, 425, 429})
 """Status codes below 500 after which the same request may do better."""
@@ -44,7 +48,7 @@ class Said(NamedTuple):
 class Wire:
     """An endpoint's address and key."""
 
-    __slots__ = ("_client", "_headers", "_now", "_secret", "url")
+    __slots__ = ("_client", "_create", "_headers", "_now", "_secret", "url")
 
     def __init__(self, *, url: str, secret: Secret, now: Callable[[], float]) -> None:
         """Raises ValueError where the library is missing. `now`: the wall clock's seconds."""
@@ -62,6 +66,8 @@ class Wire:
             max_retries=0,
             timeout=Timeout(None, connect=_CONNECT),
         )
+        # Asked for the first time here, where a thread may wait for it: much is imported by that.
+        self._create: Any = self._client.chat.completions.create
         self._headers: dict[str, Any] = {} if secret else {"Authorization": Omit()}
         for name in ("openai", "httpx", "httpx2", "httpcore", "httpcore2"):
             # Below that they write prompts and headers, and a line for each request.
@@ -73,17 +79,22 @@ class Wire:
         """Gives what the endpoint says, as it says it. Whoever leaves before the end closes the connection. Raises
         Trouble.
         """
-        create: Any = self._client.chat.completions.create
+        import openai
+
         trouble: Trouble | None = None
         try:
-            stream = await create(**request, stream=True, extra_headers=self._headers)
+            stream = await self._create(**request, stream=True, extra_headers=self._headers)
+        except openai.APIError as error:
+            trouble = self._trouble(error, f"no connection to {self.url}")
         except Exception as error:
-            trouble = self._trouble(error)
+            trouble = Trouble(
+                self._told("the request can't be sent", f"{type(error).__name__}: {error}"), passing=False
+            )
         # Raised here, it has no context: that would have the request, and with it the key.
         if trouble is not None:
             raise trouble
         try:
-            chunks = _whole(stream) if _is_whole(stream) else aiter(stream)
+            chunks = self._whole(stream) if _is_whole(stream) else aiter(stream)
             while True:
                 try:
                     chunk = await anext(chunks)
@@ -91,36 +102,51 @@ class Wire:
                     return
                 except Exception as error:
                     # Which classes these are differs between the library's releases: its own, its transport's, json's.
-                    trouble = self._trouble(error)
+                    trouble = self._trouble(error, "the endpoint's answer broke off")
                 if trouble is not None:
                     raise trouble
-                yield _read(chunk)
+                said = _read(chunk)
+                # It stands in the step's output, and may be anything.
+                yield said._replace(finish=self._secret.redacted(said.finish[:_REASON]))
         finally:
             await stream.close()
 
-    def _trouble(self, error: Exception) -> Trouble:
+    async def close(self) -> None:
+        """Closes the connections that are kept."""
+        await self._client.close()
+
+    async def _whole(self, stream: Any) -> AsyncIterator[Any]:
+        """Gives the answer of an endpoint that does not stream as one chunk."""
+        from openai.types.chat import ChatCompletion
+
+        body = (await stream.response.aread()).decode("utf-8", "replace")
+        answer = json.loads(body)
+        if not isinstance(answer, dict) or not answer.get("choices"):
+            raise Trouble(self._told("the endpoint answers with something that is no answer", body), passing=False)
+        yield ChatCompletion.construct(**answer)
+
+    def _trouble(self, error: Exception, what: str) -> Trouble:
+        """`what`: what it means where the error is the connection's."""
         import openai
 
+        if isinstance(error, Trouble):
+            return error.with_traceback(None)
         if isinstance(error, openai.APIStatusError):
             return self._status(error)
-        if isinstance(error, openai.APITimeoutError):
-            return Trouble(f"the endpoint {self.url} can't be reached in {_CONNECT:g} s", passing=True)
-        if isinstance(error, openai.APIConnectionError):
-            cause = error.__cause__ or error.__context__
-            return Trouble(self._told(f"the connection to {self.url} is lost or can't be made", cause), passing=True)
-        if isinstance(error, openai.APIError):
-            return Trouble(self._told("the endpoint reports an error in its answer", error.message), passing=True)
         if isinstance(error, ValueError):
             return Trouble("the endpoint sent something that is no JSON", passing=True)
-        return Trouble(self._told("the endpoint's answer broke off", type(error).__name__), passing=True)
+        if isinstance(error, openai.APIError) and not isinstance(error, openai.APIConnectionError):
+            return Trouble(self._told("the endpoint reports an error in its answer", error.message), passing=True)
+        cause = error.__cause__ or error
+        return Trouble(self._told(what, str(cause) or type(cause).__name__), passing=True)
 
     def _status(self, error: Any) -> Trouble:
         status, headers = int(error.status_code), error.response.headers
         passing = (status in _PASSING or status >= 500) and error.code not in _SPENT
         if headers.get("x-should-retry") in {"true", "false"}:
             passing = headers["x-should-retry"] == "true"
-        body = error.body if isinstance(error.body, Mapping) else {}
-        words = body.get("message") or (error.body if isinstance(error.body, str) else "")
+        # Most say what is wrong in a `message`; some in the body itself, or under another name.
+        words = error.body.get("message", error.body) if isinstance(error.body, Mapping) else error.body
         return Trouble(
             self._told(f"the endpoint answers {status}{_advice(status)}", words),
             passing=passing,
@@ -130,7 +156,7 @@ class Wire:
         )
 
     def _told(self, text: str, words: object) -> str:
-        told = " ".join(self._secret.redacted(str(words or "")).split())
+        told = " ".join(self._secret.redacted(str(words or "")[:_READ]).split())
         return f"{text}: {told[:_TEXT]}" if told else text
 
 
@@ -190,10 +216,3 @@ def _tokens(usage: object, name: str) -> int | None:
 
 def _is_whole(stream: Any) -> bool:
     return str(stream.response.headers.get("content-type", "")).startswith("application/json")
-
-
-async def _whole(stream: Any) -> AsyncIterator[Any]:
-    """Gives the answer of an endpoint that does not stream as one chunk."""
-    from openai.types.chat import ChatCompletion
-
-    yield ChatCompletion.construct(**json.loads(await stream.response.aread()))

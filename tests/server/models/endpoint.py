@@ -65,30 +65,35 @@ class Hold:
     """A place in an answer where the endpoint waits: until it is released, or the caller has gone."""
 
     def __init__(self) -> None:
-        self._mine, self._theirs = socket.socketpair()
+        self._lock = threading.Lock()
+        self._wakes: list[socket.socket] = []
+        self._is_open = False
         self.reached = threading.Event()
         """Set once an answer has come here: what stands before it was sent."""
 
     def release(self) -> None:
         """Lets all answers go on, now and from now on."""
-        self._mine.close()
+        with self._lock:
+            self._is_open = True
+            for wake in self._wakes:
+                wake.close()
 
     def wait(self, caller: socket.socket) -> bool:
         """Returns whether the caller is still there."""
-        self.reached.set()
-        while True:
-            ready, _, _ = select.select([caller, self._theirs], [], [], PATIENCE)
-            if self._theirs in ready or not ready:
+        wake, woken = socket.socketpair()
+        with self._lock:
+            self._wakes.append(wake)
+            if self._is_open:
+                wake.close()
+        with wake, woken:
+            self.reached.set()
+            ready, _, _ = select.select([caller, woken], [], [], PATIENCE)
+            if caller not in ready:
                 return True
             try:
                 return bool(caller.recv(1, socket.MSG_PEEK))
             except OSError:
                 return False
-
-    def close(self) -> None:
-        """Lets go of its sockets."""
-        self._mine.close()
-        self._theirs.close()
 
 
 class Drop:
@@ -116,11 +121,6 @@ class Scripted:
             else:
                 parts.append(part)
         return replace(self, parts=tuple(parts))
-
-    @property
-    def holds(self) -> list[Hold]:
-        """The places where it waits."""
-        return [part for part in self.parts if isinstance(part, Hold)]
 
 
 def says(
@@ -185,7 +185,6 @@ class Endpoint:
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._open: set[socket.socket] = set()
-        self._given: list[Scripted] = []
         self.requests: list[Request] = []
         """All that came, in order."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -216,9 +215,6 @@ class Endpoint:
                 with contextlib.suppress(OSError):
                     connection.shutdown(socket.SHUT_RDWR)
         self._server.server_close()
-        scripted = [*self._given, *(self._script if isinstance(self._script, Sequence) else ())]
-        for hold in {hold for one in scripted for hold in one.holds}:
-            hold.close()
 
     def answer(self, path: str, headers: Iterable[tuple[str, str]], body: dict[str, Any]) -> tuple[Request, Scripted]:
         """Records a request, and returns what it is answered. For the handler."""
@@ -233,7 +229,6 @@ class Endpoint:
             scripted = self._script[request.number - 1]
         else:
             scripted = refuses(418, f"no answer is scripted for request {request.number}")
-        self._given.append(scripted)
         return request, scripted
 
     def track(self, connection: socket.socket, *, is_open: bool) -> None:
