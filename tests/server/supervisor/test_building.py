@@ -179,20 +179,36 @@ def _script(request: Request) -> Scripted:
     return says("Here:\n```python\ndef gap(a, b):\n", "    return a + b\n```")
 
 
-def test_with_a_model(tmp_path: Path) -> None:
-    """A model decides and writes: a decision that can't be used falls back to the rules and says so, what it writes is
-    tested, and it is told what failed.
-    """
+@pytest.fixture(scope="module")
+def modelled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ServerProcess, Endpoint, Hold]]:
+    """The app with a model, which holds back the end of what it writes for a task that has the word "held"."""
+    hold = Hold()
+
+    def script(request: Request) -> Scripted:
+        if "held" not in request.prompt:
+            return _script(request)
+        if request.schema is not None:
+            return says("no decision")
+        return says("```python\ndef gap(a, b):\n", hold, "    return abs(a - b)\n```")
+
     with (
-        Endpoint(_script) as endpoint,
+        Endpoint(script) as endpoint,
         ServerProcess(
-            tmp_path,
+            tmp_path_factory.mktemp("modelled"),
             app=APP,
             flags=["--set", "model=tiny", "--set", f"model-url={endpoint.url}"],
             environment={"OPENAI_API_KEY": "canary-4711"},
         ) as server,
-        Client(server.address) as client,
     ):
+        yield server, endpoint, hold
+
+
+def test_with_a_model(modelled: tuple[ServerProcess, Endpoint, Hold]) -> None:
+    """A model decides and writes: a decision that can't be used falls back to the rules and says so, what it writes is
+    tested, and it is told what failed.
+    """
+    server, endpoint, _ = modelled
+    with Client(server.address) as client:
         run = client.execute(call="build", input=GAP)
         events = list(run)
         output = run.result()
@@ -209,22 +225,11 @@ def test_with_a_model(tmp_path: Path) -> None:
     assert "canary-4711" not in everything
 
 
-def test_events_come_while_their_step_runs(tmp_path: Path) -> None:
+def test_events_come_while_their_step_runs(modelled: tuple[ServerProcess, Endpoint, Hold]) -> None:
     """Each piece that a model writes reaches the caller while the model still holds the rest back."""
-    hold = Hold()
-    answers = iter([says("```python\ndef gap(a, b):\n", hold, "    return abs(a - b)\n```")])
-
-    def script(request: Request) -> Scripted:
-        if request.schema is not None:
-            return says("no decision")
-        return next(answers)
-
-    with (
-        Endpoint(script) as endpoint,
-        ServerProcess(tmp_path, app=APP, flags=["--set", "model=tiny", "--set", f"model-url={endpoint.url}"]) as server,
-        Client(server.address) as client,
-    ):
-        run = client.execute(call="build", input=GAP)
+    server, _, hold = modelled
+    with Client(server.address) as client:
+        run = client.execute(call="build", input={**GAP, "task": "held"})
         held = False
         for event in run:
             if event.HasField("content") and event.content.channel == "code" and not held:
