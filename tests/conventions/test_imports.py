@@ -64,6 +64,7 @@ APPS: dict[str, tuple[str, ...]] = {
     "stepwire_server.charts": ("stepwire_server.models",),
     "stepwire_server.models": (),
     "stepwire_server.planning": ("stepwire_server.models", "stepwire_server.tools"),
+    "stepwire_server.supervisor": ("stepwire_server.models",),
     "stepwire_server.tools": ("stepwire_server.models",),
 }
 """The apps that come with the server, and which others each builds on."""
