@@ -49,9 +49,6 @@ _log = logging.getLogger("stepwire_server")
 _COLLECT_AFTER = 10_000
 """Objects that are made, and not freed, between two looks of the garbage collector. Python's own: 700."""
 
-_SHUTDOWN = 10.0
-"""Seconds that an app's shutdown functions may take together."""
-
 _LAST_WORDS = 0.5
 """Seconds that operations which were abandoned have to end, when everything else has."""
 
@@ -314,11 +311,7 @@ async def _serve(app: App, config: ServeConfig) -> None:
             raise ConfigError(f"app {app.name!r} can't start: {error}") from error
         await _serve_started(app, config, path)
     finally:
-        try:
-            async with asyncio.timeout(_SHUTDOWN):
-                await app.stop()
-        except TimeoutError:
-            _log.warning("app %s: its shutdown took longer than %g s; the process ends without it", app.name, _SHUTDOWN)
+        await app.stop()
 
 
 async def _serve_started(app: App, config: ServeConfig, path: Path | None) -> None:

@@ -39,6 +39,9 @@ __all__ = ["App"]
 
 _log = logging.getLogger(__name__)
 
+_SHUTDOWN = 10.0
+"""Seconds that one shutdown function may take."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -194,13 +197,16 @@ class App:
                 await asyncio.to_thread(for_thread(function), given)
 
     async def stop(self) -> None:
-        """Calls the shutdown functions, all of them whatever one raises."""
+        """Calls the shutdown functions, all of them whatever one raises, and however long one takes."""
         for function in reversed(self._shutdown):
             try:
-                if inspect.iscoroutinefunction(function):
-                    await function()
-                else:
-                    await asyncio.to_thread(for_thread(function))
+                async with asyncio.timeout(_SHUTDOWN):
+                    if inspect.iscoroutinefunction(function):
+                        await function()
+                    else:
+                        await asyncio.to_thread(for_thread(function))
+            except TimeoutError:
+                _log.warning("app %s: a shutdown function took longer than %g s", self.name, _SHUTDOWN)
             except Exception:
                 _log.exception("app %s: a shutdown function failed", self.name)
 

@@ -14,6 +14,7 @@ from stepwire.errors import InputInvalid
 from stepwire.v1 import OutputRef, Plan, Retry, Step
 from stepwire.values import to_python
 from stepwire_server import App, SchemaSignature, StepContext, output_of, plan_step
+from stepwire_server import app as app_module
 from stepwire_server.engine.planning import served
 from stepwire_server.engine.threads import Threads
 
@@ -209,6 +210,25 @@ async def test_shutdown_functions_are_called_in_the_opposite_order(caplog):
     await app.stop()
     assert seen == ["third", False]
     assert "OSError: it is gone" in caplog.text
+
+
+async def test_a_shutdown_function_that_hangs(caplog, monkeypatch):
+    """A shutdown function that does not end is left, with a line in the log, and the others are called."""
+    monkeypatch.setattr(app_module, "_SHUTDOWN", 0.05)
+    app = App("shop")
+    seen: list[str] = []
+
+    @app.shutdown
+    def first():
+        seen.append("first")
+
+    @app.shutdown
+    async def second():
+        await asyncio.Event().wait()
+
+    await app.stop()
+    assert seen == ["first"]
+    assert "took longer than 0.05 s" in caplog.text
 
 
 def test_an_operation_may_have_a_schema_of_its_own():

@@ -13,7 +13,6 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from enum import Enum
 from typing import Any
@@ -224,7 +223,8 @@ def _data(value: Any) -> dict[str, Any] | None:
 
 
 def _number(value: Any) -> float | None:
-    return value if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) else None
+    # What is no number at all is not below this, either.
+    return value if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= 2**53 else None
 
 
 def _percentage(value: Any) -> float | None:

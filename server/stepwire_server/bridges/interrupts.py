@@ -31,7 +31,7 @@ class Questions:
     def __init__(self, step: StepContext, *, goes_on: bool) -> None:
         """`goes_on`: whether the graph goes on where an earlier attempt left it."""
         self._step = step
-        self._asked: Counter[str] = Counter((step.saved or {}).get("asked", {}) if goes_on else {})
+        self._asked: Counter[str] = Counter(_counts(step.saved) if goes_on else {})
 
     async def answer(self, interrupts: Iterable[Any], nodes: Mapping[str, str]) -> dict[str, Any]:
         """Returns an answer for each interrupt, by its id, asked one after the other. `nodes`: who asks, by id."""
@@ -48,8 +48,15 @@ class Questions:
             answers[interrupt.id] = await self._step.ask(**question, key=f"{subject}-{asked[subject]}")
             asked[subject] += 1
         self._asked = asked
-        await self._step.save({"asked": dict(asked)})
+        # A node may save something, too: what it saved stays, where it is a dict.
+        saved = self._step.saved
+        await self._step.save({**(saved if isinstance(saved, dict) else {}), "asked": dict(asked)})
         return answers
+
+
+def _counts(saved: Any) -> dict[str, int]:
+    counts = saved.get("asked") if isinstance(saved, dict) else None
+    return {key: int(count) for key, count in counts.items()} if isinstance(counts, dict) else {}
 
 
 def question_of(value: Any, schema: Any = None) -> dict[str, Any]:

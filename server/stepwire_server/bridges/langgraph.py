@@ -19,7 +19,6 @@ What a graph does becomes events of its step, in the order in which it happened:
 from __future__ import annotations
 
 import inspect
-import math
 import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -122,8 +121,6 @@ class _Run:
         if snapshot is not None and snapshot.created_at is not None:
             given, goes_on = None, True
         questions = Questions(self._step, goes_on=goes_on)
-        if snapshot is not None and snapshot.interrupts:
-            given = await self._resumed(snapshot, questions)
         while await self._interrupted(given):
             if not self._graph.checkpointer:
                 raise RuntimeError(
@@ -215,9 +212,12 @@ def _report(part: Any) -> dict[str, Any] | None:
             continue
         if isinstance(value, bool) or not isinstance(value, kinds):
             return None
-        if not isinstance(value, str) and not math.isfinite(value):
+        if isinstance(value, str):
+            report[name] = bounded(value)
+        elif abs(value) <= 2**53:
+            report[name] = value
+        else:  # Nor is what is no number at all.
             return None
-        report[name] = value
     if not 0 <= report.get("percentage", 0) <= 100:
         return None
     return report | {"data": bounded(rest)}

@@ -53,7 +53,7 @@ class _Cutter:
                 return self.cut(value.value, depth)
             case int() | float():
                 self._left -= 8
-                return value if math.isfinite(value) and abs(value) <= 2**53 else str(value)
+                return value if abs(value) <= 2**53 and math.isfinite(value) else self._text(_number(value))
             case str():
                 return self._text(value)
             case bytes() | bytearray():
@@ -129,3 +129,10 @@ def _message(message: Any) -> dict[str, Any]:
 def _named(value: Any) -> str:
     # Not its repr: that may be long, and have in it what nobody should see.
     return f"({type(value).__name__})"
+
+
+def _number(value: float) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python refuses to write whole numbers of thousands of digits.
+        return f"(a number of {int(value).bit_length():,} bits)"

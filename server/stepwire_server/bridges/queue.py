@@ -31,16 +31,19 @@ class Queue:
         self._reader, self._write = asyncio.current_task(), None
         try:
             async with aclosing(parts):
-                self._waits = True
-                async for part in parts:
-                    self._waits = False
-                    self._given += 1
-                    if isinstance(part[2], _Ticket):
-                        self._write = part[2].write
-                        part[2].come()
-                    else:
-                        yield part
+                try:
                     self._waits = True
+                    async for part in parts:
+                        self._waits = False
+                        self._given += 1
+                        if isinstance(part[2], _Ticket):
+                            self._write = part[2].write
+                            part[2].come()
+                        else:
+                            yield part
+                        self._waits = True
+                finally:
+                    self._reader = None
         finally:
             self._reader = None
 

@@ -196,6 +196,8 @@ def _settings(memory: str) -> dict[str, str | bool | int | float | list[str]]:
 
 def _lock(connection: DuckDBPyConnection) -> None:
     """Lets it reach nothing more than it has, for ever."""
+    # A day is a day in UTC, as in SQLite, wherever the server stands.
+    connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 

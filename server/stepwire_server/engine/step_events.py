@@ -103,9 +103,10 @@ def describe(error: BaseException) -> str:
         text = str(error).encode("utf-8", "backslashreplace").decode()
     except Exception:
         text = "(its text can't be had)"
+    added = getattr(error, "__notes__", ())
     notes = [
         note.encode("utf-8", "backslashreplace").decode()
-        for note in getattr(error, "__notes__", ())
+        for note in (added if isinstance(added, list | tuple) else ())
         if isinstance(note, str)
     ]
     return "\n".join([f"{name}: {text}" if text else name, *notes])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Form", "structured"]
 
-_FENCED = re.compile(r"```[a-zA-Z]*\s*\n(.*?)```", re.DOTALL)
+_FENCED = re.compile(r"```[a-zA-Z]*[^\S\n]*\n(.*?)```", re.DOTALL)
 
 _SHOWN = 5
 """Mismatches that a model is told of at a time."""

@@ -54,7 +54,7 @@ _FIGURES = {
     "sentences": r"sentences|sätze",
     "bytes": r"bytes",
 }
-_QUOTES = re.compile(r"\"([^\"]*)\"|„([^“”\"]*)[“”\"]|“([^”]*)”|(?<!\w)'([^']*)'(?!\w)")
+_QUOTES = re.compile(r"\"([^\"]*)\"|„([^„“”\"]*)[“”\"]|“([^“”]*)”|(?<!\w)'([^']*)'(?!\w)")
 _QUOTED = r"\"(?P<quoted>\d+)\""
 """Quoted texts, and what stands in place of each while the others are read: its number."""
 
@@ -113,7 +113,7 @@ def parse(request: str, tools: Collection[str]) -> list[Part]:
     numbers = iter(range(len(quotes)))
     known = _Known(tools=tools, quotes=quotes)
     parts: list[Part] = []
-    for words in _cut(_QUOTES.sub(lambda _: f'"{next(numbers)}"', request)):
+    for words in _cut(" ".join(_QUOTES.sub(lambda _: f'"{next(numbers)}"', request).split())):
         cleaned = re.sub(r"^(?:please|bitte|and|und|then|dann)\s+", "", words.strip(" \t\n.?!,;"), flags=re.IGNORECASE)
         if cleaned:
             try:

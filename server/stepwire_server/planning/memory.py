@@ -170,5 +170,5 @@ def _parse(content: bytes, session_id: str) -> Recollection:
     if hashlib.sha256(rest).hexdigest() != total:
         raise ValueError("its checksum is another one")
     # What has the checksum was written here.
-    names, *turns = [json.loads(line) for line in rest.decode().splitlines()]
+    names, *turns = [json.loads(line) for line in rest.decode().split("\n")[:-1]]
     return Recollection(turns=tuple(turns), names=names)

@@ -18,10 +18,17 @@ _PAIRS: Mapping[type[ast.operator], Callable[[Decimal, Decimal], Decimal]] = {
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
     ast.Div: operator.truediv,
-    ast.FloorDiv: lambda a, b: (a / b).to_integral_value(ROUND_FLOOR),
-    ast.Mod: lambda a, b: a - b * (a / b).to_integral_value(ROUND_FLOOR),
+    ast.FloorDiv: lambda a, b: (a - _modulo(a, b)) // b,
+    ast.Mod: lambda a, b: _modulo(a, b),
     ast.Pow: operator.pow,
 }
+
+
+def _modulo(a: Decimal, b: Decimal) -> Decimal:
+    """Returns the remainder with the divisor's sign, as in Python. Raises where the digits do not suffice for it."""
+    rest = a % b
+    return rest + b if rest and (rest < 0) != (b < 0) else rest
+
 
 _SIGNS: Mapping[type[ast.unaryop], Callable[[Decimal], Decimal]] = {ast.UAdd: operator.pos, ast.USub: operator.neg}
 

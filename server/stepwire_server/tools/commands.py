@@ -89,7 +89,9 @@ class CommandTool(Tool):
         command = self._command
         stdin = "".join(str(arguments.get(each.name, "")) for each in command.parameters if each.stdin)
         folder = (
-            nullcontext(command.directory) if command.directory else tempfile.TemporaryDirectory(prefix="stepwire-")
+            nullcontext(command.directory)
+            if command.directory
+            else tempfile.TemporaryDirectory(prefix="stepwire-", ignore_cleanup_errors=True)
         )
         with folder as directory:
             assert directory is not None

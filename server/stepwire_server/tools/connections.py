@@ -120,6 +120,10 @@ async def _transport(settings: ServerSettings, secrecy: Secrecy, stderr: _Stderr
     import httpx2
     from mcp.client.streamable_http import streamable_http_client
 
+    # They log each request's address, in which a key may stand.
+    for name in ("httpx2", "httpcore2", "mcp"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
     # An answer may come late: the tool's own time limit counts.
     patience = httpx2.Timeout(_PATIENCE, read=None)
     http = await stack.enter_async_context(httpx2.AsyncClient(headers=secrecy.headers, timeout=patience))

@@ -66,4 +66,10 @@ def _words(values: Iterable[str]) -> list[str]:
 def _of_address(url: str) -> list[str]:
     parts = urlsplit(url)
     userinfo = parts.netloc.rpartition("@")[0]
-    return [userinfo, *([parts.password] if parts.password else []), *(value for _, value in parse_qsl(parts.query))]
+    return [userinfo, *([parts.password] if parts.password else []), *_of_query(parts.query)]
+
+
+def _of_query(query: str) -> list[str]:
+    """Returns the values of a query, as they are and as they are written."""
+    written = [part.partition("=")[2] for part in query.split("&")]
+    return [value for value in (*(value for _, value in parse_qsl(query)), *written) if value]

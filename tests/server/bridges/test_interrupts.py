@@ -6,14 +6,16 @@ import operator
 from typing import Annotated, Any
 
 import pytest
+from google.protobuf.duration_pb2 import Duration
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.graph import END, START, StateGraph
 from langgraph.types import Send, interrupt
 from tests.server.engine import asking
-from tests.server.engine.rig import Rig, failure_of, kinds, of_kind, output, request, step
+from tests.server.engine.rig import Rig, VirtualClock, failure_of, kinds, of_kind, output, request, step
 from typing_extensions import TypedDict
 
 from stepwire.values import to_python
+from stepwire_server import Retry, current_step
 from stepwire_server.bridges.interrupts import question_of
 from stepwire_server.journal import MemoryJournal
 
@@ -28,6 +30,28 @@ async def converse(rig: Rig, execution_id: str, *answers: Any, after: int = 0) -
         asked.append(question.prompt)
         await asking.answer(rig, execution_id, given, to=question.input_id)
     return asked
+
+
+async def test_an_answer_counts_also_for_the_next_attempt():
+    """A node that fails after its answer is not asked again, and gets the same answer, whatever it saved itself."""
+    tries: list[str] = []
+
+    async def approve(state):
+        await current_step().save("its own")
+        tries.append(interrupt("Send it?"))
+        if len(tries) == 1:
+            raise OSError("the mail server is away")
+        return {"lines": tries[-1:]}
+
+    graph = chain(approve).compile(checkpointer=InMemorySaver())
+    retry = Retry(attempts=2, initial_delay=Duration(nanos=1_000_000))
+    async with Rig(app_of(graph, select="lines", retry=retry), clock=VirtualClock(skip=True)) as rig:
+        execution_id = await rig.start(request(step("a", "graph")))
+        await converse(rig, execution_id, "yes")
+        events = await rig.ended(execution_id)
+    assert output(events) == ["yes"]
+    assert tries == ["yes", "yes"]
+    assert kinds(events).count("input_requested") == 1
 
 
 async def test_one_question():

@@ -65,6 +65,12 @@ def test_what_an_event_can_not_carry():
     assert bounded("half \ud800") == "half \\ud800"
 
 
+def test_numbers_without_end():
+    """A whole number that no double holds becomes text, and one of thousands of digits says how large it is."""
+    assert bounded({"n": 10**400}) == {"n": str(10**400)}
+    assert bounded(-(10**5000)) == f"(a number of {(10**5000).bit_length():,} bits)"
+
+
 def test_what_is_cut_says_so():
     """Where something is left out stands how much, in texts, lists and dicts, and below ten levels."""
     assert bounded("x" * 100, 40) == "x" * 40 + "(cut: 60 more characters)"

@@ -379,6 +379,18 @@ async def test_pieces_stand_in_the_order_of_their_offsets():
     assert [(piece.text, piece.offset) for piece in found] == [("soon ", 0), ("late", 5)]
 
 
+@pytest.mark.parametrize("notes", [None, 7, "text"])
+async def test_notes_that_are_none(notes):
+    """An exception whose notes are no list fails its step as any other does."""
+
+    async def op():
+        error = ValueError("no such table")
+        error.__notes__ = notes
+        raise error
+
+    assert failure_of(await run(op), "a") == ("OPERATION_FAILED", "ValueError: no such table")
+
+
 async def test_a_failure_has_the_notes_of_its_exception():
     """What was noted on an exception stands below its text in the failure of the step."""
 

@@ -150,7 +150,9 @@ def test_where_the_json_stands(text: str, value: Any) -> None:
     assert Form({}).read(text) == (value, "")
 
 
-@pytest.mark.parametrize("text", ["", "NaN", '{"a": Infinity}', '{"a": 1} and more', "[" * 100_000])
+@pytest.mark.parametrize(
+    "text", ["", "NaN", '{"a": Infinity}', '{"a": 1} and more', "[" * 100_000, "```" + " \n" * 100_000]
+)
 def test_what_is_no_json(text: str) -> None:
     """What is no JSON is said to be none, whatever Python makes of it."""
     value, wrong = Form({}).read(text)

@@ -130,6 +130,13 @@ def test_any_text(text: str) -> None:
         assert parse(text, TOOLS)
 
 
+@pytest.mark.parametrize("text", ["1 +" + " " * 5_000 + "1", "„" * 9_999, "“" * 9_999, "1 ," + "\t" * 5_000 + "and 2"])
+def test_no_text_takes_long(text: str) -> None:
+    """Spaces and quotation marks without end are read at once: a pattern that goes back over them takes hours."""
+    with suppress(QueryNotUnderstood):
+        assert parse(text, TOOLS)
+
+
 MEMORY = Recollection(
     turns=({"results": [{"text": "7", "value": 7}]}, {"results": [{"text": "12 * 7", "value": 84}]}),
     names={"total": {"text": "1 + 2", "value": 3}, "start": {"text": "a day", "value": "2026-03-01"}},

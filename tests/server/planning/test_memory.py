@@ -45,6 +45,17 @@ def test_it_is_there_again(tmp_path: Path) -> None:
     assert memory.read("nobody").turns == ()
 
 
+@pytest.mark.parametrize("text", ["a\u2028b", "a\u2029b", "a\x85b", "a\x0bb\x0cc\x1cd", "a\nb\rc"])
+def test_any_text_is_kept(tmp_path: Path, text: str) -> None:
+    """A text with what some take for the end of a line is kept as it is, and damages nothing."""
+    memory = Memory(tmp_path / "m")
+    memory.add("web", turn(1), named(said=text))
+    memory.add("web", turn(2), {})
+    found = Memory(tmp_path / "m").read("web")
+    assert found.names["said"]["value"] == text
+    assert len(found.turns) == 2
+
+
 def test_nobody_else_reads_it(tmp_path: Path) -> None:
     """The folder is 0700 and every file in it 0600, whatever the umask."""
     before = os.umask(0)

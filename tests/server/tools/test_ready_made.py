@@ -79,7 +79,7 @@ def test_what_can_be_worked_out(expression, value):
         "9 ** 9 ** 9", "10 ** 10 ** 10", "1e999999999", "1 / 0", "0 / 0", "sqrt(-1)", "abs()", "abs(1, 2)",
         "round(1, 10**9)",
         "max(x=1)", "max(*[1])", "(" * 900, "-" * 999 + "1", "1+" * 499 + "1" + " " * 999, "lambda: 1", "\0", "1\n2",
-        "1 << 99999", "~1",
+        "1 << 99999", "~1", "10**60 % 7", "(2**200) % 10", "10**60 // 7",
     ],
 )  # fmt: skip
 def test_what_can_t_be_worked_out_says_so(expression):
