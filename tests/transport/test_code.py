@@ -124,8 +124,8 @@ ALONE = {"trial_process.py"}
 
 
 def test_no_process_is_forked() -> None:
-    """No module forks: neither by itself, nor by a pool of processes, whose default does. A program that does is one by
-    itself, and imports the standard library alone.
+    """No module forks, neither by itself nor by a pool of processes, whose default does, but a program that runs alone
+    and imports the standard library only.
     """
     for path in SOURCES:
         if path.name in ALONE:
