@@ -13,7 +13,7 @@ import pytest
 
 from .tree import MODULES, ROOT, module_name, parse
 
-PUBLIC = {"stepwire.v1", "stepwire.errors", "stepwire.parts", "stepwire.values"}
+PUBLIC = {"stepwire.v1", "stepwire.artifacts", "stepwire.errors", "stepwire.parts", "stepwire.values"}
 """What the server may know of the client's package."""
 
 GRPC = ("grpc", "grpc_status", "grpc_health", "grpc_reflection")
@@ -117,7 +117,7 @@ def test_grpc_is_imported_where_it_belongs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if within(module_name(path), "stepwire_server")], ids=_id)
 def test_what_the_server_knows_of_the_client(path: Path) -> None:
-    """The server imports contract, errors, parts and values from the client's package, and nothing else."""
+    """The server imports contract, artifacts, errors, parts and values from the client's package, and nothing else."""
     for base, taken in imports(path):
         if within(base, "stepwire"):
             assert base in PUBLIC or f"{base}.{taken}" in PUBLIC, (path, base, taken)
