@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -134,12 +135,17 @@ def test_the_apps_are_apps_like_any_other(path: Path) -> None:
     as APPS says.
     """
     app = _app(path)
-    public = _fresh("import stepwire_server; print(json.dumps(stepwire_server.__all__))")
+    public = _public()
     for base, taken in imports(path):
         if base == "stepwire_server":
             assert taken in public or f"{base}.{taken}" in APPS[app], (path, taken)
         elif within(base, "stepwire_server"):
             assert any(within(base, allowed) for allowed in (app, *APPS[app])), (path, base)
+
+
+@functools.cache
+def _public() -> list[str]:
+    return _fresh("import stepwire_server; print(json.dumps(stepwire_server.__all__))")
 
 
 def _fresh(code: str) -> list[str]:

@@ -200,7 +200,7 @@ def main() -> int:
                 print("```")
             asked, leaks = servers.leaks()
             print(f"\nRequests to models with their key: {asked}; files of servers that have it: {leaks or 0}")
-            failed += bool(leaks)
+            failed += bool(leaks) or not (names or asked)
             if not names or {"S6", "P3"} & set(names):
                 print("\n### S6, P3: what is said far below, in threads and in tasks, comes while its step runs\n")
                 print(depths.table(depths.run(servers.of("depths"))))
