@@ -243,9 +243,8 @@ class McpTool(Tool):
 
 def _signature(listed: Listed, name: str) -> SchemaSignature:
     """Returns the check of a tool's input: its schema's, or none where that can't be used here (its server checks)."""
-
     try:
-        return SchemaSignature(listed.input_schema, name=f"tool {name!r}")
+        return SchemaSignature(listed.input_schema, name=f"tool {name!r}", foreign=True)
     except TypeError as error:
         _log.warning("%s; its input is checked by its server alone", error)
         return SchemaSignature({"type": "object"}, name=f"tool {name!r}")

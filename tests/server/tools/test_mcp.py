@@ -16,6 +16,7 @@ import pytest
 
 from stepwire.values import to_python
 from stepwire_server.tools import FunctionTool, McpServer, ServerSettings, Toolbox
+from stepwire_server.tools.mcp_servers import McpTool
 from stepwire_server.tools.secrecy import HIDDEN, Secrecy
 
 from .parts import HANGS, PROGRAM, call, come, serving
@@ -107,6 +108,15 @@ async def test_errors_of_each_kind(server):
     assert ran.results["fail"]["state"] == "failed"
     assert ran.results["add"]["error"] == "input: 'b' is a required property"
     assert ran.results["add-2"]["state"] == "error"
+
+
+def test_a_pattern_is_checked_by_its_server():
+    """A regular expression of a server's tool is shown to callers, checked by that server, and never run here."""
+    schema = {"type": "object", "properties": {"day": {"type": "string", "pattern": "(a+)+$"}}, "required": ["day"]}
+    tool = McpTool(on_streams(), mcp.types.Tool(name="far", input_schema=schema), name="far")
+    assert tool.schema == schema
+    assert tool.check({"day": "a" * 60 + "b"}) == []
+    assert [problem.field for problem in tool.check({"day": 1})] == ["input.day"]
 
 
 async def test_progress_notifications_are_progress(server):
