@@ -348,11 +348,11 @@ class StepContext(Work):
             with step.behind(queue.join):
                 await work(queue)
         """
-        before, self._voice.ahead = self._voice.ahead, ahead
+        self._voice.enter(ahead)
         try:
             yield
         finally:
-            self._voice.ahead = before
+            self._voice.leave(ahead)
 
     def close(self, why: str) -> None:
         """Makes every further call raise StepEnded with this text. For the engine."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -332,6 +333,30 @@ def test_outside_of_a_step_there_is_none():
     """Where no step runs, current_step() raises LookupError, which says where it works."""
     with pytest.raises(LookupError, match="no step runs here"):
         current_step()
+
+
+async def test_ways_that_end_in_another_order():
+    """What was to come first does so while its block runs, also where blocks end in another order than they began."""
+    said: list[str] = []
+
+    def ahead(name):
+        async def note():
+            said.append(name)
+
+        return note
+
+    async def op(step):
+        first, second = step.behind(ahead("first")), step.behind(ahead("second"))
+        with ExitStack() as stack:
+            stack.enter_context(first)
+            second.__enter__()
+            await step.stage("both")
+        await step.stage("the second alone")
+        second.__exit__(None, None, None)
+        await step.stage("none")
+
+    assert kinds(await run(op))[-1] == "plan_completed"
+    assert said == ["second", "second"]
 
 
 async def test_what_takes_another_way_comes_in_its_turn():
