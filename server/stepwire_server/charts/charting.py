@@ -14,9 +14,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from stepwire_server import App, StepContext, StepEnded
-from stepwire_server.charts.clauses import Ambiguous
 from stepwire_server.charts.drawing import Drawing, draw
-from stepwire_server.charts.failures import ChartError, DataError, NotUnderstood, QueryStopped
+from stepwire_server.charts.failures import Ambiguous, ChartError, DataError, NotUnderstood, QueryStopped
 from stepwire_server.charts.grammar import is_german, read_question
 from stepwire_server.charts.interpreter import interpret
 from stepwire_server.charts.pictures import pictures

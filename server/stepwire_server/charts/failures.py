@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-__all__ = ["ChartError", "DataError", "NotUnderstood", "QueryStopped"]
+__all__ = ["Ambiguous", "ChartError", "DataError", "NotUnderstood", "QueryStopped"]
+
+from collections.abc import Sequence
 
 
 class ChartError(Exception):
@@ -19,3 +21,13 @@ class QueryStopped(ChartError):
 
 class DataError(ValueError):
     """The data can't be read: no such file, of a form that is not known, or damaged."""
+
+
+class Ambiguous(Exception):
+    """A question that may mean several things. A person's answer, one of `choices`, is to be given under `key`."""
+
+    def __init__(self, key: str, prompt: str, choices: Sequence[str]) -> None:
+        super().__init__(prompt)
+        self.key = key
+        self.prompt = prompt
+        self.choices = list(choices)

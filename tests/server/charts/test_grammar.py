@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stepwire_server.charts.failures import NotUnderstood
-from stepwire_server.charts.grammar import Ambiguous, read_question
+from stepwire_server.charts.failures import Ambiguous, NotUnderstood
+from stepwire_server.charts.grammar import read_question
 from stepwire_server.charts.schema import Column, Kind, Table
 from stepwire_server.charts.specification import Query
 
