@@ -102,13 +102,11 @@ class Cursor:
 
     # -- names
 
-    def take_table(self) -> bool:
-        """Goes past the table's name, and returns whether it stood here."""
+    def table_length(self) -> int:
+        """Returns of how many tokens the table's name is that stands here; 0 where none does."""
         for length in range(min(NAME, len(self.tokens) - self.place), 0, -1):
             if match(self.phrase(length), self.table.name) >= (Match.STEMS if length == 1 else Match.PARTLY):
-                self.place += length
-                self._named += 1
-                return True
+                return length
         token = self.token
         # Of a file such as orders_2024.csv the words suffice, where no column has them.
         if (
@@ -117,10 +115,15 @@ class Cursor:
             and match(token.text, self.table.name) == Match.PARTLY
             and not self._columns_here(1, Match.WORDS)
         ):
-            self.place += 1
-            self._named += 1
-            return True
-        return False
+            return 1
+        return 0
+
+    def take_table(self) -> bool:
+        """Goes past the table's name, and returns whether it stood here."""
+        length = self.table_length()
+        self.place += length
+        self._named += bool(length)
+        return length > 0
 
     def is_column(self, *, exactly: bool = False) -> bool:
         """Returns whether a column's name stands here. `exactly`: in the same words, not only in part of them."""

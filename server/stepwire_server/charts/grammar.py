@@ -12,15 +12,18 @@ from __future__ import annotations
 __all__ = ["is_german", "read_question"]
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from stepwire_server.charts.cursor import Cursor
 from stepwire_server.charts.failures import Ambiguous, NotUnderstood
+from stepwire_server.charts.measures import Name
+from stepwire_server.charts.names import Match, fold
 from stepwire_server.charts.reader import Reader
 from stepwire_server.charts.schema import Table
 from stepwire_server.charts.small_words import GERMAN
 from stepwire_server.charts.specification import Query, checked
 from stepwire_server.charts.tokens import tokenize
-from stepwire_server.charts.wording import wording
+from stepwire_server.charts.wording import Wording, wording
 
 _LENGTH = 2_000
 
@@ -39,30 +42,71 @@ def read_question(question: str, tables: Sequence[Table], answers: Mapping[str, 
     if not tokens:
         raise NotUnderstood("the question is empty")
     words = wording(is_german(question))
-    read: list[tuple[tuple[float, float], Table, Query | Ambiguous]] = []
-    failed: list[tuple[int, float, NotUnderstood]] = []
+    readings: list[_Reading] = []
+    refusals: list[tuple[int, float, NotUnderstood]] = []
     for table in tables:
-        cursor = Cursor(tokens, table, answers, words)
-        try:
-            outcome: Query | Ambiguous = checked(Reader(cursor, alone=len(tables) == 1).read(), table)
-        except Ambiguous as ambiguity:
-            outcome = ambiguity
-        except NotUnderstood as error:
-            failed.append((cursor.furthest, cursor.quality[0], error))
-            continue
-        read.append((cursor.quality, table, outcome))
-    if not read:
+        for columns_first in (False, True):
+            cursor = Cursor(tokens, table, answers, words)
+            reader = Reader(cursor, alone=len(tables) == 1, columns_first=columns_first)
+            try:
+                outcome: Query | Ambiguous = checked(reader.read(), table)
+            except NotUnderstood as error:
+                refusals.append((cursor.furthest, cursor.quality[0], error))
+            except Ambiguous as ambiguity:
+                readings.append(_Reading(table, ambiguity, cursor.quality, tuple(reader.names)))
+            else:
+                readings.append(_Reading(table, outcome, cursor.quality, tuple(reader.names)))
+            if not any(name.shared for name in reader.names):
+                break
+    if not readings:
         # Of the table that was understood furthest; all columns stand in its text.
-        raise max(failed, key=lambda entry: entry[:2])[2] if failed else NotUnderstood("there are no tables")
-    best = max(quality for quality, _, _ in read)
-    chosen = [(table, outcome) for quality, table, outcome in read if quality == best]
-    if len(chosen) > 1:
-        names = [table.name for table, _ in chosen]
-        answer = answers.get("table")
-        if answer not in names:
-            raise Ambiguous("table", words.which_table, names)
-        chosen = [(table, outcome) for table, outcome in chosen if table.name == answer]
-    table, found = chosen[0]
-    if isinstance(found, Ambiguous):
-        raise found
-    return found, table
+        raise max(refusals, key=lambda entry: entry[:2])[2] if refusals else NotUnderstood("there are no tables")
+    meant = _meant(readings, answers, words)
+    if isinstance(meant.outcome, Ambiguous):
+        raise meant.outcome
+    return meant.outcome, meant.table
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What a question comes to as one about one table."""
+
+    table: Table
+    outcome: Query | Ambiguous
+    quality: tuple[float, float]
+    names: tuple[Name, ...]
+
+
+def _meant(readings: Sequence[_Reading], answers: Mapping[str, str], words: Wording) -> _Reading:
+    """Returns the reading that fits best; of several a person chooses."""
+    best = max(reading.quality for reading in readings)
+    chosen = [reading for reading in readings if reading.quality == best]
+    for reading in chosen:
+        for name in reading.names:
+            options = _sharing(name, readings, words) if not name.column else {}
+            if len(options) > 1:
+                prompt = words.which_name.format(name=name.written)
+                return _picked(f"name:{fold(name.written)}", prompt, options, answers)
+    if len(chosen) == 1:
+        return chosen[0]
+    return _picked("table", words.which_table, {reading.table.name: reading for reading in chosen}, answers)
+
+
+def _sharing(table_name: Name, readings: Sequence[_Reading], words: Wording) -> dict[str, _Reading]:
+    """Returns what a table's name may stand for: its rows, and the columns that are called so at least as exactly."""
+    here = [(name, reading) for reading in readings for name in reading.names if name.place == table_name.place]
+    least = max(table_name.how, Match.STEMS)
+    rows = {words.rows_of.format(table=reading.table.name): reading for name, reading in here if not name.column}
+    columns = {
+        words.column_of.format(column=name.column, table=reading.table.name): reading
+        for name, reading in here
+        if name.column and name.how >= least
+    }
+    return {**rows, **columns} if columns else {}
+
+
+def _picked(key: str, prompt: str, options: Mapping[str, _Reading], answers: Mapping[str, str]) -> _Reading:
+    answer = answers.get(key, "")
+    if answer not in options:
+        raise Ambiguous(key, prompt, list(options))
+    return options[answer]

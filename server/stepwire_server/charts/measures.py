@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["Measures"]
+__all__ = ["Measures", "Name"]
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from stepwire_server.charts.cursor import Cursor
 from stepwire_server.charts.lexicon import AGAINST, AGGREGATES, AND, COMPOUNDS, COUNT, DISTINCT, ROWS, SHARE
@@ -13,16 +14,35 @@ from stepwire_server.charts.schema import Column
 from stepwire_server.charts.specification import Aggregate, Chart, Measure
 
 
-class Measures:
-    """Reads what is computed. Its methods raise Ambiguous and NotUnderstood."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Name:
+    """A name that stands for what is computed without a word of how: a column's, or the table's for its rows."""
 
-    def __init__(self, cursor: Cursor, *, alone: bool) -> None:
+    place: int
+    written: str
+    how: Match
+    column: str = ""
+    """Empty where it is the table's."""
+    shared: bool = False
+    """Whether it is the table's, and may as well be a column's."""
+
+
+class Measures:
+    """Reads what is computed. Its methods raise Ambiguous and NotUnderstood.
+
+    `alone`: whether there is no other table. `columns_first`: whether a name that the table shares with a column is the
+    column's.
+    """
+
+    def __init__(self, cursor: Cursor, *, alone: bool, columns_first: bool) -> None:
         self.chart: Chart = ""
         """The chart that the words for what is computed stand for."""
         self.bare: list[Column] = []
         """Columns of which it is not said how their values are put together."""
+        self.names: list[Name] = []
         self._cursor = cursor
         self._alone = alone
+        self._columns_first = columns_first
 
     def read(self) -> list[Measure]:
         """Goes past what is computed, and returns it; none where nothing of the kind stands here."""
@@ -116,15 +136,34 @@ class Measures:
         measure = self._compound()
         if measure is not None:
             return measure, measure.aggregate
-        if cursor.take_table() or (self._alone and cursor.take(ROWS)):
+        # What has an aggregate already is a column.
+        columns_first = self._columns_first or inherited not in ("", "count", "distinct")
+        if self._rows(columns_first=columns_first) or (self._alone and cursor.take(ROWS)):
             return Measure(aggregate="count"), "count"
         if not cursor.is_column():
             return None, ""
+        start = cursor.place
         column = cursor.column("number")
+        written = " ".join(token.text for token in cursor.tokens[start : cursor.place])
+        self.names.append(Name(place=start, written=written, how=match(written, column.name), column=column.name))
         if inherited and inherited not in ("count", "distinct"):
             return Measure(aggregate=_aggregate_of(inherited), column=column.name), inherited
         self.bare.append(column)
         return Measure(aggregate="value", column=column.name), ""
+
+    def _rows(self, *, columns_first: bool) -> bool:
+        """Goes past the table's name, which stands for its rows, and returns whether it stood here."""
+        cursor = self._cursor
+        start, length = cursor.place, cursor.table_length()
+        if not length:
+            return False
+        written = cursor.phrase(length)
+        how = match(written, cursor.table.name)
+        shared = any(match(written, column.name) >= max(how, Match.STEMS) for column in cursor.table.columns)
+        if shared and columns_first:
+            return False
+        self.names.append(Name(place=start, written=written, how=how, shared=shared))
+        return cursor.take_table()
 
     def _aggregate_of_a_column(self) -> Measure | None:
         """ "average price", "number of orders", "different products"; None where it does not begin so."""

@@ -21,21 +21,26 @@ from stepwire_server.charts.lexicon import (
     SORTED,
     TOP,
 )
-from stepwire_server.charts.measures import Measures
+from stepwire_server.charts.measures import Measures, Name
 from stepwire_server.charts.specification import Bucket, Chart, Condition, Group, Measure, Order, Query
 
 
 class Reader:
     """Reads one question as one about one table."""
 
-    def __init__(self, cursor: Cursor, *, alone: bool) -> None:
+    def __init__(self, cursor: Cursor, *, alone: bool, columns_first: bool) -> None:
         self._cursor = cursor
-        self._measures = Measures(cursor, alone=alone)
+        self._measures = Measures(cursor, alone=alone, columns_first=columns_first)
         self._groups: list[Group] = []
         self._conditions: list[Condition] = []
         self._chart: Chart = ""
         self._order: Order = ""
         self._limit: int | None = None
+
+    @property
+    def names(self) -> list[Name]:
+        """The names that stand alone for what is computed."""
+        return self._measures.names
 
     def read(self) -> Query:
         """Returns the query. Raises Ambiguous and NotUnderstood."""

@@ -15,6 +15,9 @@ class Wording:
     """The texts of one language; what stands in braces is filled in."""
 
     which_table: str
+    which_name: str
+    rows_of: str
+    column_of: str
     which_column: str
     which_date: str
     which_value: str
@@ -59,6 +62,9 @@ class Wording:
 
 _ENGLISH = Wording(
     which_table="Which table do you mean?",
+    which_name="What do you mean by {name!r}?",
+    rows_of="the rows of table {table}",
+    column_of="the column {column} of table {table}",
     which_column="Which column do you mean by {name!r}?",
     which_date="Which date do you mean?",
     which_value="In which column do you mean {value!r}?",
@@ -129,6 +135,9 @@ _ENGLISH = Wording(
 
 _GERMAN = Wording(
     which_table="Welche Tabelle ist gemeint?",
+    which_name="Was ist mit {name!r} gemeint?",
+    rows_of="die Zeilen der Tabelle {table}",
+    column_of="die Spalte {column} der Tabelle {table}",
     which_column="Welche Spalte ist mit {name!r} gemeint?",
     which_date="Welches Datum ist gemeint?",
     which_value="In welcher Spalte ist {value!r} gemeint?",

@@ -156,6 +156,58 @@ def test_what_may_mean_several_things_is_asked(question: str) -> None:
     assert len(made) == len(choices)
 
 
+REVENUE = _table("revenue", revenue="number", cost="number", region="text", sold="date")
+SALES = _table("sales", revenue="number", region="text")
+NAMESAKES: dict[str, tuple[list[Table], list[str]]] = {
+    "revenue by region": (
+        [REVENUE],
+        ["the rows of table revenue", "the column revenue of table revenue"],
+    ),
+    "Revenues pro Region": (
+        [_table("Revenue", region="text"), SALES],
+        ["die Zeilen der Tabelle Revenue", "die Spalte revenue der Tabelle sales"],
+    ),
+    "top 3 regions by revenue": (
+        [SALES, REVENUE],
+        [
+            "the rows of table revenue",
+            "the column revenue of table sales",
+            "the column revenue of table revenue",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("question", NAMESAKES)
+def test_a_name_that_a_table_and_a_column_share_is_asked(question: str) -> None:
+    """Where a name alone may be a table's or a column's, a person says which, and each answer is taken."""
+    tables, choices = NAMESAKES[question]
+    with pytest.raises(Ambiguous) as asked:
+        read_question(question, tables, {})
+    assert asked.value.choices == choices
+    made = set()
+    for choice in choices:
+        answers = {asked.value.key: choice, "aggregate:revenue": "Summe" if "Tabelle" in choice else "sum"}
+        query, table = read_question(question, tables, answers)
+        assert choice.endswith(table.name)
+        made.add((told(query).split()[0], table.name))
+    assert len(made) == len(choices)
+    assert {aggregate for aggregate, _ in made} == {"count()", "sum(revenue)"}
+
+
+def test_a_name_that_only_a_column_makes_sense_of_is_the_columns() -> None:
+    """Where a table and a column share a name, and only the column's numbers make sense there, nothing is asked."""
+    for question, said in {
+        "average revenue by region": "average(revenue) by region",
+        "average cost and revenue by region": "average(cost), average(revenue) by region",
+        "share of revenue by region": "sum(revenue) by region pie",
+        "revenue against cost": "value(cost), value(revenue) scatter",
+        "revenue and cost as a scatter": "value(revenue), value(cost) scatter",
+        "number of revenue by region": "count() by region",
+    }.items():
+        assert told(read_question(question, [REVENUE], {})[0]) == said
+
+
 REFUSED = {
     "average prize by region": "did you mean 'price'",
     "average price by planet": "'planet' is not understood",
