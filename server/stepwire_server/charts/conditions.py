@@ -74,7 +74,7 @@ def _years(cursor: Cursor) -> Column | None:
 def _within_years(cursor: Cursor, kind: str, first: Period, last: Period) -> list[Condition]:
     column = _years(cursor)
     if column is None or not (first.start.endswith("-01-01") and last.start.endswith("-01-01")):
-        raise NotUnderstood(cursor.words.no_dates.format(columns=cursor.table.listed()))
+        raise NotUnderstood(cursor.words.no_dates, there_is=[cursor.table.listed()])
     low, high = int(first.start[:4]), int(last.start[:4])
     bounds: list[tuple[Operator, int]] = []
     if kind in ("in", "between", "since"):

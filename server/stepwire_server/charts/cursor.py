@@ -95,10 +95,12 @@ class Cursor:
         token = self.tokens[self.furthest] if self.furthest < len(self.tokens) else None
         token = self.token or token
         if token is None:
-            return NotUnderstood(self.words.incomplete.format(columns=self.table.listed()))
+            return NotUnderstood(self.words.incomplete, there_is=[self.table.listed()])
         meant = near(token.text, [column.name for column in self.table.columns])
-        hint = self.words.did_you_mean.format(name=meant) if meant and match(token.text, meant) < Match.STEMS else ""
-        return NotUnderstood(self.words.not_understood.format(word=token.text, hint=hint, columns=self.table.listed()))
+        near_it = bool(meant) and match(token.text, meant) < Match.STEMS
+        hint = self.words.did_you_mean.format(name=meant) if near_it else ""
+        text = self.words.not_understood.format(word=token.text, hint=hint)
+        return NotUnderstood(text, there_is=[self.table.listed()], near=near_it)
 
     # -- names
 
@@ -159,7 +161,7 @@ class Cursor:
         """Returns the column of dates; where there are several, asks which."""
         dates = self.table.of_kind("date")
         if not dates:
-            raise NotUnderstood(self.words.no_dates.format(columns=self.table.listed()))
+            raise NotUnderstood(self.words.no_dates, there_is=[self.table.listed()])
         if len(dates) == 1:
             return dates[0]
         name = self.choose("date", self.words.which_date, [column.name for column in dates])

@@ -12,7 +12,16 @@ class ChartError(Exception):
 
 
 class NotUnderstood(ChartError):
-    """The question is not one of the grammar's, or names what is not there."""
+    """The question is not one of the grammar's, or names what is not there. `there_is`: the tables that end the text.
+
+    `near`: whether the text says what may be meant.
+    """
+
+    def __init__(self, text: str, *, there_is: Sequence[str] = (), near: bool = False) -> None:
+        super().__init__(text + ", ".join(there_is))
+        self.text = text
+        self.there_is = there_is
+        self.near = near
 
 
 class QueryStopped(ChartError):

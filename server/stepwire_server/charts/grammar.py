@@ -26,6 +26,11 @@ from stepwire_server.charts.tokens import tokenize
 from stepwire_server.charts.wording import Wording, wording
 
 _LENGTH = 2_000
+_LISTED = 5
+"""Tables that a refusal names."""
+
+_Refusal = tuple[tuple[int, float, bool], NotUnderstood]
+"""How far a question was understood of a table, and what keeps it from being understood as a whole."""
 
 
 def is_german(question: str) -> bool:
@@ -43,7 +48,7 @@ def read_question(question: str, tables: Sequence[Table], answers: Mapping[str, 
         raise NotUnderstood("the question is empty")
     words = wording(is_german(question))
     readings: list[_Reading] = []
-    refusals: list[tuple[int, float, NotUnderstood]] = []
+    refusals: list[_Refusal] = []
     for table in tables:
         for columns_first in (False, True):
             cursor = Cursor(tokens, table, answers, words)
@@ -51,7 +56,7 @@ def read_question(question: str, tables: Sequence[Table], answers: Mapping[str, 
             try:
                 outcome: Query | Ambiguous = checked(reader.read(), table)
             except NotUnderstood as error:
-                refusals.append((cursor.furthest, cursor.quality[0], error))
+                refusals.append(((cursor.furthest, cursor.quality[0], error.near), error))
             except Ambiguous as ambiguity:
                 readings.append(_Reading(table, ambiguity, cursor.quality, tuple(reader.names)))
             else:
@@ -59,8 +64,7 @@ def read_question(question: str, tables: Sequence[Table], answers: Mapping[str, 
             if not any(name.shared for name in reader.names):
                 break
     if not readings:
-        # Of the table that was understood furthest; all columns stand in its text.
-        raise max(refusals, key=lambda entry: entry[:2])[2] if refusals else NotUnderstood("there are no tables")
+        raise _refusal(refusals, words)
     meant = _meant(readings, answers, words)
     if isinstance(meant.outcome, Ambiguous):
         raise meant.outcome
@@ -75,6 +79,17 @@ class _Reading:
     outcome: Query | Ambiguous
     quality: tuple[float, float]
     names: tuple[Name, ...]
+
+
+def _refusal(refusals: Sequence[_Refusal], words: Wording) -> NotUnderstood:
+    """Returns what keeps the question from being understood, of the tables of which it was understood furthest."""
+    if not refusals:
+        return NotUnderstood("there are no tables")
+    furthest, error = max(refusals, key=lambda refusal: refusal[0])
+    alike = [other for reached, other in refusals if reached == furthest and other.text == error.text]
+    tables = list(dict.fromkeys(table for other in alike for table in other.there_is))
+    more = [words.more_tables.format(count=len(tables) - _LISTED)] if len(tables) > _LISTED else []
+    return NotUnderstood(error.text, there_is=[*tables[:_LISTED], *more])
 
 
 def _meant(readings: Sequence[_Reading], answers: Mapping[str, str], words: Wording) -> _Reading:

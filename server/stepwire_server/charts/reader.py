@@ -91,7 +91,7 @@ class Reader:
         self._order, self._limit = ("smallest" if order == "smallest" else "largest"), number
         self._groups.append(Group(column=group.name, bucket="auto" if group.kind == "date" else ""))
         if not (cursor.take(BY) or cursor.take(FROM) or cursor.take(AS_CHART)):
-            raise NotUnderstood(cursor.words.top_by_what.format(column=group.name, columns=cursor.table.listed()))
+            raise NotUnderstood(cursor.words.top_by_what.format(column=group.name), there_is=[cursor.table.listed()])
         cursor.fill()
         measures = self._measures.read()
         if len(measures) != 1:

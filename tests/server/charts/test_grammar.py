@@ -237,6 +237,32 @@ def test_what_is_not_understood_is_said(question: str) -> None:
         assert "Region: text" in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    ("question", "named", "not_named"),
+    [
+        ("average colour by region", ["orders (", "shipments_2024 ("], []),
+        ("average price by planet", ["orders ("], ["shipments_2024"]),
+        ("orders by planet", ["orders ("], ["shipments_2024"]),
+        ("average prize by region", ["(did you mean 'price'?); there is orders ("], ["shipments_2024"]),
+    ],
+)
+def test_a_refusal_names_the_tables_that_matter(question: str, named: list[str], not_named: list[str]) -> None:
+    """A refusal names each table of which the question was understood furthest, and no other."""
+    tables = [SHIPMENTS, ORDERS]
+    with pytest.raises(NotUnderstood) as refused:
+        read_question(question, tables, {})
+    assert all(text in str(refused.value) for text in named), refused.value
+    assert not any(text in str(refused.value) for text in not_named), refused.value
+
+
+def test_a_refusal_names_five_tables() -> None:
+    """Of many tables a refusal names five, and says how many more there are."""
+    tables = [_table(f"part_{number}", price="number") for number in range(12)]
+    with pytest.raises(NotUnderstood, match=r"there is part_0 \(price: number\), .*, and 7 more tables$") as refused:
+        read_question("average colour", tables, {})
+    assert str(refused.value).count("price") == 5
+
+
 def test_a_column_goes_before_a_word_of_the_grammar() -> None:
     """A column that is called as a word of the grammar is meant where it stands, and in quotes everywhere."""
     table = _table("log", count="number", month="text", by="text", order="number", average="number")
