@@ -243,6 +243,38 @@ def test_the_rest_is_computed_and_not_guessed(form: str, aggregate: str, tmp_pat
     assert "33 values of 'name' are put together as one" in found.drawing.notes
 
 
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+def test_the_top_over_time_is_by_what_was_asked(form: str, tmp_path: Path) -> None:
+    """The top of a number over time are those whose number is the largest as a whole, whatever its parts add up to."""
+    # Many months of little, a few of much, and one month in which many rows are small.
+    rows = [(date(2023, 1 + n % 12, 5), "often", 10 + n % 3) for n in range(36)]
+    rows += [(date(2023, 5, 1 + n), "seldom", 50) for n in range(2)]
+    rows += [(date(2023, 3, 1), "uneven", 120), *((date(2023, 4, 1 + n), "uneven", n % 5) for n in range(25))]
+    rows += [(date(2023, 1 + n, 9), "middling", 20 + n) for n in range(6)]
+    path = write(tmp_path, form, {"day": "date", "k": "text", "v": "whole"}, rows)
+    with open_source(path, memory="200MB").open() as session:
+        for aggregate in ("sum", "average", "median", "number of different"):
+            compute = AGGREGATES[aggregate]
+            whole = {kind: compute([v for _, k, v in rows if k == kind]) for kind in {k for _, k, _ in rows}}
+            for order in ("top", "bottom"):
+                expected = sorted(whole, key=lambda kind: whole[kind], reverse=order == "top")[:2]
+                found = ask(session, f"{order} 2 k by {aggregate} v per month").numbers
+                assert {labels[1] for labels in found} == set(expected), (aggregate, order)
+
+
+def test_the_rest_of_a_top_is_of_the_top(tmp_path: Path) -> None:
+    """Where only some names are asked for, what is kept beside them, and what is put together, is theirs alone."""
+    rows = [(f"name {n % 6}", f"kind {n % 35:02}", n % 6) for n in range(630)]
+    rows += [("name 0", f"of its own {n}", 49) for n in range(8)]
+    path = write(tmp_path, "sqlite", {"name": "text", "kind": "text", "size": "whole"}, rows)
+    found = ask(path, "top 2 names by size by kind").inquiry.rows
+    assert {row.labels[0] for row in found} == {"name 5", "name 4"}
+    assert len({row.labels[1] for row in found if not row.others}) == 7
+    assert sum(row.values[0] or 0 for row in found) == sum(
+        size for name, _, size in rows if name in ("name 4", "name 5")
+    )
+
+
 def test_spans_of_time_without_rows_are_there(tmp_path: Path) -> None:
     """What is counted or added up is 0 in months without rows, and what is averaged has none of them."""
     rows = [(date(2023, month, 3), "a", 2) for month in (1, 2, 6)]
