@@ -171,8 +171,11 @@ class _Duck(Dialect):
     def moment(self, column: Column) -> str:
         name = _quoted(column.name)
         if column.dates == "dotted":
-            return f"try_strptime({name}, '%d.%m.%Y')"
+            return f"try_strptime(trim({name}), '%d.%m.%Y')"
         moment = f"TRY_CAST({name} AS TIMESTAMP)"
+        if column.dates == "iso":
+            # A text taken for a TIMESTAMP would lose its offset.
+            moment = f"CAST(TRY_CAST(trim({name}) AS TIMESTAMPTZ) AS TIMESTAMP)"
         return f"CASE WHEN isfinite({moment}) THEN {moment} END"
 
     @property

@@ -163,10 +163,12 @@ class _Sqlite(Dialect):
         return f"median({expression})"
 
     def _date(self, column: Column) -> str:
-        name = _quoted(column.name)
+        text = f"trim({_quoted(column.name)})"
         if column.dates == "dotted":
-            return f"substr({name}, 7, 4) || '-' || substr({name}, 4, 2) || '-' || substr({name}, 1, 2)"
-        return name
+            return f"substr({text}, 7, 4) || '-' || substr({text}, 4, 2) || '-' || substr({text}, 1, 2)"
+        # SQLite knows +02:00 alone, and takes a time with +0200 for none.
+        offset = f"substr({text}, 1, length({text}) - 2) || ':' || substr({text}, -2)"
+        return f"CASE WHEN {text} GLOB '*:*[+-][0-9][0-9][0-9][0-9]' THEN {offset} ELSE {text} END"
 
 
 class _Median:
