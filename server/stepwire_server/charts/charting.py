@@ -78,6 +78,14 @@ class Desk:
         except ChartError as error:
             raise DataError(f"{self.source.name} can't be read: {error}") from None
 
+    async def close(self) -> None:
+        """Lets go of the data and of the model."""
+        source, model, self.source, self.model = self.source, self.model, None, None
+        if source is not None:
+            source.close()
+        if model is not None:
+            await model.close()
+
 
 def register(app: App, desk: Desk) -> None:
     """Gives the app its operation."""

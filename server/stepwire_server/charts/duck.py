@@ -72,6 +72,13 @@ class Files(Source):
                 self._loaded, self._stamp = self._load(), stamp
             return DuckSession(self._loaded.cursor())
 
+    def close(self) -> None:
+        """As Source.close: what was read is read again at the next question."""
+        with self._lock:
+            if self._loaded is not None:
+                self._loaded.close()
+            self._loaded = None
+
     def _load(self) -> DuckDBPyConnection:
         import duckdb
 

@@ -113,6 +113,10 @@ class Source(ABC):
     def open(self) -> Session:
         """Opens it for one question. Raises DataError where it can't be read any more."""
 
+    def close(self) -> None:
+        """Lets go of what it keeps between questions. Sessions that are open go on."""
+        return
+
 
 def open_source(path: Path, *, memory: str) -> Source:
     """Returns what the file or folder is, by its first bytes or its ending. `memory`: what DuckDB may take, as 1GB.

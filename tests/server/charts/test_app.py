@@ -80,12 +80,13 @@ def run(data: Path) -> Run:
                 events.append(event)
                 if event.HasField("input_requested"):
                     await started.answer(event.input_requested.input_id, left.pop(0))
-            if desk.model is not None:
-                await desk.model.close()
             try:
-                return Outcome(events, await started.result())
+                result: Any = await started.result()
             except ExecutionFailed as error:
-                return Outcome(events, error)
+                result = error
+        await app.stop()
+        assert (desk.source, desk.model) == (None, None)
+        return Outcome(events, result)
 
     return execute
 
