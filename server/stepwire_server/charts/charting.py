@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Desk", "Question", "register"]
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ from stepwire_server.charts.vega import MEDIA_TYPE
 from stepwire_server.charts.wording import wording
 from stepwire_server.models import MODEL_RETRY, Model, model_from
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 Question = Annotated[str, Field(min_length=1, max_length=2000)]
 Pictures = Annotated[list[Literal["svg", "png"]], Field(max_length=2)]
@@ -73,10 +75,13 @@ class Desk:
         self.source = open_source(Path(settings["data"]).expanduser(), memory=memory)
         try:
             with self.source.open() as session:
-                if not session.schema():
-                    raise DataError(f"{self.source.name} has no tables")
+                tables, left_out = session.schema(), session.left_out
         except ChartError as error:
             raise DataError(f"{self.source.name} can't be read: {error}") from None
+        for name, reason in left_out.items():
+            _log.warning("%s: left out is table %s, which can't be read: %s", self.source.name, name, reason)
+        if not tables:
+            raise DataError(f"{self.source.name} has no tables{' that can be read' if left_out else ''}")
 
     async def close(self) -> None:
         """Lets go of the data and of the model."""
@@ -139,7 +144,7 @@ class _Course:
             tables = await self._within(session.schema)
             columns = sum(len(table.columns) for table in tables)
             await self._state("generating_query", f"tables: {len(tables)}, columns: {columns}", tables=_names(tables))
-            query, table = await self._understood(tables)
+            query, table = await self._understood(tables, session.left_out)
             inquiry = Inquiry(resolved(query, table), table, session)
             await self._state("executing_query", f"Asking table {table.name}", query=_plain(inquiry.query))
             await self._within(inquiry.ask)
@@ -158,7 +163,7 @@ class _Course:
     async def _state(self, name: str, message: str, **data: Any) -> None:
         await self._step.progress(_STATES[name], message, stage=name, data=data)
 
-    async def _understood(self, tables: list[Table]) -> tuple[Query, Table]:
+    async def _understood(self, tables: list[Table], left_out: Mapping[str, str]) -> tuple[Query, Table]:
         """Reads the question, and asks where it may mean several things: by the grammar, or else with the model."""
         answers: dict[str, str] = {}
         with_model = False
@@ -166,7 +171,7 @@ class _Course:
             try:
                 if with_model and self._model is not None:
                     return await interpret(self._model, self._step, self._question, tables, answers)
-                return await asyncio.to_thread(read_question, self._question, tables, answers)
+                return await asyncio.to_thread(read_question, self._question, tables, answers, left_out=left_out)
             except Ambiguous as ambiguous:
                 await self._state("clarifying", ambiguous.prompt)
                 answers[ambiguous.key] = await self._step.ask(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["NAME", "Cursor", "Purpose"]
+__all__ = ["NAME", "Cursor", "Purpose", "is_named"]
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
@@ -19,6 +19,16 @@ NAME = 6
 """Words that a name or a value may have in a question that does not quote it."""
 
 Purpose = Literal["number", "names", "group", "any"]
+
+
+def is_named(name: str, tokens: Sequence[Token]) -> bool:
+    """Returns whether a name stands anywhere in a question."""
+    written = (
+        " ".join(token.text for token in tokens[place : place + length])
+        for place in range(len(tokens))
+        for length in range(1, NAME + 1)
+    )
+    return any(match(phrase, name) >= Match.STEMS for phrase in written)
 
 
 class Cursor:

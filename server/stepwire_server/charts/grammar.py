@@ -14,8 +14,8 @@ __all__ = ["is_german", "read_question"]
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from stepwire_server.charts.cursor import Cursor
-from stepwire_server.charts.failures import Ambiguous, NotUnderstood
+from stepwire_server.charts.cursor import Cursor, is_named
+from stepwire_server.charts.failures import Ambiguous, ChartError, NotUnderstood
 from stepwire_server.charts.measures import Name
 from stepwire_server.charts.names import Match, fold
 from stepwire_server.charts.reader import Reader
@@ -38,10 +38,13 @@ def is_german(question: str) -> bool:
     return any(token.folded in GERMAN for token in tokenize(question[:_LENGTH]))
 
 
-def read_question(question: str, tables: Sequence[Table], answers: Mapping[str, str]) -> tuple[Query, Table]:
+def read_question(
+    question: str, tables: Sequence[Table], answers: Mapping[str, str], *, left_out: Mapping[str, str] | None = None
+) -> tuple[Query, Table]:
     """Returns the query that a question comes to, and the table that it is about. `answers`: what was asked, by key.
 
-    Raises Ambiguous where a person must choose, and NotUnderstood, which says what there is.
+    `left_out`: tables that can't be read, each with why. Raises Ambiguous where a person must choose, NotUnderstood,
+    which says what there is, and ChartError where the question names what is left out.
     """
     tokens = tokenize(question)
     if not tokens:
@@ -64,6 +67,9 @@ def read_question(question: str, tables: Sequence[Table], answers: Mapping[str, 
             if not any(name.shared for name in reader.names):
                 break
     if not readings:
+        for name, reason in (left_out or {}).items():
+            if is_named(name, tokens):
+                raise ChartError(words.left_out.format(table=name, reason=reason))
         raise _refusal(refusals, words)
     meant = _meant(readings, answers, words)
     if isinstance(meant.outcome, Ambiguous):

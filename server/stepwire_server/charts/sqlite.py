@@ -68,7 +68,7 @@ class SqliteSession(Session):
         connection.set_authorizer(_authorize)
 
     def tables(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
-        """Of each table and view; those whose columns can't be had are left out, such as a view of what is gone."""
+        """Of each table and view whose columns can be had."""
         rows = self.run(
             "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_' "
             "ORDER BY name"
@@ -77,7 +77,8 @@ class SqliteSession(Session):
         for (name,) in rows:
             try:
                 columns = self.run(f"PRAGMA table_xinfo({_quoted(name)})")
-            except ChartError:
+            except ChartError as error:
+                self.left_out[name] = str(error)
                 continue
             # The last of a row says whether the column is hidden: 2 and 3 are generated ones, which can be read.
             found.append((name, _quoted(name), [(row[1], row[2]) for row in columns if row[6] != 1]))

@@ -15,6 +15,7 @@ class Wording:
     """The texts of one language; what stands in braces is filled in, and tables follow a text that ends in a space."""
 
     which_table: str
+    left_out: str
     which_name: str
     rows_of: str
     column_of: str
@@ -63,6 +64,7 @@ class Wording:
 
 _ENGLISH = Wording(
     which_table="Which table do you mean?",
+    left_out="table {table!r} can't be read: {reason}",
     which_name="What do you mean by {name!r}?",
     rows_of="the rows of table {table}",
     column_of="the column {column} of table {table}",
@@ -137,6 +139,7 @@ _ENGLISH = Wording(
 
 _GERMAN = Wording(
     which_table="Welche Tabelle ist gemeint?",
+    left_out="Tabelle {table!r} kann nicht gelesen werden: {reason}",
     which_name="Was ist mit {name!r} gemeint?",
     rows_of="die Zeilen der Tabelle {table}",
     column_of="die Spalte {column} der Tabelle {table}",
