@@ -200,8 +200,18 @@ class _Course:
 
     async def _within(self, call: Callable[[], T]) -> T:
         """Runs what asks the database in a thread, for so many seconds at most. A cancel stops it, too."""
-        work = asyncio.ensure_future(asyncio.to_thread(call))
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def timed() -> T:
+            loop.call_soon_threadsafe(begun.set)
+            return call()
+
+        work = asyncio.ensure_future(asyncio.to_thread(timed))
+        # Also where it never begins.
+        work.add_done_callback(lambda _: begun.set())
         try:
+            # What other work the threads have first is no time of the query.
+            await begun.wait()
             done, _ = await asyncio.wait({work}, timeout=self._seconds)
         except asyncio.CancelledError:
             await self._stopped(work)
