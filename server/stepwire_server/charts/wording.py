@@ -51,8 +51,6 @@ class Wording:
     against: str
     where: str
     top: Mapping[str, str]
-    number_of: str
-    different: str
     other: str
     nothing: str
     yes: str
@@ -126,8 +124,6 @@ _ENGLISH = Wording(
     against="against",
     where="where",
     top={"largest": "the {limit} largest", "smallest": "the {limit} smallest"},
-    number_of="rows",
-    different="different",
     other="other",
     nothing="(none)",
     yes="true",
@@ -201,8 +197,6 @@ _GERMAN = Wording(
     against="gegen",
     where="wobei",
     top={"largest": "die {limit} größten", "smallest": "die {limit} kleinsten"},
-    number_of="Zeilen",
-    different="verschiedene",
     other="andere",
     nothing="(ohne)",
     yes="wahr",
