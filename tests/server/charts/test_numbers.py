@@ -6,8 +6,8 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,11 @@ from hypothesis import strategies as st
 
 from stepwire_server.charts.sources import open_source
 
+from .reckoning import AGGREGATES, UNITS, check, equal
 from .tables import FORMS, ask, quoted, write
 
 EXAMPLES = 300 if os.environ.get("FAULTS_LONG") else 6
 """Tables that are tried, in each form: some in `make test`, many with FAULTS_LONG=1."""
-
-AGGREGATES: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "average": lambda found: math.fsum(found) / len(found) if found else None,
-    "sum": lambda found: math.fsum(found) if found else None,
-    "minimum": lambda found: min(found, default=None),
-    "maximum": lambda found: max(found, default=None),
-    "median": lambda found: statistics.median(found) if found else None,
-    "number of different": lambda found: len(set(found)),
-}
-UNITS: dict[str, Callable[[date], date]] = {
-    "day": lambda day: day,
-    "week": lambda day: day - timedelta(days=day.weekday()),
-    "month": lambda day: day.replace(day=1),
-    "quarter": lambda day: date(day.year, (day.month - 1) // 3 * 3 + 1, 1),
-    "year": lambda day: date(day.year, 1, 1),
-}
 
 # Anything that SQL or the grammar might take for its own.
 NAMES = st.one_of(
@@ -76,18 +61,6 @@ NUMBERS = st.one_of(
     st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3)),
 )
 DATES = st.one_of(st.none(), st.dates(date(2019, 1, 1), date(2023, 12, 31)))
-
-
-def equal(one: Any, other: Any) -> bool:
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
-
-
-def check(found: dict[Any, Any], expected: dict[Any, Any]) -> None:
-    assert set(found) == set(expected)
-    for label, value in expected.items():
-        assert equal(found[label], value), (label, found[label], value)
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
