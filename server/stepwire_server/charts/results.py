@@ -136,7 +136,13 @@ class Inquiry:
 
     def _sort(self) -> None:
         """Sorts by what the names come to as a whole: the query has sorted by single numbers. The rest comes last."""
-        if self._groups < 2 or self._is_ordered(0) or self.query.order == "group" or self.query.chart == "scatter":
+        if self._groups < 2 or self.query.order == "group" or self.query.chart == "scatter":
+            return
+        if self._is_ordered(0):
+            if self.query.groups[0].bucket and self.query.order:
+                # The names are the largest ones, and go along time all the same.
+                place = {label: rank for rank, label in enumerate(self._ranked(1))}
+                self.rows.sort(key=lambda row: (row.labels[0] or "~", place.get(row.labels[1], len(place))))
             return
         ranks = [{label: rank for rank, label in enumerate(self._ranked(place))} for place in (0, 1)]
         self.rows.sort(
@@ -172,7 +178,7 @@ class Inquiry:
         bucket = self.query.groups[0].bucket if self.query.groups else ""
         if (
             not bucket
-            or self.query.limit
+            or (self.query.limit and self._limited() == 0)
             or any(measure.aggregate not in ("count", "sum", "distinct") for measure in self.query.measures)
         ):
             return

@@ -211,6 +211,7 @@ def test_text_among_numbers_is_no_number(tmp_path: Path) -> None:
     connection.close()
     found = ask(path, "maximum and sum of v by k")
     assert found.inquiry.rows[0].values == (4, 7.5)
+    assert ask(path, "count by v").numbers["n/a"] == 1
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
@@ -243,6 +244,16 @@ def test_labels_are_data_in_pictures(tmp_path: Path) -> None:
     text = svg.data.decode()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_numbers_in_pictures_are_in_the_language_of_the_question(tmp_path: Path) -> None:
+    """A picture for a German question writes a thousand as 1.000, for an English one as 1,000."""
+    from stepwire_server.charts.pictures import pictures
+
+    path = write(tmp_path, "sqlite", {"kind": "text", "size": "whole"}, [("a", 4000), ("b", 2000)])
+    for question, shown in {"Summe size nach kind": ">4.000<", "sum of size by kind": ">4,000<"}.items():
+        (svg,) = pictures(ask(path, question).drawing.specification, ["svg"])
+        assert shown in svg.data.decode()
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:

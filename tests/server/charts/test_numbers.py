@@ -235,6 +235,26 @@ def test_the_top_over_time_is_by_what_was_asked(form: str, tmp_path: Path) -> No
                 assert {labels[1] for labels in found} == set(expected), (aggregate, order)
 
 
+def test_a_top_over_time_goes_along_time(tmp_path: Path) -> None:
+    """The top of names over time is a line for each, in the order of time, with 0 where nothing is added up."""
+    rows = [(date(2023, month, 3), kind, 10 * month + n) for month in (5, 2, 4) for n, kind in enumerate("abcd")]
+    path = write(tmp_path, "sqlite", {"day": "date", "kind": "text", "size": "whole"}, rows)
+    drawing = ask(path, "top 2 kinds by size per month").drawing
+    assert drawing.chart == "line"
+    assert [tuple(row.values()) for row in drawing.data] == [
+        ("2023-02", "d", 23),
+        ("2023-02", "c", 22),
+        ("2023-03", "d", 0),
+        ("2023-03", "c", 0),
+        ("2023-04", "d", 43),
+        ("2023-04", "c", 42),
+        ("2023-05", "d", 53),
+        ("2023-05", "c", 52),
+    ]
+    assert ask(path, "top 2 kinds by average size per month").drawing.data[-1]["day (month)"] == "2023-05"
+    assert ask(path, "top 2 days by size").drawing.chart == "bar"
+
+
 def test_the_rest_of_a_top_is_of_the_top(tmp_path: Path) -> None:
     """Where only some names are asked for, what is kept beside them, and what is put together, is theirs alone."""
     rows = [(f"name {n % 6}", f"kind {n % 35:02}", n % 6) for n in range(630)]
