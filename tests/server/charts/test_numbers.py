@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from stepwire_server.charts.sources import open_source
 
+from . import ten_questions
 from .reckoning import AGGREGATES, UNITS, check, equal
 from .tables import FORMS, ask, quoted, write
 
@@ -184,6 +185,15 @@ def test_ten_questions(form: str, tmp_path: Path) -> None:
     with open_source(path, memory="200MB").open() as session:
         for question, numbers in expected.items():
             check(ask(session, question).numbers, numbers)
+
+
+@pytest.mark.parametrize("seed", range(1, 2 + EXAMPLES // 10))
+def test_ten_questions_on_random_tables(seed: int, tmp_path: Path) -> None:
+    """Ten questions on random tables have the answers that Python computes, in what is given and in what is drawn."""
+    answers = ten_questions.answered(seed, tmp_path)
+    assert [entry.question.text for entry in answers if not entry.right] == []
+    assert len(answers) == 10
+    assert {entry.drawing.chart for entry in answers} == {"bar", "line", "pie", "scatter"}
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
