@@ -365,6 +365,8 @@ async def _serve_started(app: App, config: ServeConfig, path: Path | None) -> No
     finally:
         giving_back.cancel()
         await server.stop()
+        # A library that looks for leaks at the end would take all that is frozen for leaked.
+        gc.unfreeze()
         _log.info("stopped; what has not ended goes on at the next start")
 
 

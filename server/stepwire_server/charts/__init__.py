@@ -29,6 +29,7 @@ def create_app(name: str = "charts", *, desk: Desk | None = None) -> App:
         },
     )
     made.startup(desk.open)
+    made.shutdown(desk.close)
     register(made, desk)
 
     @made.plan("chart")

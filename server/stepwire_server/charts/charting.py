@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["Desk", "Question", "register"]
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -14,9 +15,8 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import Field
 
 from stepwire_server import App, StepContext, StepEnded
-from stepwire_server.charts.clauses import Ambiguous
 from stepwire_server.charts.drawing import Drawing, draw
-from stepwire_server.charts.failures import ChartError, DataError, NotUnderstood, QueryStopped
+from stepwire_server.charts.failures import Ambiguous, ChartError, DataError, NotUnderstood, QueryStopped
 from stepwire_server.charts.grammar import is_german, read_question
 from stepwire_server.charts.interpreter import interpret
 from stepwire_server.charts.pictures import pictures
@@ -28,6 +28,7 @@ from stepwire_server.charts.vega import MEDIA_TYPE
 from stepwire_server.charts.wording import wording
 from stepwire_server.models import MODEL_RETRY, Model, model_from
 
+_log = logging.getLogger(__name__)
 T = TypeVar("T")
 Question = Annotated[str, Field(min_length=1, max_length=2000)]
 Pictures = Annotated[list[Literal["svg", "png"]], Field(max_length=2)]
@@ -74,10 +75,21 @@ class Desk:
         self.source = open_source(Path(settings["data"]).expanduser(), memory=memory)
         try:
             with self.source.open() as session:
-                if not session.schema():
-                    raise DataError(f"{self.source.name} has no tables")
+                tables, left_out = session.schema(), session.left_out
         except ChartError as error:
             raise DataError(f"{self.source.name} can't be read: {error}") from None
+        for name, reason in left_out.items():
+            _log.warning("%s: left out is table %s, which can't be read: %s", self.source.name, name, reason)
+        if not tables:
+            raise DataError(f"{self.source.name} has no tables{' that can be read' if left_out else ''}")
+
+    async def close(self) -> None:
+        """Lets go of the data and of the model."""
+        source, model, self.source, self.model = self.source, self.model, None, None
+        if source is not None:
+            source.close()
+        if model is not None:
+            await model.close()
 
 
 def register(app: App, desk: Desk) -> None:
@@ -132,7 +144,7 @@ class _Course:
             tables = await self._within(session.schema)
             columns = sum(len(table.columns) for table in tables)
             await self._state("generating_query", f"tables: {len(tables)}, columns: {columns}", tables=_names(tables))
-            query, table = await self._understood(tables)
+            query, table = await self._understood(tables, session.left_out)
             inquiry = Inquiry(resolved(query, table), table, session)
             await self._state("executing_query", f"Asking table {table.name}", query=_plain(inquiry.query))
             await self._within(inquiry.ask)
@@ -151,7 +163,7 @@ class _Course:
     async def _state(self, name: str, message: str, **data: Any) -> None:
         await self._step.progress(_STATES[name], message, stage=name, data=data)
 
-    async def _understood(self, tables: list[Table]) -> tuple[Query, Table]:
+    async def _understood(self, tables: list[Table], left_out: Mapping[str, str]) -> tuple[Query, Table]:
         """Reads the question, and asks where it may mean several things: by the grammar, or else with the model."""
         answers: dict[str, str] = {}
         with_model = False
@@ -159,7 +171,7 @@ class _Course:
             try:
                 if with_model and self._model is not None:
                     return await interpret(self._model, self._step, self._question, tables, answers)
-                return await asyncio.to_thread(read_question, self._question, tables, answers)
+                return await asyncio.to_thread(read_question, self._question, tables, answers, left_out=left_out)
             except Ambiguous as ambiguous:
                 await self._state("clarifying", ambiguous.prompt)
                 answers[ambiguous.key] = await self._step.ask(
@@ -188,8 +200,18 @@ class _Course:
 
     async def _within(self, call: Callable[[], T]) -> T:
         """Runs what asks the database in a thread, for so many seconds at most. A cancel stops it, too."""
-        work = asyncio.ensure_future(asyncio.to_thread(call))
+        loop, begun = asyncio.get_running_loop(), asyncio.Event()
+
+        def timed() -> T:
+            loop.call_soon_threadsafe(begun.set)
+            return call()
+
+        work = asyncio.ensure_future(asyncio.to_thread(timed))
+        # Also where it never begins.
+        work.add_done_callback(lambda _: begun.set())
         try:
+            # What other work the threads have first is no time of the query.
+            await begun.wait()
             done, _ = await asyncio.wait({work}, timeout=self._seconds)
         except asyncio.CancelledError:
             await self._stopped(work)

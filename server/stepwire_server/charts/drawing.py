@@ -108,7 +108,7 @@ def _kind(inquiry: Inquiry, notes: list[str]) -> str:
             f"{count:,} values of {query.groups[0].column!r} are too many for a {query.chart}: a line is drawn"
         )
         return "line"
-    if query.limit:
+    if query.limit and len(query.groups) == 1:
         return "bar"
     return "line" if kind == "date" or (kind == "number" and count > _LINE) else "bar"
 
@@ -168,8 +168,8 @@ def _values(
             entry: dict[str, Any] = {"y": _real(value)}
             if texts:
                 entry["x"] = texts[0]
-                if numbered and row.labels[0] is not None:
-                    entry["n"] = float(row.labels[0])
+                if numbered and (number := _number(row.labels[0])) is not None:
+                    entry["n"] = number
                 if groups[0].bucket and row.labels[0] is not None and day_of(row.labels[0]) is not None:
                     entry["t"] = day_of(row.labels[0])
             if len(texts) > 1 or len(measures) > 1:
@@ -178,6 +178,14 @@ def _values(
                 entry["other"] = True
             values.append(entry)
     return values
+
+
+def _number(label: str | None) -> float | None:
+    """Returns the number that a label is; a column of numbers may have some text, too."""
+    try:
+        return None if label is None else float(label)
+    except ValueError:
+        return None
 
 
 def _brief(labels: Sequence[Sequence[str]]) -> list[list[str]]:

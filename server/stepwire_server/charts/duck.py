@@ -72,6 +72,13 @@ class Files(Source):
                 self._loaded, self._stamp = self._load(), stamp
             return DuckSession(self._loaded.cursor())
 
+    def close(self) -> None:
+        """As Source.close: what was read is read again at the next question."""
+        with self._lock:
+            if self._loaded is not None:
+                self._loaded.close()
+            self._loaded = None
+
     def _load(self) -> DuckDBPyConnection:
         import duckdb
 
@@ -171,8 +178,11 @@ class _Duck(Dialect):
     def moment(self, column: Column) -> str:
         name = _quoted(column.name)
         if column.dates == "dotted":
-            return f"try_strptime({name}, '%d.%m.%Y')"
+            return f"try_strptime(trim({name}), '%d.%m.%Y')"
         moment = f"TRY_CAST({name} AS TIMESTAMP)"
+        if column.dates == "iso":
+            # A text taken for a TIMESTAMP would lose its offset.
+            moment = f"CAST(TRY_CAST(trim({name}) AS TIMESTAMPTZ) AS TIMESTAMP)"
         return f"CASE WHEN isfinite({moment}) THEN {moment} END"
 
     @property

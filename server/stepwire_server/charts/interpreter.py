@@ -9,8 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from stepwire_server import StepContext
-from stepwire_server.charts.clauses import Ambiguous
-from stepwire_server.charts.failures import NotUnderstood
+from stepwire_server.charts.failures import Ambiguous, NotUnderstood
 from stepwire_server.charts.schema import Table
 from stepwire_server.charts.specification import (
     AGGREGATES,

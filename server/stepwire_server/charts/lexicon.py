@@ -1,4 +1,4 @@
-"""The words of the grammar, in English and German, and questions cut into words.
+"""The phrases of the grammar, in English and German.
 
 Each entry of a table is a phrase: its words are regular expressions that must fit folded words as a whole.
 """
@@ -18,12 +18,8 @@ __all__ = [
     "COUNT",
     "DIRECTIONS",
     "DISTINCT",
-    "FALSE",
-    "FILLERS",
     "FROM",
-    "GERMAN",
     "IN",
-    "MONTHS",
     "OR",
     "OVER_TIME",
     "PERIODS",
@@ -32,73 +28,12 @@ __all__ = [
     "SHARE",
     "SORTED",
     "TOP",
-    "TRUE",
     "WHERE",
-    "Phrases",
-    "Token",
-    "tokenize",
 ]
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
-from stepwire_server.charts.names import fold
-
-_TOKEN = re.compile(
-    r"""(?P<quoted>"(?:[^"]|"")*"|„[^“”"]*[“”"]|“[^”]*”|‘[^’]*’|`[^`]*`|\[[^\]]*\]|(?<![^\W_])'[^']*'(?![^\W_]))
-    |(?P<date>\d{4}-\d{2}(?:-\d{2})?(?!\d)|\d{1,2}\.\d{1,2}\.\d{4})
-    |(?P<number>[-+]?\d+(?:[.,]\d+)*(?![^\W\d_]))
-    |(?P<word>[^\W](?:\w|['’](?=\w))*)
-    |(?P<sign>>=|<=|!=|<>|==|[^\s\w])""",
-    re.VERBOSE,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """One word, number, date, sign or quoted text of a question."""
-
-    kind: str
-    text: str
-    """As it stands; of a quoted text, what stands in the quotes."""
-    folded: str
-    start: int
-    end: int
-
-
-class Phrases:
-    """Phrases that mean something, each a row of regular expressions for folded words."""
-
-    def __init__(self, table: Mapping[str, Sequence[str]]) -> None:
-        rows = [(meaning, phrase.split(" ")) for meaning, phrases in table.items() for phrase in phrases]
-        rows.sort(key=lambda row: -len(row[1]))
-        self._rows = [(meaning, [re.compile(word) for word in words]) for meaning, words in rows]
-
-    def at(self, tokens: Sequence[Token], place: int) -> tuple[str, int] | None:
-        """Returns what the longest phrase that begins at a token means, and how many tokens it has; None without."""
-        for meaning, words in self._rows:
-            here = tokens[place : place + len(words)]
-            if len(here) == len(words) and all(
-                token.kind in ("word", "sign") and word.fullmatch(token.folded)
-                for word, token in zip(words, here, strict=True)
-            ):
-                return meaning, len(words)
-        return None
-
-
-def tokenize(question: str) -> list[Token]:
-    """Cuts a question into tokens; what only ends a sentence is left out."""
-    found = []
-    for hit in _TOKEN.finditer(question):
-        kind, text = str(hit.lastgroup), hit.group()
-        if kind == "quoted":
-            text = text[1:-1].replace('""', '"') if text[0] == '"' else text[1:-1]
-        elif kind == "sign" and (text in "?!;:" or (text == "." and not question[hit.end() :].strip())):
-            continue
-        found.append(Token(kind, text, fold(text), hit.start(), hit.end()))
-    return found
-
+from stepwire_server.charts.tokens import Phrases
 
 AGGREGATES = Phrases(
     {
@@ -277,167 +212,3 @@ DIRECTIONS = Phrases(
         "smallest": ["ascending", "asc", "aufsteigend", "smallest first", "kleinste zuerst"],
     }
 )
-TRUE = frozenset({"true", "yes", "wahr", "ja", "1"})
-FALSE = frozenset({"false", "no", "falsch", "nein", "0"})
-MONTHS: Mapping[str, int] = {
-    name: number
-    for number, names in enumerate(
-        [
-            "january jan januar jaenner",
-            "february feb februar",
-            "march mar maerz",
-            "april apr",
-            "may mai",
-            "june jun juni",
-            "july jul juli",
-            "august aug",
-            "september sep sept",
-            "october oct oktober okt",
-            "november nov",
-            "december dec dezember dez",
-        ],
-        1,
-    )
-    for name in names.split()
-}
-FILLERS = frozenset(
-    [
-        "a",
-        "all",
-        "an",
-        "are",
-        "as",
-        "can",
-        "chart",
-        "could",
-        "der",
-        "das",
-        "dem",
-        "den",
-        "des",
-        "die",
-        "draw",
-        "du",
-        "display",
-        "ein",
-        "eine",
-        "einem",
-        "einen",
-        "einer",
-        "eines",
-        "gib",
-        "give",
-        "graph",
-        "how",
-        "i",
-        "is",
-        "it",
-        "its",
-        "me",
-        "mir",
-        "much",
-        "of",
-        "please",
-        "plot",
-        "show",
-        "tell",
-        "the",
-        "there",
-        "us",
-        "van",
-        "vom",
-        "von",
-        "want",
-        "was",
-        "were",
-        "what",
-        "which",
-        "would",
-        "you",
-        "zeig",
-        "zeige",
-        "zeichne",
-        "bitte",
-        "sind",
-        "ist",
-        "war",
-        "waren",
-        "welche",
-        "welcher",
-        "welches",
-        "wie",
-        "hoch",
-        "alle",
-        "aller",
-        "allen",
-        "es",
-        "gibt",
-        "gab",
-        "stelle",
-        "dar",
-        "darstellen",
-        "list",
-        "compare",
-        "vergleiche",
-        "value",
-        "values",
-        "wert",
-        "werte",
-    ]
-)
-GERMAN = frozenset(
-    [
-        "der",
-        "die",
-        "das",
-        "dem",
-        "den",
-        "des",
-        "ein",
-        "eine",
-        "einer",
-        "und",
-        "oder",
-        "nach",
-        "pro",
-        "je",
-        "mit",
-        "wo",
-        "wie",
-        "viele",
-        "anzahl",
-        "summe",
-        "durchschnitt",
-        "zeige",
-        "zeig",
-        "mir",
-        "im",
-        "fuer",
-        "als",
-        "ist",
-        "jahr",
-        "monat",
-        "tag",
-        "woche",
-        "seit",
-        "vor",
-        "zwischen",
-        "bis",
-        "gegen",
-        "ueber",
-        "unter",
-        "von",
-        "vom",
-        "zeit",
-        "monatlich",
-        "jaehrlich",
-        "taeglich",
-        "diagramm",
-        "balkendiagramm",
-        "liniendiagramm",
-        "kreisdiagramm",
-        "tortendiagramm",
-        "streudiagramm",
-    ]
-)
-"""Words that tell a German question."""

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 
-from stepwire_server.charts.lexicon import MONTHS, Token
+from stepwire_server.charts.small_words import MONTHS
 from stepwire_server.charts.specification import Bucket
+from stepwire_server.charts.tokens import Token
 
 _FIRST, _LAST = 1000, 9998
 """Years that are taken for years."""

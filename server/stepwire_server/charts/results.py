@@ -77,6 +77,9 @@ class Inquiry:
         """Of how many points a scatter shows some; 0 where it shows all."""
         self._session = session
         self._groups = len(query.groups)
+        self._top: dict[int, list[str | None]] = {}
+        """The labels that a limit leaves, by the place of their group."""
+        self._ranks: dict[int, list[str | None]] = {}
 
     def ask(self) -> None:
         """Runs the query. Raises QueryStopped where it gives too many rows, ChartError where it gives none."""
@@ -84,7 +87,7 @@ class Inquiry:
             self._ask_points()
             return
         most = self.query.limit if self.query.limit and self._groups == 1 else _ROWS + 1
-        self.rows = self._run(Fold(), most=most)
+        self.rows = self._run(self.query, Fold(), most=most)
         if len(self.rows) > _ROWS:
             if self._groups == 1 and not self._is_ordered(0):
                 return  # Only the first of them are shown.
@@ -114,35 +117,51 @@ class Inquiry:
     def _fold(self) -> None:
         if self.query.chart == "scatter":
             return
-        limited = self._limited()
-        kept: dict[int, list[str | None]] = {}
+        limited = self._limited() if self.query.limit else None
+        if limited is not None and self._groups > 1:
+            self._top[limited] = self._ranked(limited)[: self.query.limit]
+            self.rows = [row for row in self.rows if row.labels[limited] in self._top[limited]]
+        kept = dict(self._top)
         for place in range(self._groups):
-            labels = self._ranked(place)
-            if place == limited and self._groups > 1 and self.query.limit:
-                kept_here = labels[: self.query.limit]
-                self.rows = [row for row in self.rows if row.labels[place] in kept_here]
-                labels = kept_here
+            labels = {row.labels[place] for row in self.rows}
             room = _SLICES if place == 1 or self.query.chart == "pie" else _NAMES
-            if self._is_ordered(place) or len(labels) <= room or (place == limited and self.query.limit):
-                continue
-            kept[place] = labels[: room - 1]
-            self.folded[place] = len(labels) - room + 1
-        if not kept:
-            return
+            if not self._is_ordered(place) and len(labels) > room and place != limited:
+                kept[place] = self._ranked(place)[: room - 1]
+                self.folded[place] = len(labels) - room + 1
         shown = [row for row in self.rows if all(row.labels[place] in labels for place, labels in kept.items())]
-        for size in range(1, len(kept) + 1):
-            for others in itertools.combinations(kept, size):
-                shown += self._run(Fold(kept, frozenset(others)), most=_ROWS)
+        for size in range(1, len(self.folded) + 1):
+            for others in itertools.combinations(self.folded, size):
+                shown += self._run(self.query, Fold(kept, others=frozenset(others)), most=_ROWS)
         self.rows = shown
 
     def _sort(self) -> None:
         """Sorts by what the names come to as a whole: the query has sorted by single numbers. The rest comes last."""
-        if self._groups < 2 or self._is_ordered(0) or self.query.order == "group" or self.query.chart == "scatter":
+        if self._groups < 2 or self.query.order == "group" or self.query.chart == "scatter":
+            return
+        if self._is_ordered(0):
+            if self.query.groups[0].bucket and self.query.order:
+                # The names are the largest ones, and go along time all the same.
+                place = {label: rank for rank, label in enumerate(self._ranked(1))}
+                self.rows.sort(key=lambda row: (row.labels[0] or "~", place.get(row.labels[1], len(place))))
             return
         ranks = [{label: rank for rank, label in enumerate(self._ranked(place))} for place in (0, 1)]
         self.rows.sort(
             key=lambda row: [(place in row.others, ranks[place].get(row.labels[place], 0)) for place in (0, 1)]
         )
+
+    def _ranked(self, place: int) -> list[str | None]:
+        """Returns a group's labels, the most important first: as the query sorts them, or by what they come to.
+
+        What one comes to by all of the other group, its parts do not say: an average is not one of averages.
+        """
+        if self._groups == 1:
+            return [row.labels[0] for row in self.rows]
+        if place not in self._ranks:
+            query = replace(self.query, order="smallest" if self.query.order == "smallest" else "largest")
+            other = {one: labels for one, labels in self._top.items() if one != place}
+            rows = self._run(query, Fold(other, joined=frozenset({1 - place})), most=_ROWS)
+            self._ranks[place] = [row.labels[place] for row in rows]
+        return self._ranks[place]
 
     def _limited(self) -> int:
         """Returns the place of the group that a limit is about: names rather than dates."""
@@ -152,17 +171,6 @@ class Inquiry:
         """Returns whether a group's labels are dates or numbers, which go along an axis, however many they are."""
         return self.table.column(self.query.groups[place].column).kind in ("date", "number")
 
-    def _ranked(self, place: int) -> list[str | None]:
-        """Returns a group's labels, the most important first: as the query sorts them, or by what they come to."""
-        if self._groups == 1:
-            return [row.labels[0] for row in self.rows]
-        totals: dict[str | None, float] = {}
-        for row in self.rows:
-            if place in row.others:
-                continue
-            totals[row.labels[place]] = totals.get(row.labels[place], 0) + (row.values[0] or 0)
-        return sorted(totals, key=lambda label: totals[label], reverse=self.query.order != "smallest")
-
     # -- what is not there
 
     def _fill(self) -> None:
@@ -170,7 +178,7 @@ class Inquiry:
         bucket = self.query.groups[0].bucket if self.query.groups else ""
         if (
             not bucket
-            or self.query.limit
+            or (self.query.limit and self._limited() == 0)
             or any(measure.aggregate not in ("count", "sum", "distinct") for measure in self.query.measures)
         ):
             return
@@ -196,10 +204,10 @@ class Inquiry:
 
     # -- asking
 
-    def _run(self, fold: Fold, *, most: int) -> list[Row]:
-        statement = build_statement(self.query, self.table, self._session.dialect, most=most, fold=fold)
+    def _run(self, query: Query, fold: Fold, *, most: int) -> list[Row]:
+        statement = build_statement(query, self.table, self._session.dialect, most=most, fold=fold)
         found = self._asked(statement)
-        places = [place for place in range(self._groups) if place not in fold.others]
+        places = [place for place in range(self._groups) if place not in fold.others | fold.joined]
         measures = len(self.query.measures)
         rows = []
         for entry in found:

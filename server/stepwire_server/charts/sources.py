@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
 
-from stepwire_server.charts.failures import DataError
+from stepwire_server.charts.failures import ChartError, DataError, QueryStopped
 from stepwire_server.charts.schema import Column, Dates, Table
 
 _ISO = re.compile(r"\d{4}-\d{2}-\d{2}([T ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?(Z|[+-]\d{2}:?\d{2})?)?")
@@ -65,6 +65,8 @@ class Session(ABC):
     """One connection that can only read, for one question at a time. All methods but `stop` block."""
 
     dialect: Dialect
+    left_out: dict[str, str]
+    """Of each table that can't be read, such as a view of what is gone, why; known once the schema is."""
 
     @abstractmethod
     def tables(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
@@ -93,12 +95,19 @@ class Session(ABC):
         self.close()
 
     def schema(self) -> list[Table]:
-        """Reads the tables: names, kinds, how many rows, some distinct values."""
+        """Reads the tables that can be read: names, kinds, how many rows, some distinct values."""
+        self.left_out = {}
         found = []
         for name, relation, columns in self.tables():
-            looked = tuple(self.look(relation, column, type_name) for column, type_name in columns)
-            if looked:
+            try:
+                looked = tuple(self.look(relation, column, type_name) for column, type_name in columns)
                 ((rows,),) = self.run(f"SELECT COUNT(*) FROM {relation}")
+            except QueryStopped:
+                raise
+            except ChartError as error:
+                self.left_out[name] = str(error)
+                continue
+            if looked:
                 found.append(Table(name=name, relation=relation, columns=looked, rows=int(rows)))
         return found
 
@@ -112,6 +121,10 @@ class Source(ABC):
     @abstractmethod
     def open(self) -> Session:
         """Opens it for one question. Raises DataError where it can't be read any more."""
+
+    def close(self) -> None:
+        """Lets go of what it keeps between questions. Sessions that are open go on."""
+        return
 
 
 def open_source(path: Path, *, memory: str) -> Source:

@@ -68,7 +68,7 @@ class SqliteSession(Session):
         connection.set_authorizer(_authorize)
 
     def tables(self) -> list[tuple[str, str, list[tuple[str, str]]]]:
-        """Of each table and view; those whose columns can't be had are left out, such as a view of what is gone."""
+        """Of each table and view whose columns can be had."""
         rows = self.run(
             "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') AND substr(name, 1, 7) <> 'sqlite_' "
             "ORDER BY name"
@@ -77,7 +77,8 @@ class SqliteSession(Session):
         for (name,) in rows:
             try:
                 columns = self.run(f"PRAGMA table_xinfo({_quoted(name)})")
-            except ChartError:
+            except ChartError as error:
+                self.left_out[name] = str(error)
                 continue
             # The last of a row says whether the column is hidden: 2 and 3 are generated ones, which can be read.
             found.append((name, _quoted(name), [(row[1], row[2]) for row in columns if row[6] != 1]))
@@ -163,10 +164,12 @@ class _Sqlite(Dialect):
         return f"median({expression})"
 
     def _date(self, column: Column) -> str:
-        name = _quoted(column.name)
+        text = f"trim({_quoted(column.name)})"
         if column.dates == "dotted":
-            return f"substr({name}, 7, 4) || '-' || substr({name}, 4, 2) || '-' || substr({name}, 1, 2)"
-        return name
+            return f"substr({text}, 7, 4) || '-' || substr({text}, 4, 2) || '-' || substr({text}, 1, 2)"
+        # SQLite knows +02:00 alone, and takes a time with +0200 for none.
+        offset = f"substr({text}, 1, length({text}) - 2) || ':' || substr({text}, -2)"
+        return f"CASE WHEN {text} GLOB '*:*[+-][0-9][0-9][0-9][0-9]' THEN {offset} ELSE {text} END"
 
 
 class _Median:

@@ -27,21 +27,24 @@ class Statement:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Which labels of a group are kept, by the group's place. What `others` names is asked for what is not kept."""
+    """Which labels of groups are kept, and which groups are not told apart, by the groups' places."""
 
     kept: Mapping[int, Sequence[str | None]] = field(default_factory=dict)
     others: frozenset[int] = frozenset()
+    """Of these, all that is not kept is put together."""
+    joined: frozenset[int] = frozenset()
+    """Of these, all that is kept is put together."""
 
 
 def build_statement(query: Query, table: Table, dialect: Dialect, *, most: int, fold: Fold | None = None) -> Statement:
     """Returns the statement of a query that puts rows together; a bucket `auto` must have become one.
 
-    Its rows, at most so many, have the label of each group (but of those whose others are asked for, which are put
-    together), each measure, the number of rows, and for each measure in how many of these it had a value.
+    Its rows, at most so many, have the label of each group that is told apart, each measure, the number of rows, and
+    for each measure in how many of these it had a value.
     """
     fold = fold or Fold()
     where, parameters = _where(query, table, dialect, fold)
-    groups = [group for place, group in enumerate(query.groups) if place not in fold.others]
+    groups = [group for place, group in enumerate(query.groups) if place not in fold.others | fold.joined]
     labels = [_label(group, table, dialect) for group in groups]
     measures = [_measure(measure, table, dialect) for measure in query.measures]
     counts = [f"COUNT({_value(measure, table, dialect)})" for measure in query.measures]

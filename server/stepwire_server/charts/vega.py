@@ -35,6 +35,9 @@ _TIMES: Mapping[str, tuple[str, str]] = {
     "quarter": ("Q%q %Y", "Q%q %Y"),
     "year": ("%Y", "%Y"),
 }
+_GERMAN: Mapping[str, Any] = {
+    "locale": {"number": {"decimal": ",", "thousands": ".", "grouping": [3], "currency": ["", " €"]}}
+}
 _CONFIG: Mapping[str, Any] = {
     "background": "white",
     "font": "DejaVu Sans, Helvetica, Arial, sans-serif",
@@ -102,7 +105,7 @@ def specification(layout: Layout, values: Sequence[Mapping[str, Any]]) -> dict[s
         "width": _WIDTH,
         "height": _HEIGHT,
         **body,
-        "config": {**_CONFIG, **body.get("config", {})},
+        "config": {**_CONFIG, **(_GERMAN if layout.german else {})},
     }
 
 

@@ -12,9 +12,13 @@ from stepwire_server.charts.specification import Aggregate
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wording:
-    """The texts of one language; what stands in braces is filled in."""
+    """The texts of one language; what stands in braces is filled in, and tables follow a text that ends in a space."""
 
     which_table: str
+    left_out: str
+    which_name: str
+    rows_of: str
+    column_of: str
     which_column: str
     which_date: str
     which_value: str
@@ -30,6 +34,7 @@ class Wording:
     not_understood: str
     did_you_mean: str
     no_dates: str
+    more_tables: str
     no_day: str
     no_number: str
     grouped_number: str
@@ -46,8 +51,6 @@ class Wording:
     against: str
     where: str
     top: Mapping[str, str]
-    number_of: str
-    different: str
     other: str
     nothing: str
     yes: str
@@ -59,6 +62,10 @@ class Wording:
 
 _ENGLISH = Wording(
     which_table="Which table do you mean?",
+    left_out="table {table!r} can't be read: {reason}",
+    which_name="What do you mean by {name!r}?",
+    rows_of="the rows of table {table}",
+    column_of="the column {column} of table {table}",
     which_column="Which column do you mean by {name!r}?",
     which_date="Which date do you mean?",
     which_value="In which column do you mean {value!r}?",
@@ -73,12 +80,13 @@ _ENGLISH = Wording(
         "maximum": "maximum",
         "median": "median",
     },
-    top_by_what="the top of {column!r} by what? Write 'top 5 {column} by' and a number; there is {columns}",
+    top_by_what="the top of {column!r} by what? Write 'top 5 {column} by' and a number; there is ",
     sorted_by_what="{column!r} is neither shown nor grouped by, and can't be sorted by",
-    incomplete="the question ends too soon; there is {columns}",
-    not_understood="{word!r} is not understood{hint}; there is {columns}",
+    incomplete="the question ends too soon; there is ",
+    not_understood="{word!r} is not understood{hint}; there is ",
     did_you_mean=" (did you mean {name!r}?)",
-    no_dates="there is no date in {columns}",
+    no_dates="there is no date in ",
+    more_tables="and {count} more tables",
     no_day="{column!r} is a date: compare it with a year, a month or a day, as 2024, 2024-03 or 2024-03-15",
     no_number="{column!r} is a number: compare it with one, as 12 or 12.5",
     grouped_number="{text!r} may mean two numbers: write it without a mark for thousands",
@@ -116,8 +124,6 @@ _ENGLISH = Wording(
     against="against",
     where="where",
     top={"largest": "the {limit} largest", "smallest": "the {limit} smallest"},
-    number_of="rows",
-    different="different",
     other="other",
     nothing="(none)",
     yes="true",
@@ -129,6 +135,10 @@ _ENGLISH = Wording(
 
 _GERMAN = Wording(
     which_table="Welche Tabelle ist gemeint?",
+    left_out="Tabelle {table!r} kann nicht gelesen werden: {reason}",
+    which_name="Was ist mit {name!r} gemeint?",
+    rows_of="die Zeilen der Tabelle {table}",
+    column_of="die Spalte {column} der Tabelle {table}",
     which_column="Welche Spalte ist mit {name!r} gemeint?",
     which_date="Welches Datum ist gemeint?",
     which_value="In welcher Spalte ist {value!r} gemeint?",
@@ -143,12 +153,13 @@ _GERMAN = Wording(
         "Maximum": "maximum",
         "Median": "median",
     },
-    top_by_what="die größten von {column!r} wonach? Etwa 'Top 5 {column} nach' und eine Zahl; es gibt {columns}",
+    top_by_what="die größten von {column!r} wonach? Etwa 'Top 5 {column} nach' und eine Zahl; es gibt ",
     sorted_by_what="{column!r} wird weder gezeigt noch gruppiert, danach kann nicht sortiert werden",
-    incomplete="die Frage endet zu früh; es gibt {columns}",
-    not_understood="{word!r} wird nicht verstanden{hint}; es gibt {columns}",
+    incomplete="die Frage endet zu früh; es gibt ",
+    not_understood="{word!r} wird nicht verstanden{hint}; es gibt ",
     did_you_mean=" (ist {name!r} gemeint?)",
-    no_dates="es gibt kein Datum in {columns}",
+    no_dates="es gibt kein Datum in ",
+    more_tables="und {count} weitere Tabellen",
     no_day="{column!r} ist ein Datum: zu vergleichen mit Jahr, Monat oder Tag, wie 2024, 2024-03 oder 15.03.2024",
     no_number="{column!r} ist eine Zahl: zu vergleichen mit einer, wie 12 oder 12,5",
     grouped_number="{text!r} kann zwei Zahlen bedeuten: bitte ohne Tausenderzeichen schreiben",
@@ -186,8 +197,6 @@ _GERMAN = Wording(
     against="gegen",
     where="wobei",
     top={"largest": "die {limit} größten", "smallest": "die {limit} kleinsten"},
-    number_of="Zeilen",
-    different="verschiedene",
     other="andere",
     nothing="(ohne)",
     yes="wahr",

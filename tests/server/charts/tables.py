@@ -94,7 +94,8 @@ def ask(source: Session | Source | Path, question: str, answers: Mapping[str, st
     german = is_german(question)
     # Whoever opened a session closes it.
     with nullcontext(source) if isinstance(source, Session) else _source(source).open() as session:
-        query, table = read_question(question, session.schema(), answers or {})
+        tables = session.schema()
+        query, table = read_question(question, tables, answers or {}, left_out=session.left_out)
         inquiry = Inquiry(resolved(query, table), table, session)
         inquiry.ask()
         inquiry.complete()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable, Mapping
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from datetime import date
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +17,14 @@ import pytest
 from tests.server.models.endpoint import Endpoint, says
 
 from stepwire.aio import Client
+from stepwire.aio import Run as Started
 from stepwire.errors import ExecutionFailed
 from stepwire.v1 import Event
+from stepwire_server import App
 from stepwire_server.api.server import Options, Server
 from stepwire_server.charts import create_app
 from stepwire_server.charts.charting import Desk
+from stepwire_server.charts.sources import Session, Source
 from stepwire_server.journal import MemoryJournal
 
 from .tables import write
@@ -80,12 +86,13 @@ def run(data: Path) -> Run:
                 events.append(event)
                 if event.HasField("input_requested"):
                     await started.answer(event.input_requested.input_id, left.pop(0))
-            if desk.model is not None:
-                await desk.model.close()
             try:
-                return Outcome(events, await started.result())
+                result: Any = await started.result()
             except ExecutionFailed as error:
-                return Outcome(events, error)
+                result = error
+        await app.stop()
+        assert (desk.source, desk.model) == (None, None)
+        return Outcome(events, result)
 
     return execute
 
@@ -166,18 +173,55 @@ def _endless(data: Path) -> None:
     connection.close()
 
 
+@asynccontextmanager
+async def _asked(app: App) -> AsyncIterator[Started]:
+    """Asks a question of a server with an app that is started."""
+    async with (
+        Server(app.catalog(), MemoryJournal(), Options(drain_grace=0.0)) as server,
+        Client(server.address) as client,
+    ):
+        yield await client.execute(call="chart", input={"question": "average price of orders by region"})
+    await app.stop()
+
+
 async def test_a_query_that_takes_too_long(data: Path) -> None:
     """A query that takes longer than its time is stopped, and the error says so; the server goes on."""
     app = create_app()
     await app.start({"data": str(data), "query-seconds": "0.3"})
     _endless(data)
-    async with (
-        Server(app.catalog(), MemoryJournal(), Options(drain_grace=0.0)) as server,
-        Client(server.address) as client,
-    ):
-        started = await client.execute(call="chart", input={"question": "average price of orders by region"})
+    async with _asked(app) as started:
         with pytest.raises(ExecutionFailed, match=r"longer than 0.3 s and was stopped"):
             await started.result()
+
+
+class _Crowded(Source):
+    """Has the only thread taken once it is opened, until the gate is."""
+
+    def __init__(self, source: Source, thread: ThreadPoolExecutor) -> None:
+        self.name = source.name
+        self.gate = threading.Event()
+        self._source = source
+        self._thread = thread
+
+    def open(self) -> Session:
+        self._thread.submit(self.gate.wait, 20)
+        return self._source.open()
+
+
+async def test_a_wait_for_a_thread_is_no_time_of_the_query(data: Path) -> None:
+    """A query's time begins with its work, however long all threads are busy with other things."""
+    desk = Desk()
+    app = create_app(desk=desk)
+    await app.start({"data": str(data), "query-seconds": "0.2"})
+    with ThreadPoolExecutor(1) as thread:
+        asyncio.get_running_loop().set_default_executor(thread)
+        assert desk.source is not None
+        desk.source = crowded = _Crowded(desk.source, thread)
+        async with _asked(app) as started:
+            result = asyncio.ensure_future(started.result())
+            assert not (await asyncio.wait({result}, timeout=0.3))[0]
+            crowded.gate.set()
+            assert (await result)["chart"] == "bar"
 
 
 async def test_a_cancel_stops_the_query(data: Path) -> None:
@@ -185,11 +229,7 @@ async def test_a_cancel_stops_the_query(data: Path) -> None:
     app = create_app()
     await app.start({"data": str(data), "query-seconds": "3000"})
     _endless(data)
-    async with (
-        Server(app.catalog(), MemoryJournal(), Options(drain_grace=0.0)) as server,
-        Client(server.address) as client,
-    ):
-        started = await client.execute(call="chart", input={"question": "average price of orders by region"})
+    async with _asked(app) as started:
         events = []
         async with asyncio.timeout(20):
             async for event in started:

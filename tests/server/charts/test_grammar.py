@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stepwire_server.charts.failures import NotUnderstood
-from stepwire_server.charts.grammar import Ambiguous, read_question
+from stepwire_server.charts.failures import Ambiguous, NotUnderstood
+from stepwire_server.charts.grammar import read_question
 from stepwire_server.charts.schema import Column, Kind, Table
 from stepwire_server.charts.specification import Query
 
@@ -156,6 +156,58 @@ def test_what_may_mean_several_things_is_asked(question: str) -> None:
     assert len(made) == len(choices)
 
 
+REVENUE = _table("revenue", revenue="number", cost="number", region="text", sold="date")
+SALES = _table("sales", revenue="number", region="text")
+NAMESAKES: dict[str, tuple[list[Table], list[str]]] = {
+    "revenue by region": (
+        [REVENUE],
+        ["the rows of table revenue", "the column revenue of table revenue"],
+    ),
+    "Revenues pro Region": (
+        [_table("Revenue", region="text"), SALES],
+        ["die Zeilen der Tabelle Revenue", "die Spalte revenue der Tabelle sales"],
+    ),
+    "top 3 regions by revenue": (
+        [SALES, REVENUE],
+        [
+            "the rows of table revenue",
+            "the column revenue of table sales",
+            "the column revenue of table revenue",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("question", NAMESAKES)
+def test_a_name_that_a_table_and_a_column_share_is_asked(question: str) -> None:
+    """Where a name alone may be a table's or a column's, a person says which, and each answer is taken."""
+    tables, choices = NAMESAKES[question]
+    with pytest.raises(Ambiguous) as asked:
+        read_question(question, tables, {})
+    assert asked.value.choices == choices
+    made = set()
+    for choice in choices:
+        answers = {asked.value.key: choice, "aggregate:revenue": "Summe" if "Tabelle" in choice else "sum"}
+        query, table = read_question(question, tables, answers)
+        assert choice.endswith(table.name)
+        made.add((told(query).split()[0], table.name))
+    assert len(made) == len(choices)
+    assert {aggregate for aggregate, _ in made} == {"count()", "sum(revenue)"}
+
+
+def test_a_name_that_only_a_column_makes_sense_of_is_the_columns() -> None:
+    """Where a table and a column share a name, and only the column's numbers make sense there, nothing is asked."""
+    for question, said in {
+        "average revenue by region": "average(revenue) by region",
+        "average cost and revenue by region": "average(cost), average(revenue) by region",
+        "share of revenue by region": "sum(revenue) by region pie",
+        "revenue against cost": "value(cost), value(revenue) scatter",
+        "revenue and cost as a scatter": "value(revenue), value(cost) scatter",
+        "number of revenue by region": "count() by region",
+    }.items():
+        assert told(read_question(question, [REVENUE], {})[0]) == said
+
+
 REFUSED = {
     "average prize by region": "did you mean 'price'",
     "average price by planet": "'planet' is not understood",
@@ -183,6 +235,32 @@ def test_what_is_not_understood_is_said(question: str) -> None:
     assert REFUSED[question] in str(refused.value)
     if "not understood" in str(refused.value):
         assert "Region: text" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("question", "named", "not_named"),
+    [
+        ("average colour by region", ["orders (", "shipments_2024 ("], []),
+        ("average price by planet", ["orders ("], ["shipments_2024"]),
+        ("orders by planet", ["orders ("], ["shipments_2024"]),
+        ("average prize by region", ["(did you mean 'price'?); there is orders ("], ["shipments_2024"]),
+    ],
+)
+def test_a_refusal_names_the_tables_that_matter(question: str, named: list[str], not_named: list[str]) -> None:
+    """A refusal names each table of which the question was understood furthest, and no other."""
+    tables = [SHIPMENTS, ORDERS]
+    with pytest.raises(NotUnderstood) as refused:
+        read_question(question, tables, {})
+    assert all(text in str(refused.value) for text in named), refused.value
+    assert not any(text in str(refused.value) for text in not_named), refused.value
+
+
+def test_a_refusal_names_five_tables() -> None:
+    """Of many tables a refusal names five, and says how many more there are."""
+    tables = [_table(f"part_{number}", price="number") for number in range(12)]
+    with pytest.raises(NotUnderstood, match=r"there is part_0 \(price: number\), .*, and 7 more tables$") as refused:
+        read_question("average colour", tables, {})
+    assert str(refused.value).count("price") == 5
 
 
 def test_a_column_goes_before_a_word_of_the_grammar() -> None:

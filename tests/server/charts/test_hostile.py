@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
-from stepwire_server.charts.failures import ChartError, DataError, QueryStopped
+from stepwire_server.charts import create_app
+from stepwire_server.charts.charting import Desk
+from stepwire_server.charts.failures import ChartError, DataError, NotUnderstood, QueryStopped
 from stepwire_server.charts.sources import Session, open_source
 
 from .tables import ask, schema_of, write
@@ -121,14 +124,61 @@ def test_a_folder_without_tables(tmp_path: Path) -> None:
         open_source(tmp_path / "gone.db", memory="1GB")
 
 
-def test_a_view_of_what_is_gone(tmp_path: Path) -> None:
-    """A view whose table is gone is left out, and the others are there."""
-    path = write(tmp_path, "sqlite", {"a": "whole"}, [(1,)])
-    connection = sqlite3.connect(path)
-    connection.execute('CREATE VIEW gone AS SELECT * FROM "not there"')
-    connection.commit()
-    connection.close()
+_UNREADABLE = {
+    # What the view is of is gone; what it calls is not there.
+    "sqlite": [
+        'CREATE VIEW gone AS SELECT * FROM "not there"',
+        "CREATE VIEW odd AS SELECT nothing_like_it(a) b FROM things",
+    ],
+    # What it is of is gone; it reads what lies beside the database.
+    "duckdb": [
+        "CREATE VIEW gone AS SELECT * FROM passing",
+        "CREATE VIEW odd AS SELECT * FROM read_csv('{folder}/b.csv')",
+    ],
+}
+
+
+def _with_views(folder: Path, form: str) -> Path:
+    import duckdb
+
+    path = write(folder, form, {"a": "whole"}, [(1,)])
+    (folder / "b.csv").write_text("b\n1\n", "utf-8")
+    with closing(sqlite3.connect(path) if form == "sqlite" else duckdb.connect(str(path))) as connection:
+        connection.execute("CREATE TABLE passing (b INTEGER)")
+        for sql in _UNREADABLE[form]:
+            connection.execute(sql.format(folder=folder))
+        connection.execute("DROP TABLE passing")
+        connection.commit()
+    return path
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+async def test_a_view_that_cannot_be_read(form: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A view that can't be read is left out with a line in the log, and keeps neither the start nor other questions."""
+    path = _with_views(tmp_path, form)
+    desk = Desk()
+    app = create_app(desk=desk)
+    await app.start({"data": str(path)})
+    await app.stop()
     assert [table.name for table in schema_of(path)] == ["things"]
+    warned = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [line.split(", which can't be read: ")[0] for line in warned] == [
+        f"{path.name}: left out is table {name}" for name in ("gone", "odd")
+    ]
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+def test_a_question_about_a_view_that_cannot_be_read(form: str, tmp_path: Path) -> None:
+    """A question that names a table which was left out says so, and why; one that is understood without it does not."""
+    path = _with_views(tmp_path, form)
+    with pytest.raises(ChartError, match="table 'odd' can't be read: ") as refused:
+        ask(path, "average b in odd")
+    assert not isinstance(refused.value, NotUnderstood)
+    with pytest.raises(ChartError, match="Tabelle 'gone' kann nicht gelesen werden: "):
+        ask(path, "Anzahl gone pro Monat")
+    with pytest.raises(NotUnderstood, match="'nonsense' is not understood"):
+        ask(path, "average nonsense")
+    assert ask(path, "count of things").inquiry.rows[0].values == (1,)
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
@@ -161,6 +211,7 @@ def test_text_among_numbers_is_no_number(tmp_path: Path) -> None:
     connection.close()
     found = ask(path, "maximum and sum of v by k")
     assert found.inquiry.rows[0].values == (4, 7.5)
+    assert ask(path, "count by v").numbers["n/a"] == 1
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
@@ -193,6 +244,16 @@ def test_labels_are_data_in_pictures(tmp_path: Path) -> None:
     text = svg.data.decode()
     assert "<script" not in text
     assert "&lt;script&gt;" in text
+
+
+def test_numbers_in_pictures_are_in_the_language_of_the_question(tmp_path: Path) -> None:
+    """A picture for a German question writes a thousand as 1.000, for an English one as 1,000."""
+    from stepwire_server.charts.pictures import pictures
+
+    path = write(tmp_path, "sqlite", {"kind": "text", "size": "whole"}, [("a", 4000), ("b", 2000)])
+    for question, shown in {"Summe size nach kind": ">4.000<", "sum of size by kind": ">4,000<"}.items():
+        (svg,) = pictures(ask(path, question).drawing.specification, ["svg"])
+        assert shown in svg.data.decode()
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:

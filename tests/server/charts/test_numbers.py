@@ -6,8 +6,8 @@ import math
 import os
 import statistics
 import tempfile
-from collections.abc import Callable, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -17,26 +17,12 @@ from hypothesis import strategies as st
 
 from stepwire_server.charts.sources import open_source
 
+from . import ten_questions
+from .reckoning import AGGREGATES, UNITS, check, equal
 from .tables import FORMS, ask, quoted, write
 
 EXAMPLES = 300 if os.environ.get("FAULTS_LONG") else 6
 """Tables that are tried, in each form: some in `make test`, many with FAULTS_LONG=1."""
-
-AGGREGATES: dict[str, Callable[[Sequence[Any]], Any]] = {
-    "average": lambda found: math.fsum(found) / len(found) if found else None,
-    "sum": lambda found: math.fsum(found) if found else None,
-    "minimum": lambda found: min(found, default=None),
-    "maximum": lambda found: max(found, default=None),
-    "median": lambda found: statistics.median(found) if found else None,
-    "number of different": lambda found: len(set(found)),
-}
-UNITS: dict[str, Callable[[date], date]] = {
-    "day": lambda day: day,
-    "week": lambda day: day - timedelta(days=day.weekday()),
-    "month": lambda day: day.replace(day=1),
-    "quarter": lambda day: date(day.year, (day.month - 1) // 3 * 3 + 1, 1),
-    "year": lambda day: date(day.year, 1, 1),
-}
 
 # Anything that SQL or the grammar might take for its own.
 NAMES = st.one_of(
@@ -76,18 +62,6 @@ NUMBERS = st.one_of(
     st.floats(-1e6, 1e6, allow_nan=False).map(lambda value: round(value, 3)),
 )
 DATES = st.one_of(st.none(), st.dates(date(2019, 1, 1), date(2023, 12, 31)))
-
-
-def equal(one: Any, other: Any) -> bool:
-    if one is None or other is None:
-        return one is other
-    return math.isclose(one, other, rel_tol=1e-9, abs_tol=1e-6)
-
-
-def check(found: dict[Any, Any], expected: dict[Any, Any]) -> None:
-    assert set(found) == set(expected)
-    for label, value in expected.items():
-        assert equal(found[label], value), (label, found[label], value)
 
 
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
@@ -213,6 +187,15 @@ def test_ten_questions(form: str, tmp_path: Path) -> None:
             check(ask(session, question).numbers, numbers)
 
 
+@pytest.mark.parametrize("seed", range(1, 2 + EXAMPLES // 10))
+def test_ten_questions_on_random_tables(seed: int, tmp_path: Path) -> None:
+    """Ten questions on random tables have the answers that Python computes, in what is given and in what is drawn."""
+    answers = ten_questions.answered(seed, tmp_path)
+    assert [entry.question.text for entry in answers if not entry.right] == []
+    assert len(answers) == 10
+    assert {entry.drawing.chart for entry in answers} == {"bar", "line", "pie", "scatter"}
+
+
 @pytest.mark.parametrize("form", ["sqlite", "duckdb"])
 def test_a_scatter_has_the_rows_themselves(form: str, tmp_path: Path) -> None:
     """A scatter has each row that has both numbers, as x and y; of many it has some, evenly chosen."""
@@ -241,6 +224,58 @@ def test_the_rest_is_computed_and_not_guessed(form: str, aggregate: str, tmp_pat
     assert equal(rest.values[0], AGGREGATES[aggregate]([size for name, size in rows if name not in kept]))
     assert rest.rows + sum(row.rows for row in found.inquiry.rows if not row.others) == len(rows)
     assert "33 values of 'name' are put together as one" in found.drawing.notes
+
+
+@pytest.mark.parametrize("form", ["sqlite", "duckdb"])
+def test_the_top_over_time_is_by_what_was_asked(form: str, tmp_path: Path) -> None:
+    """The top of a number over time are those whose number is the largest as a whole, whatever its parts add up to."""
+    # Many months of little, a few of much, and one month in which many rows are small.
+    rows = [(date(2023, 1 + n % 12, 5), "often", 10 + n % 3) for n in range(36)]
+    rows += [(date(2023, 5, 1 + n), "seldom", 50) for n in range(2)]
+    rows += [(date(2023, 3, 1), "uneven", 120), *((date(2023, 4, 1 + n), "uneven", n % 5) for n in range(25))]
+    rows += [(date(2023, 1 + n, 9), "middling", 20 + n) for n in range(6)]
+    path = write(tmp_path, form, {"day": "date", "k": "text", "v": "whole"}, rows)
+    with open_source(path, memory="200MB").open() as session:
+        for aggregate in ("sum", "average", "median", "number of different"):
+            compute = AGGREGATES[aggregate]
+            whole = {kind: compute([v for _, k, v in rows if k == kind]) for kind in {k for _, k, _ in rows}}
+            for order in ("top", "bottom"):
+                expected = sorted(whole, key=lambda kind: whole[kind], reverse=order == "top")[:2]
+                found = ask(session, f"{order} 2 k by {aggregate} v per month").numbers
+                assert {labels[1] for labels in found} == set(expected), (aggregate, order)
+
+
+def test_a_top_over_time_goes_along_time(tmp_path: Path) -> None:
+    """The top of names over time is a line for each, in the order of time, with 0 where nothing is added up."""
+    rows = [(date(2023, month, 3), kind, 10 * month + n) for month in (5, 2, 4) for n, kind in enumerate("abcd")]
+    path = write(tmp_path, "sqlite", {"day": "date", "kind": "text", "size": "whole"}, rows)
+    drawing = ask(path, "top 2 kinds by size per month").drawing
+    assert drawing.chart == "line"
+    assert [tuple(row.values()) for row in drawing.data] == [
+        ("2023-02", "d", 23),
+        ("2023-02", "c", 22),
+        ("2023-03", "d", 0),
+        ("2023-03", "c", 0),
+        ("2023-04", "d", 43),
+        ("2023-04", "c", 42),
+        ("2023-05", "d", 53),
+        ("2023-05", "c", 52),
+    ]
+    assert ask(path, "top 2 kinds by average size per month").drawing.data[-1]["day (month)"] == "2023-05"
+    assert ask(path, "top 2 days by size").drawing.chart == "bar"
+
+
+def test_the_rest_of_a_top_is_of_the_top(tmp_path: Path) -> None:
+    """Where only some names are asked for, what is kept beside them, and what is put together, is theirs alone."""
+    rows = [(f"name {n % 6}", f"kind {n % 35:02}", n % 6) for n in range(630)]
+    rows += [("name 0", f"of its own {n}", 49) for n in range(8)]
+    path = write(tmp_path, "sqlite", {"name": "text", "kind": "text", "size": "whole"}, rows)
+    found = ask(path, "top 2 names by size by kind").inquiry.rows
+    assert {row.labels[0] for row in found} == {"name 5", "name 4"}
+    assert len({row.labels[1] for row in found if not row.others}) == 7
+    assert sum(row.values[0] or 0 for row in found) == sum(
+        size for name, _, size in rows if name in ("name 4", "name 5")
+    )
 
 
 def test_spans_of_time_without_rows_are_there(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ def test_a_folder_is_served(folder: Path, tmp_path: Path) -> None:
         changed = client.execute(query="sum of price by region").result()["data"]
         assert changed == [{"region": "west", "Sum of price": 7}]
         assert server.terminate() == 0
+        # DuckDB would list what it takes for leaked.
+        assert server.log.read_text("utf-8").endswith("stopped; what has not ended goes on at the next start\n")
 
 
 def test_grpcurl(folder: Path, tmp_path: Path) -> None:
