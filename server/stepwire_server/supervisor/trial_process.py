@@ -2,7 +2,8 @@
 
     a job on stdin -> a child for each candidate -> a child of that for each test -> a line on stdout for each candidate
 
-The process itself runs nothing that it was given. What a test is found to be comes from a pipe of its own, together
+Where stdin ends, whoever gave the job has left, or is dead: the process ends then, and its children before it. It runs
+nothing itself of what it was given. What a test is found to be comes from a pipe of its own, together
 with a word that was made up for it: who leaves early, or prints what looks like a verdict, has not passed. Python code
 can't be shut in by Python: the fences here stop accidents, shortcuts and plain mischief, and whoever runs the code of
 strangers runs the server in a container.
@@ -112,17 +113,17 @@ class _Fence:
 
 def main() -> None:
     """Does the job that stands on stdin."""
-    job = json.load(sys.stdin)
+    job = json.loads(sys.stdin.readline())
     os.chdir(job["folder"])
     sys.dont_write_bytecode = True
     tree = ast.parse(job["tests"], "tests.py")
-    results = os.dup(1)
+    results, giver = os.dup(1), os.dup(0)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     _limit(job["limits"])
     for number, code in enumerate(job["candidates"]):
-        found = _candidate(code, tree, job)
+        found = _candidate(code, tree, job, giver)
         line = json.dumps({"candidate": number, "tests": found}).encode() + b"\n"
         while line:
             line = line[os.write(results, line) :]
@@ -144,11 +145,11 @@ def _limit(limits: Mapping[str, int]) -> None:
             resource.setrlimit(kind, (value, value))
 
 
-def _candidate(code: str, tree: ast.Module, job: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _candidate(code: str, tree: ast.Module, job: Mapping[str, Any], giver: int) -> list[dict[str, Any]]:
     """Runs all tests on one candidate, in a child; quick: in that child itself, until one fails."""
     limit = job["seconds"]
     if job["quick"]:
-        return [_in_child("all tests", lambda: _all(code, tree), limit)]
+        return [_in_child("all tests", lambda: _all(code, tree), limit, giver=giver)]
     found: list[dict[str, Any]] = []
     deadline = time.monotonic() + job["whole"]
 
@@ -162,7 +163,14 @@ def _candidate(code: str, tree: ast.Module, job: Mapping[str, Any]) -> list[dict
     def tell(result: Mapping[str, Any]) -> None:
         os.write(writer, json.dumps({**result, "word": word}).encode() + b"\n")
 
-    fate = _in_child("the top level", run, job["whole"], keep=(writer,), meanwhile=lambda: _drain(reader, word, found))
+    fate = _in_child(
+        "the top level",
+        run,
+        job["whole"],
+        giver=giver,
+        keep=(writer,),
+        meanwhile=lambda: _drain(reader, word, found),
+    )
     os.close(writer)
     _drain(reader, word, found, to_the_end=True)
     os.close(reader)
@@ -285,10 +293,11 @@ def _in_child(
     run: Callable[[], None],
     limit: float,
     *,
+    giver: int | None = None,
     keep: tuple[int, ...] = (),
     meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Runs something in a child, and returns what became of it."""
+    """Runs something in a child, and returns what became of it. `giver`: where that pipe ends, child and process do."""
     reader, writer = os.pipe()
     word = os.urandom(16)
     printed = os.open("printed.txt" if not keep else "printed-first.txt", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -299,10 +308,15 @@ def _in_child(
     os.close(writer)
     timed_out = False
     heard = b""
+    heeded = [reader] if giver is None else [reader, giver]
     while True:
         left = start + limit - time.monotonic()
-        ready = select.select([reader], [], [], max(0.0, min(left, 0.05) if keep else left))[0]
+        ready = select.select(heeded, [], [], max(0.0, min(left, 0.05) if keep else left))[0]
         meanwhile()
+        if giver in ready:
+            _kill(child, is_leader=bool(keep))
+            os.waitpid(child, 0)
+            os._exit(1)
         if ready:
             piece = os.read(reader, 65_536)
             if not piece:

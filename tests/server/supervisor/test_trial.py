@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from tests.e2e.serving import until
 
 from stepwire_server.supervisor.trial import Limits, Report, Trial, TrialBroken
 
@@ -129,24 +133,61 @@ async def test_tests_that_are_no_python_are_refused() -> None:
         await _report("x = 1\nassert (")
 
 
-def _children() -> set[str]:
-    mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    if not mine.exists():
-        pytest.skip("NOT RUN: needs Linux, whose /proc names the children of a process")
-    return set(mine.read_text().split())
+HANGING = """
+import os
+with open("pid.part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("pid.part", "pid")
+while True:
+    pass
+"""
+"""Code that says by which process it is run, and does not end."""
+
+OWNER = """
+import asyncio, sys
+from stepwire_server.supervisor.trial import Trial
+asyncio.run(Trial("assert f() == 1").run(sys.stdin.read()))
+"""
+"""A program that holds a trial, and is killed."""
 
 
-async def test_a_cancelled_trial_leaves_no_process() -> None:
-    """Whoever stops waiting ends the process and all its children."""
-    before = _children()
-    trial = asyncio.create_task(_report("while True: pass", limits=Limits(seconds=60, whole=60)))
-    async with asyncio.timeout(20):
-        while not (children := _children() - before):  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0)
+def _started(folder: Path) -> int:
+    """Returns the process that runs the code, once it does."""
+    found = until(lambda: list(folder.glob("stepwire-trial-*/pid")), "the start of the code")
+    return int(found[0].read_text("utf-8"))
+
+
+def _is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_a_cancelled_trial_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops waiting ends the process that runs the tests, and those that it has started."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    trial = asyncio.create_task(_report("assert f() == 1", HANGING, Limits(seconds=60, whole=60)))
+    group = await asyncio.to_thread(_started, tmp_path)
+    assert os.getpgid(group) == group
     trial.cancel()
     with pytest.raises(asyncio.CancelledError):
         await trial
-    assert not children & _children()
+    assert _is_gone(group)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_trial_does_not_outlive_who_holds_it(tmp_path: Path) -> None:
+    """Where the process that holds a trial is killed, what runs the tests ends too."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, env=environment, text=True) as owner:
+        assert owner.stdin is not None
+        owner.stdin.write(HANGING)
+        owner.stdin.close()
+        group = _started(tmp_path)
+        owner.kill()
+    until(lambda: _is_gone(group), "the end of what ran the tests")
 
 
 async def test_a_trial_that_cannot_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
