@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -322,6 +323,30 @@ async def test_a_cancel_ends_the_whole_group(tmp_path):
     assert [event.WhichOneof("kind") for event in events][-2:] == ["step_cancelled", "plan_cancelled"]
     assert not events[-2].step_cancelled.abandoned
     await ended(tmp_path)
+
+
+OWNER = """
+import asyncio, sys
+from stepwire_server.tools.processes import run_program
+
+async def hear(piece):
+    pass
+
+asyncio.run(
+    run_program(sys.argv[1:], directory="/", environment={}, stdin=b"", max_output=1000, hear=hear)
+)
+"""
+"""A process that runs a program, as a server does."""
+
+
+def test_a_killed_server_takes_its_programs_with_it(tmp_path):
+    """Where the server's process is killed, a program that it runs ends with all of its group."""
+    (tmp_path / "family.py").write_text(FAMILY, "utf-8")
+    arguments = [sys.executable, str(tmp_path / "family.py"), str(tmp_path)]
+    with subprocess.Popen([sys.executable, "-c", OWNER, *arguments]) as owner:
+        until((tmp_path / "parent").exists, "the start of the program and its child")
+        owner.kill()
+    until(lambda: gone(tmp_path), "the end of the program and its child")
 
 
 async def test_what_a_program_leaves_behind(tmp_path):
