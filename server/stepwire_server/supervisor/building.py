@@ -37,11 +37,13 @@ _MAX_STATE = 700_000
 
 def create_app(name: str = "supervisor", *, crew: Crew | None = None) -> App:
     """Returns an app whose supervisor chooses among the agents of a crew: those that are registered in it before, and
-    of the five that come with it those whose names are not taken.
+    of the five that come with it those whose names are not taken. Raises ValueError where none of them ends the work.
     """
     crew = crew or Crew()
     desk = Desk()
     add_agents(crew, desk)
+    if not any(agent.last for agent in crew):
+        raise ValueError("no agent of the crew ends the work; register one with last=True")
     app = App(name, description="Agents write and mend a function until its tests pass.", settings=dict(SETTINGS))
     app.startup(desk.open)
     for agent in crew:
