@@ -23,6 +23,9 @@ __all__ = ["Limits", "Report", "TestResult", "Trial", "TrialBroken", "check_sour
 _TOLD = 300
 """Characters of each message that go into the state, which all later steps are given."""
 
+_TELLING = 100
+"""Tests whose messages go into it; those that failed come first."""
+
 _GRACE = 2.0
 """Seconds that a process which nobody waits for any more may take to end."""
 
@@ -81,7 +84,8 @@ class Report:
         return [test for test in self.tests if not test.passed]
 
     def to_state(self) -> dict[str, Any]:
-        """Returns it as the state has it."""
+        """Returns it as the state has it: of many tests that say something, the rest without what they say."""
+        told = set(sorted(range(len(self.tests)), key=lambda place: self.tests[place].passed)[:_TELLING])
         return {
             "passed": self.passed,
             "total": len(self.tests),
@@ -89,10 +93,10 @@ class Report:
                 {
                     "name": test.name,
                     "passed": test.passed,
-                    "message": test.message[:_TOLD],
-                    "printed": test.printed[:_TOLD],
+                    "message": test.message[:_TOLD] if place in told else "",
+                    "printed": test.printed[:_TOLD] if place in told else "",
                 }
-                for test in self.tests
+                for place, test in enumerate(self.tests)
             ],
         }
 

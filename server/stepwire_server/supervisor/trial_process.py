@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import mmap
 import os
 import re
 import resource
@@ -33,7 +34,8 @@ _SHOWN = 2_000
 """Characters of a message, and of what a test printed, that are told."""
 
 _WRITES = 64
-"""Files that one test may open for writing."""
+_ALL_WRITES = 256
+"""How often one test may open a file for writing, and all tests together: each time it may write a file's limit."""
 
 _HARMLESS = frozenset(
     {
@@ -81,6 +83,8 @@ class _Fence:
         self._own = os.path.realpath(folder) + os.sep
         self._readable = (self._own, *(os.path.realpath(place) + os.sep for place in sys.path if place))
         self._left = _WRITES
+        # Shared with the children, that have a test each.
+        self._written = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
         self.is_open = True
         """Whether everything is allowed: while this module itself is at work."""
 
@@ -103,10 +107,13 @@ class _Fence:
         real = os.path.realpath(os.fsdecode(path if path is not None else "."))  # type: ignore[arg-type]
         if writes:
             self._left -= 1
+            self._written[0] += 1
             if not (real + os.sep).startswith(self._own):
                 raise PermissionError(f"tests may write in their own folder only: {event} {real}")
             if self._left < 0:
                 raise PermissionError(f"a test may write {_WRITES} files")
+            if self._written[0] > _ALL_WRITES:
+                raise PermissionError(f"all tests together may write {_ALL_WRITES} files")
         elif not (real + os.sep).startswith(self._readable) and real != os.devnull:
             raise PermissionError(f"tests may read their own folder and the standard library only: {event} {real}")
 
@@ -124,11 +131,21 @@ def main() -> None:
     _limit(job["limits"])
     for number, code in enumerate(job["candidates"]):
         found = _candidate(code, tree, job, giver)
+        _clean()
         line = json.dumps({"candidate": number, "tests": found}).encode() + b"\n"
         while line:
             line = line[os.write(results, line) :]
         if job["quick"] and found and all(test["passed"] for test in found):
             return
+
+
+def _clean() -> None:
+    """Removes what a candidate has written: the next one starts in an empty folder, too."""
+    for folder, folders, files in os.walk(".", topdown=False):
+        for name in files:
+            os.unlink(os.path.join(folder, name))
+        for name in folders:
+            os.rmdir(os.path.join(folder, name))
 
 
 def _limit(limits: Mapping[str, int]) -> None:
@@ -309,9 +326,11 @@ def _in_child(
     timed_out = False
     heard = b""
     heeded = [reader] if giver is None else [reader, giver]
-    while True:
+    status: int | None = None
+    while status is None:
         left = start + limit - time.monotonic()
-        ready = select.select(heeded, [], [], max(0.0, min(left, 0.05) if keep else left))[0]
+        pause = 0.002 if reader not in heeded else 0.05 if keep else left
+        ready = select.select(heeded, [], [], max(0.0, min(left, pause)))[0]
         meanwhile()
         if giver in ready:
             _kill(child, is_leader=bool(keep))
@@ -319,15 +338,17 @@ def _in_child(
             os._exit(1)
         if ready:
             piece = os.read(reader, 65_536)
-            if not piece:
-                break
             heard = (heard + piece)[:65_536]
+            if not piece:
+                heeded.remove(reader)
         elif time.monotonic() - start >= limit:
             timed_out = True
-            break
-    if timed_out:
-        _kill(child, is_leader=bool(keep))
-    status = os.waitpid(child, 0)[1]
+            _kill(child, is_leader=bool(keep))
+            status = os.waitpid(child, 0)[1]
+        if status is None and reader not in heeded:
+            # It has ended, or will not say any more how.
+            ended, how = os.waitpid(child, os.WNOHANG)
+            status = how if ended else None
     os.close(reader)
     text = _printed(printed)
     seconds = time.monotonic() - start

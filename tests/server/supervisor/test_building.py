@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from tests.e2e.serving import PATIENCE, ServerProcess, find_grpcurl
 from tests.server.models.endpoint import Endpoint, Hold, Request, Scripted, says
 
 from stepwire import Client
-from stepwire.errors import InputInvalid
+from stepwire.errors import InputInvalid, QueryNotUnderstood
 from stepwire.v1 import AgentUpdate, Event, SupervisorUpdate
 from stepwire_server.supervisor import Crew, create_app
 
@@ -114,6 +115,25 @@ def test_bad_input_is_refused(served: ServerProcess, field: str, value: str) -> 
     """Nothing runs where the input can't be used, and the refusal names the field."""
     with Client(served.address) as client, pytest.raises(InputInvalid, match=field):
         client.execute(call="build", input={**GAP, field: value}).result()
+
+
+@pytest.mark.parametrize("operation", ["supervise", "codesmith"])
+def test_a_state_that_is_none(served: ServerProcess, operation: str) -> None:
+    """A plan of one's own that gives an operation no state is refused, and told what a state has."""
+    given = {"turn": 1} if operation == "supervise" else {"instructions": ""}
+    plan = {"steps": [{"id": "a", "operation": operation, "input": {**given, "state": {"task": "x", "tests": 3}}}]}
+    with Client(served.address) as client, pytest.raises(InputInvalid, match="'tests' must be a text"):
+        client.execute(plan=plan).result()
+
+
+async def test_a_query_of_blank_lines() -> None:
+    """Blank lines without end are read at once."""
+    planner = create_app().catalog().planner
+    assert planner is not None
+    began = time.monotonic()
+    with pytest.raises(QueryNotUnderstood):
+        await planner("\n" * 9_999)
+    assert time.monotonic() - began < 0.5
 
 
 def test_by_grpcurl(served: ServerProcess) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests.e2e.serving import until
 
+from stepwire_server.supervisor import trial
 from stepwire_server.supervisor.trial import Limits, Report, Trial, TrialBroken
 
 RIGHT = "def double(x):\n    return 2 * x\n"
@@ -57,6 +59,7 @@ HOSTILE = {
     "memory without end": ("'x' * (4 << 30)", "MemoryError"),
     "a verdict of its own": ("print('{\"passed\": true}'); assert 0", "AssertionError"),
     "hunting for objects": ("import gc; gc.get_objects()", "gc.get_objects"),
+    "closing what tells how it ends": ("import os; os.closerange(3, 64)\n    while True: pass", "not done after"),
     "foreign functions": ("import ctypes", "PermissionError"),
 }
 
@@ -90,6 +93,7 @@ async def test_hostile_tests_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("def double(:\n", "assert double(1) == 2", "SyntaxError"),
         (RIGHT, "assert double(1) == 2\nimport os\nos._exit(0)\nassert double(1) == 3", "ended before"),
         (RIGHT, "x = 1", "there are no tests"),
+        ("import os\nos.closerange(3, 64)\nwhile True:\n    pass\n", "assert double(1) == 2", "not done after"),
         ("import os\nos.write(1, b'{\"passed\": true}')\nos._exit(0)", "assert double(1) == 2", "ended before"),
     ],
 )
@@ -125,6 +129,30 @@ async def test_the_first_candidate_that_passes() -> None:
     assert await trial.first(candidates, seconds=0.5) == 4
     assert await trial.first(candidates[:4], seconds=0.5) is None
     assert await trial.first([]) is None
+
+
+async def test_no_candidate_finds_what_another_wrote() -> None:
+    """Each candidate starts in an empty folder."""
+    writes = "import os\nos.mkdir('a')\nopen('a/b', 'w').write('4')\ndef double(x): return 0"
+    candidates = [writes, "def double(x): return int(open('a/b').read())"]
+    assert await Trial("assert double(2) == 4").first(candidates) is None
+
+
+async def test_all_tests_together_have_a_limit_of_files() -> None:
+    """Tests that keep to their own limit each can't fill a disk together."""
+    tests = "".join(f"def test_{n}():\n    for m in range(60): open(f'{n}-{{m}}', 'w').close()\n" for n in range(6))
+    report = await _report(tests)
+    assert [test.passed for test in report.tests] == [True] * 4 + [False] * 2
+    assert "all tests together may write 256 files" in report.failures[0].message
+
+
+async def test_a_report_of_many_tests_stays_small() -> None:
+    """Of many tests that say much, the state has what the first hundred say, and those that failed come first."""
+    words = {"name": "x" * 200, "message": "m" * 2_000, "printed": "p" * 2_000}
+    state = Report(tuple(trial.TestResult(passed=place < 250, **words) for place in range(500))).to_state()
+    assert (state["passed"], state["total"], len(state["tests"])) == (250, 500, 500)
+    assert [place for place, test in enumerate(state["tests"]) if test["message"]] == list(range(250, 350))
+    assert len(json.dumps(state)) < 250_000
 
 
 async def test_tests_that_are_no_python_are_refused() -> None:
@@ -168,12 +196,12 @@ def _is_gone(group: int) -> bool:
 async def test_a_cancelled_trial_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever stops waiting ends the process that runs the tests, and those that it has started."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    trial = asyncio.create_task(_report("assert f() == 1", HANGING, Limits(seconds=60, whole=60)))
+    running = asyncio.create_task(_report("assert f() == 1", HANGING, Limits(seconds=60, whole=60)))
     group = await asyncio.to_thread(_started, tmp_path)
     assert os.getpgid(group) == group
-    trial.cancel()
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await trial
+        await running
     assert _is_gone(group)
     assert os.listdir(tmp_path) == []
 
