@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,13 @@ async def test_a_clean_place_of_its_own(monkeypatch):
     assert (arguments, files, stdin) == ([], [], "")
     assert folder != os.getcwd()
     assert Path(folder).name not in os.listdir(Path(folder).parent)
+
+
+async def test_a_folder_that_can_not_be_removed(tmp_path, monkeypatch):
+    """A program that leaves its folder so that nobody can remove it has done its work all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tool = python("import os; here = os.getcwd(); os.rmdir(here); open(here, 'w').close(); print('[1]')")
+    assert await shown(tool) == [1]
 
 
 async def test_where_it_runs(tmp_path):
