@@ -271,6 +271,20 @@ async def test_a_program_that_fails(program, says):
     assert alone.failure == f"ToolFailed: {says}"
 
 
+async def test_values_of_its_environment_are_hidden(monkeypatch, caplog):
+    """What a program says of its environment on standard error stands in no failure, no output and no log."""
+    monkeypatch.setenv("SERVERS_KEY", "canary-4711")
+    program = "import os, sys; print(os.environ['SERVERS_KEY'] + os.environ['OWN'], file=sys.stderr); sys.exit(%d)"
+    given = {"env_from": ["SERVERS_KEY"], "env": {"OWN": "canary-4712"}}
+    tools = [python(program % code, name=f"run{code}", **given) for code in (0, 2)]
+    async with serving(Toolbox(tools)) as served:
+        ran = await served.tools(call("run0"), call("run2"))
+        alone = await served.step("run2")
+    assert ran.results["run0"]["output"]["stderr"] == "[hidden][hidden]\n"
+    assert ran.results["run2"]["error"] == "exit code 2: [hidden][hidden]"
+    assert "canary" not in f"{ran.events}{alone.events}{caplog.text}"
+
+
 # -- how it is ended
 
 FAMILY = """
