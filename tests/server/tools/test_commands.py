@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.e2e.serving import until
 
 from stepwire.errors import InputInvalid
-from stepwire_server.tools import Command, CommandTool, Parameter, Toolbox
+from stepwire_server.tools import Command, CommandTool, Parameter, Toolbox, processes
 from stepwire_server.tools.processes import run_program
 
 from .parts import HANGS, call, come, serving
@@ -305,6 +305,12 @@ threading.Event().wait()
 """A program with a child; neither ends when it is asked to."""
 
 
+@pytest.fixture
+def short_grace(monkeypatch):
+    """Lets those who ignore SIGTERM, or hold an output, have a tenth of the time."""
+    monkeypatch.setattr(processes, "_GRACE", 0.1)
+
+
 def family(folder: Path, **more: Any) -> CommandTool:
     (folder / "family.py").write_text(FAMILY, "utf-8")
     return python(FAMILY, parameters=[{"name": "folder"}], **more)
@@ -327,7 +333,7 @@ def gone(folder: Path) -> bool:
     return True
 
 
-async def test_a_time_limit_ends_the_whole_group(tmp_path):
+async def test_a_time_limit_ends_the_whole_group(tmp_path, short_grace):
     """A program that takes too long is ended with all that it started, also where they ignore SIGTERM."""
     async with serving(Toolbox([family(tmp_path, timeout=2)])) as served:
         ran = await served.tools(call("run", folder=str(tmp_path)))
@@ -335,7 +341,7 @@ async def test_a_time_limit_ends_the_whole_group(tmp_path):
     await ended(tmp_path)
 
 
-async def test_a_cancel_ends_the_whole_group(tmp_path):
+async def test_a_cancel_ends_the_whole_group(tmp_path, short_grace):
     """A program whose execution is cancelled is ended with all that it started."""
     async with serving(Toolbox([family(tmp_path)])) as served, asyncio.timeout(HANGS):
         run = await served.client.execute(plan=served.plan("run", folder=str(tmp_path)))
@@ -387,7 +393,7 @@ async def test_what_a_program_leaves_behind(tmp_path):
     await ended(tmp_path)
 
 
-async def test_what_leaves_the_group(tmp_path):
+async def test_what_leaves_the_group(tmp_path, short_grace):
     """A child that has left the group and holds the output keeps nobody waiting."""
     program = (
         "import os, pathlib, subprocess, sys\n"
