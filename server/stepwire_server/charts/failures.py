@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from stepwire_server import Refused
+
 __all__ = ["ChartError", "DataError", "NotUnderstood", "QueryStopped"]
 
 
-class ChartError(Exception):
+class ChartError(Refused):
     """A question that becomes no chart; the text says why, and what to do."""
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from stepwire.errors import PlanInvalid, QueryNotUnderstood, Violation
-from stepwire_server import StepContext
+from stepwire_server import Refused, StepContext
 from stepwire_server.models import MODEL_RETRY, Model
 from stepwire_server.planning.analysis import resolve
 from stepwire_server.planning.asking import ask_for_plan
@@ -30,7 +30,7 @@ _KEPT_VALUE = 4_000
 """Characters of a remembered result, written as JSON would be."""
 
 
-class RequestFailed(Exception):
+class RequestFailed(Refused):
     """Nothing that was asked for could be done. The artifact `response` says what became of each part."""
 
 

@@ -15,6 +15,7 @@ from tests.e2e.serving import PATIENCE, ServerProcess, find_grpcurl
 from tests.e2e.test_grpcurl import events as events_of
 
 from stepwire import Client
+from stepwire.errors import ExecutionFailed
 
 from .tables import write
 
@@ -40,7 +41,9 @@ def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
 
 
 def test_a_folder_is_served(folder: Path, server: ServerProcess) -> None:
-    """A folder of CSV and Parquet is served by one command, and a file that changes is read again."""
+    """A folder of CSV and Parquet is served by one command, and a file that changes is read again; what
+    is not understood is one line of the log.
+    """
     with Client(server.address) as client:
         run = client.execute(query="sum of price by region")
         stages = [event.step_progress.stage for event in run if event.HasField("step_progress")]
@@ -55,6 +58,10 @@ def test_a_folder_is_served(folder: Path, server: ServerProcess) -> None:
         (folder / "stock.csv").write_text("shelf,weight\nright,70\n", "utf-8")
         changed = client.execute(query="sum of weight by shelf").result()["data"]
         assert changed == [{"shelf": "right", "Sum of weight": 70}]
+        with pytest.raises(ExecutionFailed, match="'colour' is not understood"):
+            client.execute(query="sum of colour by shelf").result()
+        assert "'colour' is not understood" in server.log.read_text("utf-8")
+        assert "Traceback" not in server.log.read_text("utf-8")
 
 
 def test_grpcurl(server: ServerProcess) -> None:
