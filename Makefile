@@ -119,6 +119,10 @@ test-memory: $(VENV)/.dev tools ## Runs the tests whose servers are processes wi
 	TEST_JOURNAL=memory $(BIN)/python -m pytest -q -rs tests/e2e tests/faults/test_bad_operations.py tests/faults/test_clock.py \
 		tests/server/api tests/server/engine $(PYTEST_ARGS)
 
+.PHONY: systems
+systems: $(VENV)/.dev tools ## Shows what agents, planning, charts, tools and models stream, command by command. ROWS="S2 U4".
+	$(BIN)/python -m tests.e2e.systems $(ROWS)
+
 .PHONY: faults
 faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (200). SEED=... repeats a run.
 	FAULTS_LONG=1 $(BIN)/python -m pytest -q tests/faults tests/transport tests/server/api/test_bad_inputs.py $(PYTEST_ARGS)

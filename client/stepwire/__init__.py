@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from stepwire.artifacts import Artifacts, Made
     from stepwire.client import Client, Run, Watch
     from stepwire.errors import ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken
     from stepwire.events import event_type, is_completed, is_error, is_terminal, output_of, to_dict, to_json
@@ -27,9 +28,11 @@ if TYPE_CHECKING:
     __version__: str
 
 __all__ = [
+    "Artifacts",
     "Client",
     "ExecutionCancelled",
     "ExecutionFailed",
+    "Made",
     "Patience",
     "ProgressCallback",
     "ProgressTracker",
@@ -49,9 +52,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "Artifacts": "artifacts",
     "Client": "client",
     "ExecutionCancelled": "errors",
     "ExecutionFailed": "errors",
+    "Made": "artifacts",
     "Patience": "patience",
     "ProgressCallback": "progress",
     "ProgressTracker": "progress",

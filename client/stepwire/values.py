@@ -140,7 +140,10 @@ def _fill(message: struct_pb2.Value, value: object, field: str, depth: int, viol
         case int() | float():
             message.number_value = value
         case str():
-            message.string_value = value
+            try:
+                message.string_value = value
+            except UnicodeEncodeError:
+                violations.append(Violation(field, "has half a character, which no text in UTF-8 has"))
         case Mapping() | list() | tuple() if depth >= MAX_DEPTH:
             violations.append(Violation(field, f"is nested more than {MAX_DEPTH} deep"))
         case Mapping():
@@ -161,7 +164,13 @@ def _fill_struct(
         violations.append(Violation(field, "must be an object"))
         return
     for key, value in mapping.items():
-        if isinstance(key, str):
-            _fill(message.fields[key], value, f"{field}.{key}", depth, violations)
-        else:
+        if not isinstance(key, str):
             violations.append(Violation(field, f"has a key of type {type(key).__name__}; keys are text"))
+            continue
+        try:
+            item = message.fields[key]
+        except UnicodeEncodeError:
+            shown = key.encode("utf-8", "backslashreplace").decode()
+            violations.append(Violation(f"{field}.{shown}", "has half a character in its name"))
+            continue
+        _fill(item, value, f"{field}.{key}", depth, violations)

@@ -23,7 +23,7 @@ except ModuleNotFoundError:
 
 import stepwire_server.demo
 from stepwire.errors import JournalDamaged, JournalUnavailable, StorageFull
-from stepwire_server.allocator import use_one_arena
+from stepwire_server.allocator import keep_giving_back, use_one_arena
 from stepwire_server.api.server import ListenError, Options, Server, check_address
 from stepwire_server.app import App
 from stepwire_server.config import (
@@ -345,6 +345,7 @@ async def _serve_started(app: App, config: ServeConfig, path: Path | None) -> No
     except OSError as error:
         raise ConfigError(f"the server can't start: {error}") from error
     _collect_less()
+    giving_back = asyncio.create_task(keep_giving_back(sleep=asyncio.sleep), name="giving memory back")
     try:
         print(f"listening on {server.address}", flush=True)
         _log.info(
@@ -362,6 +363,7 @@ async def _serve_started(app: App, config: ServeConfig, path: Path | None) -> No
             config.drain_grace,
         )
     finally:
+        giving_back.cancel()
         await server.stop()
         _log.info("stopped; what has not ended goes on at the next start")
 

@@ -17,9 +17,11 @@ def run(code: str) -> str:
 def test_names() -> None:
     """The public names are exactly these, and each of them is there."""
     assert stepwire.__all__ == [
+        "Artifacts",
         "Client",
         "ExecutionCancelled",
         "ExecutionFailed",
+        "Made",
         "Patience",
         "ProgressCallback",
         "ProgressTracker",

@@ -53,10 +53,12 @@ def test_tuple_is_a_list() -> None:
         ({"a": {1: 2}}, "input.a"),
         ({"a": {1, 2}}, "input.a"),
         ({"a": b"bytes"}, "input.a"),
+        ({"a": ["whole", "half \ud800"]}, "input.a[1]"),
+        ({"a": {"half \ud800": 1}}, "input.a.half \\ud800"),
     ],
 )
 def test_what_cannot_be_sent(value: dict[str, Any], field: str) -> None:
-    """What a double or JSON can't hold is refused, with its place."""
+    """What a double, a text in UTF-8 or JSON can't hold is refused, with its place."""
     with pytest.raises(InputInvalid) as caught:
         to_struct(value)
     assert [violation.field for violation in caught.value.violations] == [field]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -61,35 +62,42 @@ def test_files_end_with_one_line_feed() -> None:
             assert "\r" not in text, path
 
 
-FUNCTIONS = [
-    pytest.param(path, node, id=f"{path.relative_to(ROOT)}::{node.name}")
-    for path in TESTS
-    for node in ast.walk(parse(path))
-    if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
-    and node.name.startswith("test_")
-    and path.name.startswith("test_")
-]
+def _tests() -> Iterator[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Gives every test, with where it stands."""
+    for path in TESTS:
+        for node in ast.walk(parse(path)) if path.name.startswith("test_") else ():
+            if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.name.startswith("test_"):
+                yield f"{path.relative_to(ROOT)}:{node.lineno} {node.name}", node
 
 
-@pytest.mark.parametrize(("path", "node"), FUNCTIONS)
-def test_a_test_says_its_rule(path: Path, node: ast.FunctionDef | ast.AsyncFunctionDef) -> None:
+def test_a_test_says_its_rule() -> None:
     """Every test has a docstring of one sentence: the rule."""
-    text = ast.get_docstring(node)
-    assert text, "no docstring"
-    assert "\n\n" not in text, "more than a paragraph"
-    assert text.endswith((".", '."')), "not a sentence"
+    tests = list(_tests())
+    assert len(tests) > 1_000
+    assert [f"{where}: {wrong}" for where, node in tests if (wrong := _no_rule(ast.get_docstring(node) or ""))] == []
+
+
+def _no_rule(text: str) -> str:
+    if not text:
+        return "no docstring"
+    if "\n\n" in text:
+        return "more than a paragraph"
+    if not text.endswith((".", '."')):
+        return "not a sentence"
     # A full stop, then a capital letter, would begin another one.
-    assert not re.search(r"[a-z0-9)]\.\s+[A-Z]", text), "more than one sentence"
+    return "more than one sentence" if re.search(r"[a-z0-9)]\.\s+[A-Z]", text) else ""
 
 
-@pytest.mark.parametrize("path", TESTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_tests_do_not_sleep(path: Path) -> None:
+def test_tests_do_not_sleep() -> None:
     """No test sleeps for a fixed time: it waits for what it needs, or lets the clock be passed in."""
-    for node in ast.walk(parse(path)):
-        if isinstance(node, ast.Call) and _called(node.func) in {"time.sleep", "asyncio.sleep", "sleep"}:
-            [argument, *_] = node.args or [ast.Constant(value=0)]
-            fixed = isinstance(argument, ast.Constant) and argument.value > 0
-            assert not fixed, f"{path.relative_to(ROOT)}:{node.lineno}"
+    asleep = []
+    for path in TESTS:
+        for node in ast.walk(parse(path)):
+            if isinstance(node, ast.Call) and _called(node.func) in {"time.sleep", "asyncio.sleep", "sleep"}:
+                [argument, *_] = node.args or [ast.Constant(value=0)]
+                if isinstance(argument, ast.Constant) and argument.value > 0:
+                    asleep.append(f"{path.relative_to(ROOT)}:{node.lineno}")
+    assert asleep == []
 
 
 def _called(function: ast.expr) -> str:

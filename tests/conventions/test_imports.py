@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from .tree import MODULES, ROOT, module_name, parse
 
-PUBLIC = {"stepwire.v1", "stepwire.errors", "stepwire.parts", "stepwire.values"}
+PUBLIC = {"stepwire.v1", "stepwire.artifacts", "stepwire.errors", "stepwire.parts", "stepwire.values"}
 """What the server may know of the client's package."""
 
 GRPC = ("grpc", "grpc_status", "grpc_health", "grpc_reflection")
@@ -117,7 +118,7 @@ def test_grpc_is_imported_where_it_belongs(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if within(module_name(path), "stepwire_server")], ids=_id)
 def test_what_the_server_knows_of_the_client(path: Path) -> None:
-    """The server imports contract, errors, parts and values from the client's package, and nothing else."""
+    """The server imports contract, artifacts, errors, parts and values from the client's package, and nothing else."""
     for base, taken in imports(path):
         if within(base, "stepwire"):
             assert base in PUBLIC or f"{base}.{taken}" in PUBLIC, (path, base, taken)
@@ -134,12 +135,17 @@ def test_the_apps_are_apps_like_any_other(path: Path) -> None:
     as APPS says.
     """
     app = _app(path)
-    public = _fresh("import stepwire_server; print(json.dumps(stepwire_server.__all__))")
+    public = _public()
     for base, taken in imports(path):
         if base == "stepwire_server":
             assert taken in public or f"{base}.{taken}" in APPS[app], (path, taken)
         elif within(base, "stepwire_server"):
             assert any(within(base, allowed) for allowed in (app, *APPS[app])), (path, base)
+
+
+@functools.cache
+def _public() -> list[str]:
+    return _fresh("import stepwire_server; print(json.dumps(stepwire_server.__all__))")
 
 
 def _fresh(code: str) -> list[str]:

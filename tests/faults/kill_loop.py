@@ -254,7 +254,10 @@ class Clients:
         self._chance = chance
         options = channel_options([("grpc.max_reconnect_backoff_ms", 500)])
         self._channel = grpc.aio.insecure_channel(address, options=options)
-        patience = Patience(start_failures=200, start_seconds=120, resume_failures=1000, max_delay=0.5)
+        # By time alone: while a channel waits before it connects again, tries fail at once and say nothing.
+        patience = Patience(
+            start_failures=1_000_000, start_seconds=120, resume_failures=1_000_000, resume_seconds=120, max_delay=0.5
+        )
         self._client = stepwire.aio.Client(address, patience=patience)
         self._blocking_client = stepwire.Client(address, patience=patience)
         self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="reader")

@@ -1,4 +1,4 @@
-"""A served process has one arena of memory, however many threads it has."""
+"""A served process has one arena of memory, however many threads it has, and keeps none that it does not use."""
 
 from __future__ import annotations
 
@@ -57,3 +57,29 @@ def test_the_operator_chooses(environment: dict[str, str]) -> None:
 def test_a_tunable_of_something_else() -> None:
     """A variable that tunes something else chooses no number of arenas."""
     assert run(f"{CHOOSE}; {COUNT}", GLIBC_TUNABLES="glibc.malloc.trim_threshold=131072") == ["True", "1"]
+
+
+GIVE_BACK = """
+import asyncio, contextlib, holes
+from stepwire_server.allocator import keep_giving_back
+
+async def stay(seconds):
+    print(holes.resident())
+    if len(slept) == 2:
+        raise asyncio.CancelledError
+    slept.append(seconds)
+
+slept = []
+left = holes.make()
+with contextlib.suppress(asyncio.CancelledError):
+    asyncio.run(keep_giving_back(sleep=stay, every=60.0))
+print(*slept)
+"""
+
+
+def test_memory_is_given_back_again_and_again() -> None:
+    """What is free between blocks that are in use goes back to the system, each time that the pause is over."""
+    before, after, _, *slept = run(GIVE_BACK)
+    assert int(before) > 64
+    assert int(after) < 48
+    assert slept == ["60.0", "60.0"]

@@ -1144,7 +1144,10 @@ class Artifact(_message.Message):
     media_type: _builtins.str
     """What it is, such as "application/json"."""
     channel: _builtins.str
-    """The content channel of the same step and attempt that carries it."""
+    """The content channel of the same step and attempt that carries it, all of it before this event and nothing else. Its
+    name begins with "artifact:". It carries bytes as they are, a text whose media type is not JSON as UTF-8, and any
+    other value as JSON.
+    """
     data: _builtins.bytes
     """The artifact itself, as bytes."""
     size: _builtins.int

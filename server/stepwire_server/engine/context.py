@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import CancelledError, Future
@@ -13,7 +14,8 @@ from typing import Any, Literal, TypeVar
 from google.protobuf import struct_pb2
 from google.rpc import code_pb2, status_pb2
 
-from stepwire.errors import LimitSize, StepwireError
+from stepwire.artifacts import as_text, channel_of
+from stepwire.errors import StepwireError
 from stepwire.v1 import AgentUpdate, Event, Step, SupervisorUpdate
 from stepwire.values import to_python
 from stepwire_server.engine import values
@@ -259,19 +261,27 @@ class StepContext(Work):
         )
 
     async def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
-        """Gives a named result as a whole: a JSON-like value, or bytes. Raises LimitSize above 512 KiB."""
+        """Gives a named result as a whole: a JSON-like value, or bytes. Above 512 KiB it goes as content, before the
+        event that names it: a text of another media type than JSON as itself, any other value as JSON.
+        """
         event = self._voice.event(name)
         artifact = event.artifact
         artifact.name = name
         artifact.media_type = media_type
         if isinstance(value, bytes):
-            artifact.data = value
             artifact.size = len(value)
+            if artifact.size <= _ARTIFACT_BYTES:
+                artifact.data = value
         else:
             artifact.value.CopyFrom(values.to_value(value, field=f"artifact {name!r}"))
             artifact.size = artifact.value.ByteSize()
         if artifact.size > _ARTIFACT_BYTES:
-            raise LimitSize(f"artifact {name!r} has {artifact.size:,} bytes; at most {_ARTIFACT_BYTES:,} are allowed")
+            whole = value if isinstance(value, bytes) else as_text(artifact.value, media_type=media_type)
+            data = whole if isinstance(whole, bytes) else whole.encode()
+            artifact.channel = channel_of(name, taken=self._offsets)
+            artifact.size = len(data)
+            artifact.sha256 = hashlib.sha256(data).digest()
+            await self.content(whole, channel=artifact.channel, media_type=media_type)
         await self._voice.emit(event)
 
     async def agent(
@@ -338,11 +348,11 @@ class StepContext(Work):
             with step.behind(queue.join):
                 await work(queue)
         """
-        before, self._voice.ahead = self._voice.ahead, ahead
+        self._voice.enter(ahead)
         try:
             yield
         finally:
-            self._voice.ahead = before
+            self._voice.leave(ahead)
 
     def close(self, why: str) -> None:
         """Makes every further call raise StepEnded with this text. For the engine."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -21,15 +21,7 @@ __all__ = ["Catalog", "NamedPlan", "Operation", "Planner", "SchemaSignature", "S
 
 _PREFIX = "input_"
 
-_OF_ONE_PARAMETER = (
-    "$schema",
-    "$defs",
-    "definitions",
-    "type",
-    "properties",
-    "patternProperties",
-    "additionalProperties",
-)
+_OF_ONE_PARAMETER = frozenset({"type", "properties", "patternProperties", "additionalProperties", "required"})
 """What a schema says of parameters each for itself, so that it can be checked before all of them are there."""
 
 Planner = Callable[[str], Any]
@@ -184,20 +176,27 @@ class SchemaSignature(Signature):
     """The input of a function `f(step, /, **inputs)`, checked against a JSON schema that was not made from it: that of
     a tool elsewhere, or one that a configuration says. A subclass may check more.
 
+    A `foreign` schema is one of somebody else, who checks inputs, too: what could take without end is not checked here.
+
     Raises TypeError for what is no schema, and for one of no object.
     """
 
-    def __init__(self, schema: Mapping[str, Any], *, name: str) -> None:
+    def __init__(self, schema: Mapping[str, Any], *, name: str, foreign: bool = False) -> None:
         # Loaded where it is used: every app imports this module, and few have schemas of their own.
         from stepwire_server.engine import schemas
 
         super().__init__(_takes_anything, name=name)
-        self._mismatches = schemas.mismatches
+        self._schemas = schemas
+        self._foreign = foreign
         if schema.get("type") != "object":
             raise TypeError(f'{name}: the schema is of {schema.get("type")!r}; an input is of "type": "object"')
+        self._left_out: frozenset[str] = frozenset()
         try:
-            schemas.check_schema(schema)
             to_struct(schema, field="the schema")
+            if foreign:
+                self._left_out = schemas.check_theirs(schema)
+            else:
+                schemas.check_schema(schema)
         except (ValueError, InputInvalid) as error:
             raise TypeError(f"{name}: {error}") from None
         self.schema = schema
@@ -210,14 +209,24 @@ class SchemaSignature(Signature):
         found = self._unknown(values, later, path)
         if not later:
             return found + self._mismatches(self.schema, values, path)
-        schema = {key: value for key, value in self.schema.items() if key in _OF_ONE_PARAMETER}
-        schema["required"] = [name for name in self.schema.get("required", ()) if name not in later]
+        # All of it stays there, since any part of it may be referred to.
+        schema = {**self.schema, "required": [name for name in self.schema.get("required", ()) if name not in later]}
         if schema.get("additionalProperties") is False and "patternProperties" not in schema:
             known = schema.get("properties", {})
             found += [
                 Violation(f"{path}.{key}", _problem("extra_forbidden", "", schema)) for key in later if key not in known
             ]
-        return found + self._mismatches(schema, values, path)
+        return found + self._mismatches(schema, values, path, of_several=schema.keys() - _OF_ONE_PARAMETER)
+
+    def _mismatches(
+        self, schema: Mapping[str, Any], values: Mapping[str, Any], path: str, of_several: Set[str] = frozenset()
+    ) -> list[Violation]:
+        try:
+            return self._schemas.differences(
+                schema, values, path, bounded=self._foreign, at_top=of_several, anywhere=self._left_out
+            )
+        except self._schemas.TooMuch:
+            return []  # Whoever has the schema checks it.
 
     def bind(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """As Signature's, with the values as they are."""

@@ -14,7 +14,7 @@ __all__ = ["Voice"]
 class Voice:
     """Speaks for one attempt of a step."""
 
-    __slots__ = ("_about", "_attempt", "_id", "_name", "_recorder", "ahead", "closed")
+    __slots__ = ("_about", "_ahead", "_attempt", "_id", "_name", "_recorder", "closed")
 
     def __init__(self, recorder: Recorder, *, step_id: str, name: str, attempt: int) -> None:
         self._recorder = recorder
@@ -24,8 +24,7 @@ class Voice:
         self._about = b""  # What its events have in common: to parse that costs half of writing its fields.
         self.closed = ""
         """Why nothing more can be said; empty while it can."""
-        self.ahead: Callable[[], Awaitable[None]] | None = None
-        """Says what comes before the next event, where that takes another way to here."""
+        self._ahead: tuple[Callable[[], Awaitable[None]], ...] = ()
 
     def check(self) -> None:
         """Raises StepEnded where nothing more can be said."""
@@ -34,9 +33,20 @@ class Voice:
 
     async def turn(self) -> None:
         """Waits until what comes first was said. Raises StepEnded where nothing more can be said."""
-        if self.ahead is not None:
-            await self.ahead()
+        if self._ahead:
+            await self._ahead[-1]()
         self.check()
+
+    def enter(self, ahead: Callable[[], Awaitable[None]]) -> None:
+        """Has `ahead` say what comes before each event, where that takes another way to here, until `leave`, or until
+        another one does.
+        """
+        self._ahead = (*self._ahead, ahead)
+
+    def leave(self, ahead: Callable[[], Awaitable[None]]) -> None:
+        """Undoes an `enter`, whatever was entered since."""
+        place = len(self._ahead) - 1 - self._ahead[::-1].index(ahead)
+        self._ahead = self._ahead[:place] + self._ahead[place + 1 :]
 
     def event(self, message: str = "", metadata: Mapping[str, str] | None = None) -> Event:
         """Returns an event about the step, without its kind."""
@@ -51,8 +61,8 @@ class Voice:
 
     async def emit(self, event: Event, complete: Callable[[Event], None] | None = None) -> int:
         """Records an event, and returns its sequence. `complete` is called right before, with nothing in between."""
-        if self.ahead is not None:
-            await self.ahead()
+        if self._ahead:
+            await self._ahead[-1]()
         self.check()
         recorder = self._recorder
         try:

@@ -65,7 +65,7 @@ class Answer:
     """In how many pieces it came."""
     finish_reason: str
     """`stop`; `length` where the token limit cut it, or 768 KiB did; `content_filter` where the endpoint's filter did;
-    `refusal` where the model declined, and the text says why; or what else the endpoint has.
+    `refusal` where the model declined, and the text says why; what else the endpoint has; empty where it has none.
     """
     prompt_tokens: int | None = None
     """What the endpoint counted; None where it does not tell."""
@@ -228,7 +228,9 @@ class Model:
         await self._sleep(delay)
 
     async def _ask(self, telling: Telling, request: dict[str, Any]) -> Answer:
-        """Asks once. Raises Trouble, also where an answer ends without a finish reason: it broke off."""
+        """Asks once. Raises Trouble, also where an answer ends with neither a finish reason nor a last word: it broke
+        off.
+        """
         heard = Said()
         async with aclosing(self._wire.said(request)) as chunks:
             for count in itertools.count():
@@ -240,7 +242,7 @@ class Model:
                 if words and not await telling.piece(words):
                     heard = heard._replace(finish="length")
                     break
-        if not heard.finish:
+        if not heard.finish and not (heard.is_all and telling.pieces):
             raise Trouble("the endpoint's answer ended without a finish reason", passing=True)
         return Answer(
             text=telling.text,
@@ -310,4 +312,5 @@ def _joined(heard: Said, said: Said) -> Said:
         said.finish or heard.finish,
         heard.prompt_tokens if said.prompt_tokens is None else said.prompt_tokens,
         heard.completion_tokens if said.completion_tokens is None else said.completion_tokens,
+        heard.is_all or said.is_all,
     )

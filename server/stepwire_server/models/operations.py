@@ -56,9 +56,10 @@ def register(app: App, desk: Desk) -> None:
         """Writes text for a prompt, and streams it piece by piece.
 
         `system`: what the model is told beforehand. `schema`: a JSON schema that the answer is to match; it is then
-        streamed in the channel `json`, and given as `value`. `max_tokens`, `temperature`: as the endpoint has them.
-        `expected_length`: about how many characters there will be, which gives a percentage.
-        Gives `text`, `length`, `pieces`, `finish_reason`, `usage` and `model`.
+        streamed in the channel `json`, and given as `value`. It has no regular expressions, which can take without end.
+        `max_tokens`, `temperature`: as the endpoint has them. `expected_length`: about how many characters there will
+        be, which gives a percentage.
+        Gives `text` or `value`, and `length`, `pieces`, `finish_reason`, `usage` and `model`.
         """
         model = desk.model
         output: dict[str, Any] = {}
@@ -71,17 +72,18 @@ def register(app: App, desk: Desk) -> None:
                 max_tokens=max_tokens,
                 temperature=temperature,
             )
+            output["text"] = answer.text
         else:
             request = model.request(prompt, system, max_tokens, temperature)
             output["value"], answer = await structured(
-                model, step, request, form=Form(schema), expected_length=expected_length
+                model, step, request, form=Form(schema, foreign=True), expected_length=expected_length
             )
+        # One of them: both would have no room in one event.
         return {
-            "text": answer.text,
+            **output,
             "length": len(answer.text),
             "pieces": answer.pieces,
             "finish_reason": answer.finish_reason,
             "usage": {"prompt_tokens": answer.prompt_tokens, "completion_tokens": answer.completion_tokens},
             "model": model.name,
-            **output,
         }

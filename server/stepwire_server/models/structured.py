@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from stepwire.errors import InputInvalid, Violation
+from stepwire.values import to_value
 from stepwire_server import StepContext, SubstepContext, check_schema, mismatches
 from stepwire_server.models.errors import AnswerInvalid, ModelDeclined
-from stepwire_server.models.telling import Telling
+from stepwire_server.models.telling import MAX_BYTES, Telling
 
 if TYPE_CHECKING:
     from stepwire_server.models.model import Answer, Model
@@ -26,12 +28,15 @@ _SHOWN = 5
 class Form:
     """The form of an answer."""
 
-    __slots__ = ("_schema",)
+    __slots__ = ("_foreign", "_schema")
 
-    def __init__(self, schema: Mapping[str, Any]) -> None:
-        """Raises ValueError, which says where, for what is no JSON schema, or refers to what is not in it."""
+    def __init__(self, schema: Mapping[str, Any], *, foreign: bool = False) -> None:
+        """`foreign`: a caller's. Raises ValueError, which says where, for what is no JSON schema, or refers to what is
+        not in it, and for a foreign one by which a check can take without end.
+        """
         self._schema = dict(schema)
-        check_schema(self._schema)
+        self._foreign = foreign
+        check_schema(self._schema, foreign=foreign)
 
     def asked(self, request: dict[str, Any]) -> dict[str, Any]:
         """Returns a request for an answer of this form: by the protocol where the endpoint has that, and in words, for
@@ -53,7 +58,10 @@ class Form:
             value = json.loads(fenced[-1] if fenced else text, parse_constant=_refuse)
         except (ValueError, RecursionError) as error:
             return None, f"answer: is no JSON: {error}"
-        found = mismatches(self._schema, value, "answer")
+        try:
+            found = _unsendable(value) or mismatches(self._schema, value, "answer", foreign=self._foreign)
+        except ValueError as error:
+            return None, f"answer: {error}"
         more = f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         return value, "; ".join(f"{field}: {problem}" for field, problem in found[:_SHOWN]) + more
 
@@ -90,6 +98,17 @@ async def structured(
             said = [{"role": "assistant", "content": answer.text}, {"role": "user", "content": again}]
             request = {**request, "messages": request["messages"] + said}
     raise AnswerInvalid(f"the model's answer does not fit, after {rounds} rounds: {wrong}")
+
+
+def _unsendable(value: Any) -> Sequence[Violation]:
+    """Returns what of a value no event can carry: Python reads more than JSON has."""
+    try:
+        size = to_value(value, field="answer").ByteSize()
+    except InputInvalid as error:
+        return error.violations
+    if size <= MAX_BYTES:
+        return ()
+    return [Violation("answer", f"is too large: it would take {size:,} bytes, at most {MAX_BYTES:,} can be sent")]
 
 
 def _check_finish(answer: Answer) -> None:

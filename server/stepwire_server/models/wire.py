@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any, NamedTuple
@@ -35,6 +36,9 @@ _SPENT = frozenset({"insufficient_quota", "billing_hard_limit_reached"})
 """What some call too many requests, and no waiting mends."""
 
 
+_DONE = re.compile(rb"[\r\n]data: ?\[DONE\]")
+
+
 class Said(NamedTuple):
     """What one chunk of an answer says."""
 
@@ -43,6 +47,8 @@ class Said(NamedTuple):
     finish: str = ""
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    is_all: bool = False
+    """Whether the endpoint says that nothing follows."""
 
 
 class Wire:
@@ -93,22 +99,28 @@ class Wire:
         # Raised here, it has no context: that would have the request, and with it the key.
         if trouble is not None:
             raise trouble
+        body, came = _Body(stream.response), False
         try:
             chunks = self._whole(stream) if _is_whole(stream) else aiter(stream)
             while True:
                 try:
                     chunk = await anext(chunks)
                 except StopAsyncIteration:
-                    return
+                    break
                 except Exception as error:
                     # Which classes these are differs between the library's releases: its own, its transport's, json's.
                     trouble = self._trouble(error, "the endpoint's answer broke off")
                 if trouble is not None:
                     raise trouble
-                said = _read(chunk)
+                said, came = _read(chunk), True
                 # It stands in the step's output, and may be anything.
                 yield said._replace(finish=self._secret.redacted(said.finish[:_REASON]))
+            if body.head and not came:
+                raise self._no_protocol(stream, body.head)
+            if body.is_done:
+                yield Said(is_all=True)
         finally:
+            body.leave()
             await stream.close()
 
     async def close(self) -> None:
@@ -124,6 +136,12 @@ class Wire:
         if not isinstance(answer, dict) or not answer.get("choices"):
             raise Trouble(self._told("the endpoint answers with something that is no answer", body), passing=False)
         yield ChatCompletion.construct(**answer)
+
+    def _no_protocol(self, stream: Any, head: bytes) -> Trouble:
+        # What streams events may do better the next time; a page is there tomorrow, too.
+        passing = str(stream.response.headers.get("content-type", "")).startswith("text/event-stream")
+        text = f"what answers at {self.url} does not speak the protocol (is model-url the API's base URL?); it said"
+        return Trouble(self._told(text, head.decode("utf-8", "replace")), passing=passing)
 
     def _trouble(self, error: Exception, what: str) -> Trouble:
         """`what`: what it means where the error is the connection's."""
@@ -158,6 +176,32 @@ class Wire:
     def _told(self, text: str, words: object) -> str:
         told = " ".join(self._secret.redacted(str(words or "")[:_READ]).split())
         return f"{text}: {told[:_TEXT]}" if told else text
+
+
+class _Body:
+    """The bytes of an answer, as they go to the library: of what is no event it tells nothing, nor of the last one."""
+
+    def __init__(self, response: Any) -> None:
+        self.head = b""
+        """How the answer begins."""
+        self.is_done = False
+        """Whether its last event has come."""
+        self._response = response
+        self._read = response.aiter_bytes
+        response.aiter_bytes = self._noted
+
+    def leave(self) -> None:
+        """Notes nothing more."""
+        del self._response.aiter_bytes
+
+    async def _noted(self, *given: Any) -> AsyncIterator[bytes]:
+        end = b"\n"
+        async for part in self._read(*given):
+            self.head += part[: _READ - len(self.head)]
+            end += part
+            self.is_done = self.is_done or _DONE.search(end) is not None
+            end = end[-16:]
+            yield part
 
 
 def retry_after(headers: Mapping[str, str], now: float) -> float | None:

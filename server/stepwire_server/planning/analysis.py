@@ -59,7 +59,7 @@ class _Known:
             raise Unresolved(f"{words!r} takes a {needed}, and is given {shown[:200]}")
         if self.call:
             return f"${{{self.call}{'/' + self.field if self.field else ''}}}"
-        return escaped(self.value) if isinstance(self.value, str) else self.value
+        return escaped(self.value)
 
 
 def resolve(parts: Sequence[Part], memory: Recollection, *, today: date) -> list[dict[str, Any]]:

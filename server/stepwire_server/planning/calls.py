@@ -14,7 +14,9 @@ from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from stepwire.errors import InputInvalid
 from stepwire.v1 import Step
+from stepwire.values import to_value
 from stepwire_server import App, Retry, StepContext, StepEnded, plan_step, when
 from stepwire_server.planning.analysis import is_number
 from stepwire_server.planning.plans import needs
@@ -113,6 +115,12 @@ def _check(tool: Tool, given: Mapping[str, Any]) -> None:
 
 
 async def _placed(step: StepContext, output: Any) -> dict[str, Any]:
+    """Returns where an output stands: in the step's, or in an artifact. Raises ValueError where it can in neither."""
+    try:
+        to_value({"output": output})
+    except InputInvalid as error:
+        where, problem = error.violations[0]
+        raise ValueError(f"its output can't be sent: {where.removeprefix('value.')} {problem}") from None
     if len(json.dumps(output)) <= _KEPT_OUTPUT:
         return {"output": output}
     await step.artifact(step.id, output)

@@ -123,10 +123,10 @@ def parse(request: str, tools: Collection[str]) -> list[Part]:
             if found is None:
                 raise QueryNotUnderstood(f"{known.restored(cleaned)[:200]!r} is not understood. What is: {CAN_DO}")
             parts += found
+            if len(parts) > _MOST_PARTS:
+                raise QueryNotUnderstood(f"the request has too many parts; at most {_MOST_PARTS} are taken at once")
     if not parts:
         raise QueryNotUnderstood(f"nothing is asked. What can be: {CAN_DO}")
-    if len(parts) > _MOST_PARTS:
-        raise QueryNotUnderstood(f"the request has {len(parts)} parts; at most {_MOST_PARTS} are taken at once")
     return parts
 
 
@@ -144,12 +144,16 @@ def _cut(request: str) -> list[str]:
 
 def _joints(pattern: re.Pattern[str], text: str) -> list[re.Match[str]]:
     """Returns where a pattern is found outside of parentheses."""
-    inside = [match.span() for match in re.finditer(r"\([^()]*(?:\([^()]*\)[^()]*)*\)", text)]
-    return [
-        match
-        for match in pattern.finditer(text)
-        if not any(begin < match.end() and match.start() < end for begin, end in inside)
-    ]
+    inside = re.finditer(r"\([^()]*(?:\([^()]*\)[^()]*)*\)", text)
+    begin, end = 0, 0
+    found = []
+    for match in pattern.finditer(text):
+        # Both come in their order in the text.
+        while end <= match.start():
+            begin, end = next((parentheses.span() for parentheses in inside), (len(text), len(text) + 1))
+        if match.end() <= begin:
+            found.append(match)
+    return found
 
 
 def _parts(text: str, known: _Known, asked: bool) -> list[Part] | None:

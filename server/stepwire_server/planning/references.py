@@ -1,4 +1,4 @@
-"""References to results, as they stand in the inputs of planned calls.
+"""References to results, as they stand in the inputs of planned calls; and where results can stand.
 
 ${1}          what the call 1 came to
 ${1/days}     the part `days` of its output
@@ -13,14 +13,25 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["escaped", "mentioned", "substituted", "written_out"]
+from stepwire.errors import InputInvalid
+from stepwire.values import to_value
+
+__all__ = ["can_stand", "escaped", "mentioned", "substituted", "written_out"]
 
 _REFERENCE = re.compile(r"\$\$\{|\$\{([^{}]{1,100})\}")
 
 
-def escaped(text: str) -> str:
-    """Returns a text in which nothing is a reference."""
-    return text.replace("${", "$${")
+def escaped(value: Any) -> Any:
+    """Returns a JSON-like value in whose texts nothing is a reference."""
+    match value:
+        case str():
+            return value.replace("${", "$${")
+        case Mapping():
+            return {key: escaped(item) for key, item in value.items()}
+        case list() | tuple():
+            return [escaped(item) for item in value]
+        case _:
+            return value
 
 
 def mentioned(value: Any) -> list[str]:
@@ -58,6 +69,17 @@ def written_out(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: ""}[value]
     return value if isinstance(value, str) else repr(value)
+
+
+def can_stand(value: Any, *place: str) -> bool:
+    """Tells whether an event can carry a value that stands at a place in it, such as "answers", "0", "value"."""
+    for name in reversed(place):
+        value = {name: value}
+    try:
+        to_value(value)
+    except InputInvalid:
+        return False
+    return True
 
 
 def _texts(value: Any) -> Iterator[str]:

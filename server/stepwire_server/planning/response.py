@@ -8,7 +8,7 @@ from typing import Any
 
 from stepwire_server.planning.calls import part_of
 from stepwire_server.planning.plans import needs
-from stepwire_server.planning.references import substituted, written_out
+from stepwire_server.planning.references import can_stand, substituted, written_out
 from stepwire_server.planning.stages import BUILT_IN, Turn
 
 __all__ = ["answers_of", "named", "response_of", "state_of"]
@@ -61,7 +61,7 @@ def response_of(turn: Turn, *, stages: Sequence[str], kept: Mapping[str, Any], b
         ],
         "session_id": turn.session_id,
         "remembered": kept,
-        "own_stages": {name: turn.given[name] for name in stages if name in turn.given and name not in BUILT_IN},
+        "own_stages": {name: _standing(turn.given[name]) for name in stages if name in turn.given.keys() - BUILT_IN},
         "stages": times,
         "slowest": max(times, key=lambda each: each["seconds"], default=None),
         "seconds": round(began - turn.began["start"], 6),
@@ -75,16 +75,23 @@ class _Room:
         self._left = _VALUES
 
     def fitted(self, entry: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns an entry, without those values that have no room; they stand in the output of the call's step."""
+        """Returns an entry, without those values that have no room, or are nested too deep for it; they stand in the
+        output of the call's step.
+        """
         sizes = {key: len(json.dumps(entry[key])) for key in ("value", "output", "input") if key in entry}
         kept = dict(entry)
         for key, size in sizes.items():
-            if size > self._left:
+            if size > self._left or not can_stand(entry[key], "answers", "0", key):
                 kept[key] = None
                 kept["left_out"] = [*kept.get("left_out", ()), key]
             else:
                 self._left -= size
         return kept
+
+
+def _standing(given: Any) -> Any:
+    """Returns what an author's stage gave; None where it is nested too deep to stand in the response, too."""
+    return given if can_stand(given, "own_stages", "name") else None
 
 
 def _times(turn: Turn, stages: Sequence[str], began: float) -> list[dict[str, Any]]:

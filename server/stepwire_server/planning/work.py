@@ -17,6 +17,7 @@ from stepwire_server.planning.calls import call_steps
 from stepwire_server.planning.grammar import parse
 from stepwire_server.planning.memory import Memory, Recollection
 from stepwire_server.planning.plans import plan_by_rules, violations, waves
+from stepwire_server.planning.references import can_stand
 from stepwire_server.planning.response import answers_of, named, response_of, state_of
 from stepwire_server.planning.stages import Stage, Turn, stage_steps
 from stepwire_server.tools import Toolbox
@@ -28,6 +29,9 @@ _SHOWN = 20
 
 _KEPT_VALUE = 4_000
 """Characters of a remembered result, written as JSON would be."""
+
+_PLACE = ("given", "plan", "calls", "0", "input", "value")
+"""Where it stands deepest in what a stage gives: in the input of a planned call."""
 
 
 class RequestFailed(Refused):
@@ -86,7 +90,10 @@ class Works:
             if problem:
                 await step.error(problem)
                 await step.stage("error", problem, details=problem, data={"stage": "context"})
-        given = {"results": memory.results[-_SHOWN * 2 :], "names": memory.names, "problem": problem}
+        # An earlier release has kept values that no event can carry.
+        results = [{**result, "value": _short(result["value"])} for result in memory.results[-_SHOWN * 2 :]]
+        names = {name: {**kept, "value": _short(kept["value"])} for name, kept in memory.names.items()}
+        given = {"results": results, "names": names, "problem": problem}
         count = len(memory.turns)
         shown = {"turns": count, "results": len(memory.results), "names": list(memory.names)[-_SHOWN:]}
         await step.progress(100, problem or f"Earlier turns: {count}", stage="context", data=shown)
@@ -214,5 +221,5 @@ async def _tell(step: StepContext, found: Sequence[Violation]) -> None:
 
 
 def _short(value: Any) -> Any:
-    """Returns a value to remember; None for one that is too large."""
-    return value if len(repr(value)) <= _KEPT_VALUE else None
+    """Returns a value to remember; None for one that is too large, or nested too deep to stand in a plan."""
+    return value if len(repr(value)) <= _KEPT_VALUE and can_stand(value, *_PLACE) else None

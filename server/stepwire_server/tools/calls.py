@@ -220,7 +220,7 @@ def _names(calls: Sequence[Call]) -> list[str]:
 def _shown_input(given: Mapping[str, Any]) -> dict[str, Any]:
     try:
         size = to_value(given, field="input").ByteSize()
-    except (InputInvalid, UnicodeEncodeError):
+    except InputInvalid:
         return {}  # A model's: callers' inputs have come over the wire.
     return {"input": dict(given)} if size <= _SHOWN_INPUT else {"input_bytes": size}
 

@@ -166,12 +166,16 @@ class McpServer:
             return self._connection
 
     async def _answers(self) -> bool:
-        """Returns whether the server answers still."""
-        assert self._connection is not None
-        self._connection.doubted = False
+        """Returns whether the server answers still. Whoever is cancelled meanwhile leaves the doubt to the next one."""
+        connection = self._connection
+        assert connection is not None
+        connection.doubted = False  # By a call that takes too long meanwhile, it is again.
         try:
             async with asyncio.timeout(_PROBE):
-                await self._connection.client.list_tools()
+                await connection.client.list_tools()
+        except asyncio.CancelledError:
+            connection.doubted = True
+            raise
         except Exception:
             return False
         return True
@@ -243,9 +247,8 @@ class McpTool(Tool):
 
 def _signature(listed: Listed, name: str) -> SchemaSignature:
     """Returns the check of a tool's input: its schema's, or none where that can't be used here (its server checks)."""
-
     try:
-        return SchemaSignature(listed.input_schema, name=f"tool {name!r}")
+        return SchemaSignature(listed.input_schema, name=f"tool {name!r}", foreign=True)
     except TypeError as error:
         _log.warning("%s; its input is checked by its server alone", error)
         return SchemaSignature({"type": "object"}, name=f"tool {name!r}")

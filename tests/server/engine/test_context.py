@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
-from stepwire.errors import InputInvalid, LimitSize
+from stepwire.artifacts import Artifacts
+from stepwire.errors import InputInvalid
 from stepwire.values import to_python
 from stepwire_server import App, BlockingStepContext, StepContext, current_step, plan_step
 
@@ -106,8 +108,6 @@ async def test_artifacts_agents_supervisors_stages_and_errors():
         )
         await step.stage("analyzing", details="d", data={"x": 1})
         await step.error("a little wrong")
-        with pytest.raises(LimitSize):
-            await step.artifact("large", "x" * 600_000)
         with pytest.raises(ValueError, match="KIND_DREAM"):
             await step.agent("coder", "dream", "hm")
 
@@ -122,6 +122,40 @@ async def test_artifacts_agents_supervisors_stages_and_errors():
     assert (supervisor.supervisor.confidence, supervisor.supervisor.next_agent) == (0.5, "coder")
     assert of_kind(events, "stage")[0].message == "analyzing"
     assert of_kind(events, "error")[0].error.error.message == "a little wrong"
+
+
+@pytest.mark.parametrize(
+    ("value", "media_type", "data"),
+    [
+        (b"\xff" * 600_000, "image/png", b"\xff" * 600_000),
+        ("ü" * 300_000, "text/plain", ("ü" * 300_000).encode()),
+        ({"x": ["y" * 600_000]}, "application/json", b'{"x":["%s"]}' % (b"y" * 600_000)),
+    ],
+    ids=["bytes", "text", "value"],
+)
+async def test_a_large_artifact_travels_as_content(value: object, media_type: str, data: bytes):
+    """What is above 512 KiB comes in pieces before the event that names it, with its size and its SHA-256."""
+
+    async def op(step):
+        await step.content("between", channel="other")
+        for _ in range(2):
+            await step.artifact("page", value, media_type=media_type)
+
+    events = await run(op)
+    assert [event.artifact.channel for event in of_kind(events, "artifact")] == ["artifact:page", "artifact:page#2"]
+    assert {event.content.media_type for event in of_kind(events, "content")} == {"", media_type}
+    artifacts = Artifacts()
+    made = [whole for event in events if (whole := artifacts.add(event))]
+    assert [whole.data == data for whole in made] == [True, True]
+
+
+async def test_an_artifact_of_512_kib_travels_in_its_event():
+    """What has 512 KiB needs no pieces."""
+
+    async def op(step):
+        await step.artifact("page", bytes(512 * 1024), media_type="image/png")
+
+    assert [len(event.artifact.data) for event in of_kind(await run(op), "artifact")] == [524_288]
 
 
 async def test_a_plain_function_has_the_same_methods():
@@ -299,6 +333,30 @@ def test_outside_of_a_step_there_is_none():
     """Where no step runs, current_step() raises LookupError, which says where it works."""
     with pytest.raises(LookupError, match="no step runs here"):
         current_step()
+
+
+async def test_ways_that_end_in_another_order():
+    """What was to come first does so while its block runs, also where blocks end in another order than they began."""
+    said: list[str] = []
+
+    def ahead(name):
+        async def note():
+            said.append(name)
+
+        return note
+
+    async def op(step):
+        first, second = step.behind(ahead("first")), step.behind(ahead("second"))
+        with ExitStack() as stack:
+            stack.enter_context(first)
+            second.__enter__()
+            await step.stage("both")
+        await step.stage("the second alone")
+        second.__exit__(None, None, None)
+        await step.stage("none")
+
+    assert kinds(await run(op))[-1] == "plan_completed"
+    assert said == ["second", "second"]
 
 
 async def test_what_takes_another_way_comes_in_its_turn():

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 from typing_extensions import TypedDict
 
 from stepwire_server import BlockingStepContext, StepContext
+from stepwire_server.engine import effort
 from stepwire_server.engine.operation import SchemaSignature, Signature, Style, for_thread
 
 
@@ -359,6 +360,35 @@ def test_a_given_schema_waits_for_what_comes_later():
     (unknown,) = subject.check({"city": "Ulm"}, path="p", given_later={"days": None, "hours": None})
     assert unknown.field == "p.hours"
     assert unknown.description == "is not a parameter of the operation; it has: city, days"
+
+
+def test_a_given_schema_refers_to_all_of_it_early():
+    """What a schema says of one parameter may stand anywhere in it, also before all parameters are there."""
+    subject = weather(
+        {
+            "type": "object",
+            "properties": {"city": {"$ref": "#/allOf/0/properties/place"}},
+            "allOf": [{"properties": {"place": {"type": "string"}}, "required": ["days"]}],
+        }
+    )
+    assert subject.check({"city": "Ulm"}, path="p", given_later={"days": None}) == []
+    (wrong,) = subject.check({"city": 5}, path="p", given_later={"days": None})
+    assert wrong == ("p.city", "5 is not of type 'string'")
+    (missing,) = subject.check({"city": "Ulm"}, path="p")
+    assert missing.description == "'days' is a required property"
+
+
+def test_a_foreign_schema_is_checked_as_far_as_that_ends(monkeypatch):
+    """Of a foreign schema what could take without end is left to whoever wrote it, and callers are shown all of it."""
+    day = {"type": "string", "pattern": "(a+)+$"}
+    schema = {"type": "object", "properties": {"day": day, "n": {"type": "integer"}}, "required": ["day"]}
+    subject = SchemaSignature(schema, name="tool 'f'", foreign=True)
+    assert subject.schema == schema
+    assert subject.bind({"day": "a" * 60 + "b", "n": 1})
+    assert subject.check({"day": "a" * 60 + "b"}, path="p", given_later={"n": None}) == []
+    assert sorted(item.field for item in subject.check({"n": "x"}, path="p")) == ["p", "p.n"]
+    monkeypatch.setattr(effort, "_STEPS", 2)
+    assert subject.check({"n": "x"}, path="p") == []
 
 
 def test_an_input_may_be_named_as_the_context():

@@ -81,9 +81,10 @@ def test_what_pydantic_would_write_is_taken(value, expected):
         (2**53 + 1, "output"),
         ({"a": [1, {"b": math.nan}]}, "output.a[1].b"),
         (-(2**60), "output"),
+        ({"a": ["half \ud800"]}, "output.a[0]"),
         pytest.param(object(), "output", id="an object"),
     ],
-    ids=repr,
+    ids=ascii,
 )
 def test_what_can_t_be_sent_is_named_with_its_place(value, field):
     """A value out of bounds is refused with the place below the field."""

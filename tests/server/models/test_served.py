@@ -134,6 +134,21 @@ def test_grpcurl_streams_it_too(served: Served) -> None:
     assert {event["content"]["channel"] for event in told(counted.stdout) if "content" in event} == {"json"}
 
 
+def test_an_answer_to_a_schema(served: Served) -> None:
+    """Of an answer to a schema the output has the value alone, for which there is room, and a schema by which a check
+    can take without end is refused with the place.
+    """
+    text = "x" * 600 * 1024
+    served.answers["Long"] = says(json.dumps(text))
+    with Client(served.server.address) as client:
+        output = client.execute(call="generate", input={"prompt": "Long", "schema": {"type": "string"}}).result()
+        slow = {"items": {"pattern": "(a+)+$"}}
+        with pytest.raises(ExecutionFailed, match=r"ValueError: schema\.items\.pattern is not taken"):
+            client.execute(call="generate", input={"prompt": "Long", "schema": slow}).result()
+    assert output.pop("value") == text
+    assert sorted(output) == ["finish_reason", "length", "model", "pieces", "usage"]
+
+
 def test_without_a_stream(served: Served) -> None:
     """A caller that takes no stream gets the whole text from start and wait, and a local model needs no key."""
     served.answers["Greet"] = says("Hello", ", you")

@@ -136,6 +136,41 @@ async def test_a_schema_that_is_none(schema: dict[str, Any], text: str) -> None:
     assert asked.endpoint.requests == []
 
 
+def test_a_schema_of_a_caller() -> None:
+    """In a caller's schema what can take without end is refused, with its place; an author's may have it."""
+    schema = {"properties": {"a": {"pattern": "(a+)+$"}}}
+    assert Form(schema).read('{"a": "aa"}') == ({"a": "aa"}, "")
+    with pytest.raises(ValueError, match=r"^schema\.properties\.a\.pattern is not taken"):
+        Form(schema, foreign=True)
+
+
+def test_a_check_that_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An answer that can't be checked by a caller's schema within bounds is told so, and does not count as one."""
+    monkeypatch.setattr("stepwire_server.engine.effort._STEPS", 100)
+    value, wrong = Form({"items": {"type": "integer"}}, foreign=True).read(json.dumps([1] * 100))
+    assert value is None
+    assert wrong == "answer: it can't be checked: by its schema that takes more than 100 steps"
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ('{"a": [1e999]}', "answer.a[0]: is inf, which JSON does not have"),
+        ('{"a": -9007199254740993}', "answer.a: is above 2**53, which a double can't hold; send it as text"),
+        ('{"a": "half \\ud800"}', "answer.a: has half a character, which no text in UTF-8 has"),
+        ("[" * 17 + "]" * 17, "answer" + "[0]" * 16 + ": is nested more than 16 deep"),
+        (
+            json.dumps([1] * 80_000),
+            "answer: is too large: it would take 880,004 bytes, at most 786,432 can be sent",
+        ),
+    ],
+    ids=["infinity", "large", "half", "deep", "long"],
+)
+def test_what_no_event_can_carry(text: str, wrong: str) -> None:
+    """What Python reads and no event can carry is told, so that the model is asked again."""
+    assert Form({}).read(text)[1] == wrong
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

@@ -15,7 +15,7 @@ from stepwire_server.models import Model
 from stepwire_server.models.telling import MAX_BYTES
 
 from .asking import LONG, Asked, Patience, contents, errors, reports
-from .endpoint import PATIENCE, Hold, Scripted, data, delta, says, streams, whole
+from .endpoint import PATIENCE, Drop, Hold, Scripted, data, delta, says, streams, whole
 
 
 async def test_pieces_stream_as_they_come() -> None:
@@ -99,13 +99,15 @@ async def test_progress_of_a_part() -> None:
         (says("ab", finish="stop"), "stop", "ab"),
         (says(finish="stop"), "stop", ""),
         (says("ab", done=False), "stop", "ab"),
+        (says("ab", finish=None), "", "ab"),
+        (says("ab", "data: [DONE]", finish=None).cut(3), "", "abdata: [DONE]"),
         (whole("ab", finish="length"), "length", "ab"),
     ],
-    ids=["length", "filter", "refusal", "stop", "nothing", "no-done", "not-streamed"],
+    ids=["length", "filter", "refusal", "stop", "nothing", "no-done", "no-reason", "in-bits", "not-streamed"],
 )
 async def test_how_an_answer_ends(script: Scripted, finish: str, text: str) -> None:
     """The finish reason says whether an answer is whole, cut, filtered or declined, also of an endpoint that can't
-    stream, or that leaves out the end mark.
+    stream, or that leaves out the end mark or the reason.
     """
     events = await Asked([script]).events()
     assert (output(events, "a")["finish"], output(events, "a")["text"]) == (finish, text)
@@ -236,7 +238,7 @@ async def test_answers_are_freed_without_the_collector(caplog: pytest.LogCapture
         left.append(weakref.ref(system))
         await model.text(step, "Say something", system=system)
 
-    asked = Asked([says("a", finish=None), says("b", finish=None), says("c")], ask)
+    asked = Asked([says("a", Drop), says("b", finish=None, done=False), says("c")], ask)
     gc.collect()
     gc.disable()
     try:

@@ -175,8 +175,8 @@ async def test_what_breaks_before_the_first_piece(broken: Scripted) -> None:
 INTERRUPTED = [
     pytest.param(says("x", "y", Drop), id="dropped"),
     pytest.param(streams(delta(), delta(content="x"), delta(content="y"), b'data: {"choi\n\n'), id="broken-json"),
-    pytest.param(says("x", "y", finish=None), id="no-finish"),
     pytest.param(says("x", "y", finish=None, done=False), id="no-end"),
+    pytest.param(streams(delta(content="x"), delta(content="y"), delta(reasoning="[DONE]")), id="no-end-yet"),
     pytest.param(
         streams(delta(), delta(content="x"), delta(content="y"), data({"error": {"message": "no"}})), id="error"
     ),
@@ -233,6 +233,30 @@ async def test_what_is_no_answer() -> None:
     odd = Scripted(headers={"Content-Type": "application/json"}, parts=(b'{"error": "model not found"}',))
     text = failure_of(await Asked([odd]).events(), "a")[1]
     assert text == 'ModelRefused: the endpoint answers with something that is no answer: {"error": "model not found"}'
+
+
+KEY = "sk-canary-4f9b1c7e2d8a6035"
+PAGE = b"<html><title>Sign in</title>" + KEY.encode() + b"x" * 10_000
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "requests"),
+    [("text/html", PAGE, 1), ("text/plain", b"\n\ndata\n", 1), ("text/event-stream", b"soon\n\n", 5)],
+    ids=["page", "text", "events"],
+)
+async def test_what_speaks_something_else(kind: str, body: bytes, requests: int) -> None:
+    """What answers 200 in no word of the protocol is told as that, with the start of what it said and without the key;
+    a page is not asked for again.
+    """
+    asked = Asked(lambda _: Scripted(headers={"Content-Type": kind}, parts=(body,)), key=KEY)
+    text = failure_of(await asked.events(), "a")[1]
+    began = " ".join(body.decode().replace(KEY, "[redacted]").split())[:500]
+    told = (
+        f"what answers at {asked.endpoint.url} does not speak the protocol (is model-url the API's base URL?); it said"
+    )
+    assert text.partition(": ")[2].startswith(f"{told}: {began}")
+    assert KEY not in text
+    assert len(asked.endpoint.requests) == requests
 
 
 @pytest.mark.parametrize(

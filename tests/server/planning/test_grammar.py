@@ -12,9 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stepwire.errors import QueryNotUnderstood
+from stepwire_server.planning import grammar
 from stepwire_server.planning.analysis import Unresolved, resolve
-from stepwire_server.planning.grammar import parse
+from stepwire_server.planning.grammar import _WEAK, _joints, parse
 from stepwire_server.planning.memory import Recollection
+from stepwire_server.planning.references import mentioned, substituted
 from stepwire_server.tools.arithmetic import evaluate
 
 TOOLS = ["add_to_date", "calculate", "days_between", "text_statistics", "hold"]
@@ -137,6 +139,25 @@ def test_no_text_takes_long(text: str) -> None:
         assert parse(text, TOOLS)
 
 
+SIZE = 30_000
+
+
+@pytest.mark.parametrize("text", ["(1), " * SIZE, "“" * SIZE * 10, "“a" * SIZE, '"' + "„a" * SIZE, "1; " * SIZE])
+def test_no_size_takes_long(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read grows as the request does: a hundred thousand characters would else take minutes."""
+    monkeypatch.setattr(grammar, "_LONGEST", 1_000_000)
+    with pytest.raises(QueryNotUnderstood):
+        parse(text, TOOLS)
+
+
+def test_joints_outside_of_parentheses() -> None:
+    """Words that join two parts do so outside of parentheses alone, nested or not, and after one that is not closed."""
+    pieces = ["a", "(b, (c, d), e)", "f (x) (y) (z, z)", "((g), h)", "i", "(j", "k"]
+    text = ", ".join(pieces)
+    begins = [0, *(match.end() for match in _joints(_WEAK, text))]
+    assert begins == [len("".join(f"{piece}, " for piece in pieces[:place])) for place in range(len(pieces))]
+
+
 MEMORY = Recollection(
     turns=({"results": [{"text": "7", "value": 7}]}, {"results": [{"text": "12 * 7", "value": 84}]}),
     names={"total": {"text": "1 + 2", "value": 3}, "start": {"text": "a day", "value": "2026-03-01"}},
@@ -169,6 +190,15 @@ def test_phrasings(request_: str, tool: str, given_: dict[str, object]) -> None:
     """What people write in English and German becomes the call that they mean."""
     [part] = resolve(parse(request_, TOOLS), MEMORY, today=TODAY)
     assert (part["tool"], part["input"]) == (tool, given_)
+
+
+def test_a_remembered_text_is_no_reference() -> None:
+    """What is remembered is given to a tool as it is, whatever stands in the texts of it."""
+    said = {"a": ["${it}", {"b": "$${1} ${1}"}], "n": 1}
+    memory = Recollection(turns=({"results": [{"text": "a list", "value": said}]},))
+    [part] = resolve(parse("run hold text=$it", TOOLS), memory, today=TODAY)
+    assert mentioned(part["input"]) == []
+    assert substituted(part["input"], {}.__getitem__, last=True) == {"text": said}
 
 
 def test_references_within_a_request() -> None:

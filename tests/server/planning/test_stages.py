@@ -99,6 +99,20 @@ def test_events_arrive_while_the_step_runs(client: Client) -> None:
         assert [answer["value"] for answer in run.result()["answers"]] == ["held", 6, "x"]
 
 
+def test_results_that_are_nested_deep(client: Client) -> None:
+    """What no event can carry at its place is left out or told there, and harms neither its request nor later ones."""
+    states = {}
+    for levels in (10, 11, 13, 14, 16):
+        answer = served(client, f"run nest levels={levels} and then call it deep and then 1 + 1", "deep")[1]["answers"][
+            0
+        ]
+        states[levels] = (answer["state"], answer.get("left_out", answer.get("error")))
+        assert served(client, "what was deep?", "deep")[1]["state"] == "completed"
+    what = "its output can't be sent: output" + "[0]" * 15 + " is nested more than 16 deep"
+    whole = ("completed", None)
+    assert states == {10: whole, 11: whole, 13: whole, 14: ("completed", ["value"]), 16: ("failed", what)}
+
+
 def test_a_part_that_fails(client: Client) -> None:
     """A call that fails is told as the stage `error`; what needs it is skipped, and the others go on."""
     events, response = served(client, "1 / 0 and then add 3 to it and then 2 * 2", "failing")

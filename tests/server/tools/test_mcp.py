@@ -16,6 +16,7 @@ import pytest
 
 from stepwire.values import to_python
 from stepwire_server.tools import FunctionTool, McpServer, ServerSettings, Toolbox
+from stepwire_server.tools.mcp_servers import McpTool
 from stepwire_server.tools.secrecy import HIDDEN, Secrecy
 
 from .parts import HANGS, PROGRAM, call, come, serving
@@ -107,6 +108,15 @@ async def test_errors_of_each_kind(server):
     assert ran.results["fail"]["state"] == "failed"
     assert ran.results["add"]["error"] == "input: 'b' is a required property"
     assert ran.results["add-2"]["state"] == "error"
+
+
+def test_a_pattern_is_checked_by_its_server():
+    """A regular expression of a server's tool is shown to callers, checked by that server, and never run here."""
+    schema = {"type": "object", "properties": {"day": {"type": "string", "pattern": "(a+)+$"}}, "required": ["day"]}
+    tool = McpTool(on_streams(), mcp.types.Tool(name="far", input_schema=schema), name="far")
+    assert tool.schema == schema
+    assert tool.check({"day": "a" * 60 + "b"}) == []
+    assert [problem.field for problem in tool.check({"day": 1})] == ["input.day"]
 
 
 async def test_progress_notifications_are_progress(server):
@@ -220,6 +230,19 @@ async def test_a_server_that_hangs(monkeypatch):
             os.kill(number, signal.SIGKILL)
 
 
+async def test_a_doubt_outlives_a_call_that_is_cancelled(server):
+    """A call that is cancelled while it tries whether the server answers leaves that to the next one."""
+    async with serving(box(server)):
+        connection = server._connection
+        connection.doubted = True
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0):
+                await server.ready()
+        assert connection.doubted
+        await server.ready()
+        assert (server._connection is connection, connection.doubted) == (True, False)
+
+
 async def test_a_server_that_is_gone_from_its_address(monkeypatch):
     """A server that is gone from its address fails its calls, says so, and serves again once it is there again; one
     that was started again unseen, and does not know the session, costs one call.
@@ -279,6 +302,22 @@ async def test_its_last_words_are_shown():
 
 
 # -- secrets
+
+
+async def test_a_key_in_an_address_is_logged_nowhere(url, caplog):
+    """The key that stands in a server's address is in no line of the log, also where everything is logged."""
+    for name in ("httpx2", "httpcore2", "mcp"):
+        caplog.set_level("NOTSET", logger=name)
+    caplog.set_level("DEBUG")
+    async with serving(box(McpServer.of(f"{url}?key=canary%2F4711%2Fkey"))) as served:
+        assert (await served.tools(call("add", a=1, b=2))).results["add"]["output"] == {"result": 3}
+    assert "canary" not in caplog.text
+
+
+def test_a_key_in_an_address_is_hidden_as_it_is_written():
+    """The key that stands in a server's address is hidden as it is, and as addresses have it."""
+    secrecy = Secrecy(ServerSettings(url="https://example.org/mcp?key=a%2Fsecret%3D&on=1"))
+    assert secrecy.hide("a%2Fsecret%3D or a/secret=, on=1") == f"{HIDDEN} or {HIDDEN}, on=1"
 
 
 def test_where_secrets_come_from(monkeypatch):

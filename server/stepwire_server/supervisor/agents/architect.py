@@ -9,7 +9,6 @@ from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
 from stepwire_server.supervisor.examples import Examples, read_examples
 from stepwire_server.supervisor.trial import check_source
-from stepwire_server.supervisor.wholes import give
 
 __all__ = ["NAME", "add"]
 
@@ -29,7 +28,7 @@ def add(crew: Crew, desk: Desk) -> None:
             "parameters": list(examples.parameters),
             "cases": _cases(examples),
         }
-        await give(step, "design", design)
+        await step.artifact("design", design)
         await step.agent(NAME, "decision", str(design["signature"]), details={"cases": design["cases"]})
         return {"design": design}
 

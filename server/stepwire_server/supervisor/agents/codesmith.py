@@ -13,7 +13,6 @@ from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
 from stepwire_server.supervisor.examples import read_examples
 from stepwire_server.supervisor.trial import Report, Trial, check_source
-from stepwire_server.supervisor.wholes import give
 from stepwire_server.supervisor.writing import searched
 
 __all__ = ["NAME", "add", "code_of", "failures_of"]
@@ -42,9 +41,9 @@ def add(crew: Crew, desk: Desk) -> None:
         if not written:
             await step.agent(NAME, "result", f"No program was found: {how}")
             return {"tried": [*state["tried"], f"codesmith: {how}"]}
-        await give(step, "code", written, media_type="text/x-python")
+        await step.artifact("code", written, media_type="text/x-python")
         report = await Trial(state["tests"]).run(written)
-        await give(step, "tests", report.to_state())
+        await step.artifact("tests", report.to_state())
         await step.agent(
             NAME,
             "result",

@@ -12,7 +12,6 @@ from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
 from stepwire_server.supervisor.examples import read_examples
 from stepwire_server.supervisor.trial import Trial, check_source
-from stepwire_server.supervisor.wholes import give
 
 __all__ = ["NAME", "add", "passages"]
 
@@ -55,7 +54,7 @@ def add(crew: Crew, desk: Desk) -> None:
             found["passages"] = await asyncio.to_thread(passages, desk.documents, f"{state['task']} {examples.name}")
             await step.agent(NAME, "progress", f"{len(found['passages'])} passages of the documents are about it")
         whole = {**found, "known": [{**each, "arguments": repr(each["arguments"])} for each in known]}
-        await give(step, "research", whole)
+        await step.artifact("research", whole)
         await step.agent(NAME, "result", f"Read {len(examples.known)} examples of {examples.name or 'nothing'}")
         return {**updates, "research": found}
 

@@ -8,7 +8,6 @@ from stepwire_server import StepContext
 from stepwire_server.supervisor.checking import report_of
 from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
-from stepwire_server.supervisor.wholes import give
 
 __all__ = ["NAME", "add"]
 
@@ -37,6 +36,6 @@ def add(crew: Crew, desk: Desk) -> None:
             "turns": [*state["turns"], NAME],
             "tried": state["tried"],
         }
-        await give(step, "answer", output)
+        await step.artifact("answer", output)
         await step.agent(NAME, "result", answer)
         return {"output": output}

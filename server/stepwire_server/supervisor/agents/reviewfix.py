@@ -14,7 +14,6 @@ from stepwire_server.supervisor.crew import Crew
 from stepwire_server.supervisor.desk import Desk
 from stepwire_server.supervisor.edits import nearby
 from stepwire_server.supervisor.trial import Report, Trial
-from stepwire_server.supervisor.wholes import give
 
 __all__ = ["NAME", "add"]
 
@@ -48,8 +47,8 @@ def add(crew: Crew, desk: Desk) -> None:
             tried = f"reviewfix: {how or 'no small edit'} makes all tests pass"
             await step.agent(NAME, "result", "Nothing that was tried makes the tests pass", details={"tried": tried})
             return {"tried": [*state["tried"], tried]}
-        await give(step, "code", mended, media_type="text/x-python")
-        await give(step, "tests", report.to_state())
+        await step.artifact("code", mended, media_type="text/x-python")
+        await step.artifact("tests", report.to_state())
         await step.agent(
             NAME,
             "result",

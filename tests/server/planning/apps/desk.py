@@ -42,6 +42,15 @@ def many(size: int) -> list[str]:
     return ["x" * (size // 2), "y" * (size // 2)]
 
 
+@planning.tool()
+def nest(levels: int, text: str = "x") -> list[Any]:
+    """Give a list in a list, so many times, around a text."""
+    value: Any = text
+    for _ in range(levels):
+        value = [value]
+    return [*value]
+
+
 @planning.stage("review", after="validation")
 async def review(step: StepContext, turn: Turn) -> dict[str, Any]:
     """Looks at the plan before it runs."""
