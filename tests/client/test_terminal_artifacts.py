@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def test_each_artifact_is_a_file(server: ScriptedServer, tmp_path: Path) -> None
     assert files(tmp_path / "new" / "out") == {
         "code": "x = 'ä'\n".encode(),
         "chart.png": b"\x89PNG\0",
-        "rows": '[\n  {\n    "a": 1,\n    "ä": null\n  }\n]\n'.encode(),
+        "rows": '[{"a":1,"ä":null}]'.encode(),
     }
     assert done.exit_code == 0
     for name in ("code", "chart.png", "rows"):
@@ -95,11 +96,11 @@ def test_a_later_attempt_replaces(server: ScriptedServer, tmp_path: Path) -> Non
 
 def test_what_can_not_be_saved(server: ScriptedServer, tmp_path: Path) -> None:
     """An artifact that could not be saved is named, the others are saved, and the command ends with 1."""
-    elsewhere = event(1, "artifact")
-    elsewhere.artifact.name, elsewhere.artifact.channel = "film", "frames"
-    done = saved(server, tmp_path, elsewhere, made(2, "code", "1"))
+    cut = event(1, "artifact")
+    cut.artifact.name, cut.artifact.channel, cut.artifact.size = "film", "artifact:film", 5
+    done = saved(server, tmp_path, cut, made(2, "code", "1"))
     assert done.exit_code == 1
-    assert "stepwire: not saved: film: it came as content in the channel frames\n" in done.stderr
+    assert "stepwire: not saved: film: artifact 'film' of step '' is incomplete: 0 of 5 bytes came" in done.stderr
     assert files(tmp_path) == {"code": b"1"}
 
 
@@ -120,3 +121,16 @@ def test_where_there_are_none(tmp_path: Path, words: list[str]) -> None:
     assert done.exit_code == 2
     assert "--artifacts" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_one_that_came_as_content(server: ScriptedServer, tmp_path: Path) -> None:
+    """An artifact that is too large for an event is put together from its pieces."""
+    pieces = [event(number, "content") for number in (1, 2)]
+    for told, text in zip(pieces, ("ab", "cde"), strict=True):
+        told.step_id, told.attempt, told.content.channel, told.content.text = "a", 1, "artifact:film", text
+    whole = event(3, "artifact")
+    whole.step_id, whole.attempt = "a", 1
+    whole.artifact.name, whole.artifact.channel, whole.artifact.size = "film", "artifact:film", 5
+    whole.artifact.sha256 = hashlib.sha256(b"abcde").digest()
+    assert saved(server, tmp_path, *pieces, whole).exit_code == 0
+    assert files(tmp_path) == {"film": b"abcde"}

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
 import click
 
+from stepwire.artifacts import Artifacts, Made
+from stepwire.errors import StepwireError
 from stepwire.terminal.screen import harmless, say
-from stepwire.v1.event_pb2 import Artifact, Event
-from stepwire.values import to_python
+from stepwire.v1.event_pb2 import Event
 
-__all__ = ["Artifacts"]
+__all__ = ["ArtifactFiles"]
 
 _UNFIT = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]|^[.\-]|[. ]$')
 """What would name a folder, another drive, an option, a hidden file, or nothing at all on some system."""
@@ -21,7 +21,7 @@ _NAME_BYTES = 200
 """Of a file's name, before a number is added: file systems take 255."""
 
 
-class Artifacts:
+class ArtifactFiles:
     """Saves each artifact of an execution, and says at its end where they are.
 
     What a later attempt gives under a name takes the place of what the earlier one gave. A name that several steps
@@ -31,6 +31,7 @@ class Artifacts:
     def __init__(self, folder: Path | None) -> None:
         """`folder`: where they go; it is made where it is missing. None: nothing is saved."""
         self._folder = folder
+        self._whole = Artifacts()
         self._saved: dict[tuple[str, str], Path] = {}
         self._unsaved: list[str] = []
         if folder is not None:
@@ -39,7 +40,7 @@ class Artifacts:
             except OSError as error:
                 raise click.BadParameter(f"{folder}: {error.strerror}", param_hint="--artifacts") from None
 
-    def __enter__(self) -> Artifacts:
+    def __enter__(self) -> ArtifactFiles:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -54,53 +55,46 @@ class Artifacts:
         return not self._unsaved
 
     def save(self, event: Event) -> None:
-        """Saves what an event brings, if that is an artifact."""
-        if self._folder is None or not event.HasField("artifact"):
+        """Saves the artifact that is complete with an event, if one is."""
+        if self._folder is None:
             return
-        artifact = event.artifact
-        if artifact.WhichOneof("body") not in ("value", "data"):
-            self._unsaved.append(f"{artifact.name}: it came as content in the channel {artifact.channel}")
-            return
-        key = event.step_id, artifact.name
         try:
-            if key in self._saved:
-                self._saved[key].unlink(missing_ok=True)
-                self._write(self._saved[key], artifact)
-            else:
-                self._saved[key] = self._written(artifact)
-        except OSError as error:
-            self._unsaved.append(f"{artifact.name}: {error.strerror}")
+            made = self._whole.add(event)
+            if made is not None:
+                self._keep(self._folder, made)
+        except (OSError, StepwireError) as error:
+            self._unsaved.append(f"{event.artifact.name}: {error}")
 
-    def _written(self, artifact: Artifact) -> Path:
-        assert self._folder is not None
-        name = Path(_file_name(artifact.name))
-        path, number = self._folder / name, 1
-        while True:
-            try:
-                self._write(path, artifact)
-            except FileExistsError:
-                number += 1
-                path = self._folder / f"{name.stem}-{number}{name.suffix}"
-            else:
-                return path
+    def _keep(self, folder: Path, made: Made) -> None:
+        key = made.step_id, made.name
+        if key in self._saved:
+            self._saved[key].unlink(missing_ok=True)
+            _write(self._saved[key], made.data)
+        else:
+            self._saved[key] = _written(folder, made)
 
-    @staticmethod
-    def _write(path: Path, artifact: Artifact) -> None:
-        # What is there already is never opened, and so no link followed.
-        with path.open("xb") as file:
-            file.write(_content(artifact))
+
+def _written(folder: Path, made: Made) -> Path:
+    """Writes a new file, and returns where it is."""
+    name = Path(_file_name(made.name))
+    path, number = folder / name, 1
+    while True:
+        try:
+            _write(path, made.data)
+        except FileExistsError:
+            number += 1
+            path = folder / f"{name.stem}-{number}{name.suffix}"
+        else:
+            return path
+
+
+def _write(path: Path, data: bytes) -> None:
+    # What is there already is never opened, and so no link followed.
+    with path.open("xb") as file:
+        file.write(data)
 
 
 def _file_name(name: str) -> str:
     """Returns a name of one file for that of an artifact."""
     text = harmless(name).encode("utf-8", "replace")[:_NAME_BYTES].decode("utf-8", "ignore")
     return _UNFIT.sub("_", text) or "artifact"
-
-
-def _content(artifact: Artifact) -> bytes:
-    """Returns what the file has: bytes and texts as they are, everything else as JSON."""
-    if artifact.HasField("data"):
-        return artifact.data
-    value = to_python(artifact.value)
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=2) + "\n"
-    return text.encode()

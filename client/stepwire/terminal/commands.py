@@ -14,7 +14,7 @@ from rich.console import Console
 
 from stepwire.events import execution_to_dict, message_to_dict
 from stepwire.requests import BatchWork
-from stepwire.terminal.artifacts import Artifacts
+from stepwire.terminal.artifacts import ArtifactFiles
 from stepwire.terminal.control import actor, answer, cancel, pause, resume
 from stepwire.terminal.options import (
     address_checked,
@@ -173,10 +173,10 @@ def run(
         show_run(server, followed, plain=plain, as_json=as_json, artifacts=saved, begun=True)
 
 
-def _saved(folder: Path | None, *, detach: bool) -> Artifacts:
+def _saved(folder: Path | None, *, detach: bool) -> ArtifactFiles:
     if folder is not None and detach:
         raise click.UsageError("--detach leaves before there are artifacts; `stepwire watch` takes --artifacts, too.")
-    return Artifacts(folder)
+    return ArtifactFiles(folder)
 
 
 def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -321,7 +321,7 @@ def watch(
         raise click.UsageError("--all needs a stream: it can't be polled.")
     if every and artifacts is not None:
         raise click.UsageError("--artifacts goes with an EXECUTION_ID.")
-    saved = Artifacts(artifacts)
+    saved = ArtifactFiles(artifacts)
     with server.client(poll=poll) as client:
         if execution_id is None:
             kinds = () if as_json else KINDS_OF_MANY

@@ -11,7 +11,7 @@ from rich.console import Console
 from stepwire.client import Run
 from stepwire.errors import ExecutionCancelled, ExecutionEnded, ExecutionFailed, StepwireError
 from stepwire.terminal.answers import LineReader
-from stepwire.terminal.artifacts import Artifacts
+from stepwire.terminal.artifacts import ArtifactFiles
 from stepwire.terminal.control import actor, answer_command
 from stepwire.terminal.live import LiveView
 from stepwire.terminal.outages import OutageWatch
@@ -27,7 +27,7 @@ _ASKED = "Interrupted. c cancels the execution, g goes on showing it; Enter or C
 
 
 def show_run(
-    server: Server, followed: Run, *, plain: bool, as_json: bool, artifacts: Artifacts, begun: bool = False
+    server: Server, followed: Run, *, plain: bool, as_json: bool, artifacts: ArtifactFiles, begun: bool = False
 ) -> None:
     """Shows a run to its end, and then its output. Raises what it ended with. One that was begun here is named, and who
     sits at the terminal is asked what its steps ask, and at Ctrl-C what is to become of it.
@@ -72,7 +72,7 @@ def show_run(
         raise click.exceptions.Exit(1)
 
 
-def _read(followed: Run, view: View, questions: QuestionWatch, outages: OutageWatch, artifacts: Artifacts) -> None:
+def _read(followed: Run, view: View, questions: QuestionWatch, outages: OutageWatch, artifacts: ArtifactFiles) -> None:
     """Shows all events. Raises KeyboardInterrupt where the execution is to be left."""
     cancelled = False
     while True:
