@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from stepwire_server.engine.context import Result, StepContext, StepEnded, current_step
     from stepwire_server.engine.operation import SchemaSignature, Signature
     from stepwire_server.engine.reckoning import Report
+    from stepwire_server.engine.refusal import Refused
     from stepwire_server.engine.schemas import check_schema, mismatches
     from stepwire_server.engine.substeps import BlockingSubstepContext, SubstepContext
     from stepwire_server.steps import Tested, output_of, plan_step, when
@@ -25,6 +26,7 @@ __all__ = [
     "BlockingSubstepContext",
     "InputExpired",
     "Plan",
+    "Refused",
     "Report",
     "Result",
     "Retry",
@@ -48,6 +50,7 @@ _HOMES = {
     "BlockingSubstepContext": "stepwire_server.engine.substeps",
     "InputExpired": "stepwire_server.engine.asking",
     "Plan": "stepwire.v1",
+    "Refused": "stepwire_server.engine.refusal",
     "Report": "stepwire_server.engine.reckoning",
     "Result": "stepwire_server.engine.context",
     "Retry": "stepwire.v1",

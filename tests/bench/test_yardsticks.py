@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.serving import PATIENCE, REPOSITORY
+from tests.e2e.serving import PATIENCE, REPOSITORY, not_run
 
 from stepwire.v1 import EventBatch
 
@@ -35,8 +35,7 @@ def _python(name: str) -> str:
     venv = Path(os.environ.get("BENCH_VENV", REPOSITORY / "build" / "bench-venv"))
     if not (venv / ".installed").exists():
         missing = f"{name} needs what it measures: run `make bench-venv`, which installs it into build/bench-venv"
-        assert "STEPWIRE_REQUIRE_BENCH" not in os.environ, missing
-        pytest.skip(f"NOT RUN: {missing}")
+        not_run(missing, unless="STEPWIRE_REQUIRE_BENCH")
     return str(venv / "bin" / "python")
 
 

@@ -27,6 +27,10 @@ REGISTRY = re.compile(r"index-" r"url|pypi\." r"org|python" r"hosted\.org|proxy\
 EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u26ff\u2705\u2728\u274c\u2757\ufe0f]")
 
 
+NOT_RUN = ROOT / "tests/e2e/serving.py"
+"""Where a test is reported as not run, and as failed where everything is required."""
+
+
 def _texts() -> list[tuple[Path, str]]:
     found = []
     for path in tracked():
@@ -104,3 +108,17 @@ def _called(function: ast.expr) -> str:
             return f"{module}.{name}"
         case _:
             return ""
+
+
+def test_what_is_not_run_is_reported_in_one_way() -> None:
+    """A test that lacks a tool is left out by `not_run` alone, so that it fails where everything is required."""
+    found = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in TESTS
+        if path != NOT_RUN
+        for node in ast.walk(parse(path))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) in {"pytest.skip", "pytest.importorskip"}
+        and not ast.unparse(node).startswith("pytest.skip('only in the long run")
+    ]
+    assert found == []

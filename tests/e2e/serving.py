@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import pytest
 
@@ -27,6 +27,7 @@ __all__ = [
     "ServerProcess",
     "command",
     "find_grpcurl",
+    "not_run",
     "paced",
     "until",
 ]
@@ -46,13 +47,17 @@ def command(name: str) -> str:
     return found
 
 
+def not_run(missing: str, *, unless: str = "STEPWIRE_REQUIRE_TOOLS") -> NoReturn:
+    """Reports the test as not run, and as failed where this variable says that everything which it needs is there."""
+    assert unless not in os.environ, missing
+    pytest.skip(f"NOT RUN: {missing}")
+
+
 def find_grpcurl() -> str:
-    """Returns the path of grpcurl. Where there is none, the test is reported as not run, and as failed in CI."""
+    """Returns the path of grpcurl."""
     found = shutil.which("grpcurl") or shutil.which("grpcurl", path=str(REPOSITORY / "build" / "tools" / "bin"))
     if not found:
-        missing = "grpcurl is missing: run `make tools`, which needs Go and puts it into build/tools/bin"
-        assert "STEPWIRE_REQUIRE_TOOLS" not in os.environ, missing
-        pytest.skip(f"NOT RUN: {missing}")
+        not_run("grpcurl is missing: run `make tools`, which needs Go and puts it into build/tools/bin")
     return found
 
 

@@ -23,19 +23,13 @@ from pathlib import Path
 from typing import Self
 
 import pytest
-from tests.e2e.serving import command, until
+from tests.e2e.serving import command, not_run, until
 
 from .kill_loop import Gauged
 
-__all__ = ["Damage", "Harmed", "SmallDisk", "failing", "findings", "not_run", "strace"]
+__all__ = ["Damage", "Harmed", "SmallDisk", "failing", "findings", "strace"]
 
 _PATIENCE = 30.0
-
-
-def not_run(missing: str) -> None:
-    """Reports the test as not run, and as failed where every tool is required."""
-    assert "STEPWIRE_REQUIRE_TOOLS" not in os.environ, missing
-    pytest.skip(f"NOT RUN: {missing}")
 
 
 class Harmed(Gauged):
@@ -84,7 +78,7 @@ def strace(*, path: Path, calls: str, fault: str, when: str, follow: Path) -> li
     if not found:
         not_run("strace is missing: install it with the system's package manager")
     injected = ["-e", f"trace={calls}", "-e", f"inject={calls}:{fault}:when={when}"]
-    return [str(found), "-f", "-q", "-o", str(follow), "-P", str(path), *injected]
+    return [found, "-f", "-q", "-o", str(follow), "-P", str(path), *injected]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tests.e2e.serving import APPS, ServerProcess
+from tests.e2e.serving import APPS, ServerProcess, not_run
 
 from stepwire import Client
 from stepwire.v1 import Plan
@@ -23,7 +23,7 @@ CHOOSE = "from stepwire_server.allocator import use_one_arena; print(use_one_are
 def glibc() -> None:
     """Leaves these tests out where the C library is another one: there is nothing to choose."""
     if not hasattr(ctypes.CDLL(None), "malloc_info"):
-        pytest.skip("NOT RUN: the C library is not glibc")
+        not_run("the C library is not glibc")
 
 
 def run(code: str, **environment: str) -> list[str]:

@@ -14,9 +14,11 @@ from rich.console import Console
 
 from stepwire.events import execution_to_dict, message_to_dict
 from stepwire.requests import BatchWork
+from stepwire.terminal.artifacts import ArtifactFiles
 from stepwire.terminal.control import actor, answer, cancel, pause, resume
 from stepwire.terminal.options import (
     address_checked,
+    artifacts_option,
     as_json_option,
     as_plain_option,
     json_object,
@@ -97,6 +99,7 @@ def stepwire(context: click.Context, server: str) -> None:
 )
 @click.option("--fail-fast", is_flag=True, help="Cancel the rest when a step fails.")
 @click.option("--detach", is_flag=True, help="Start it, print its id, and leave.")
+@artifacts_option
 @poll_option
 @as_plain_option
 @as_json_option
@@ -117,6 +120,7 @@ def run(
     time_limit: float | None,
     fail_fast: bool,
     detach: bool,
+    artifacts: Path | None,
     poll: bool,
     plain: bool,
     as_json: bool,
@@ -139,6 +143,7 @@ def run(
         raise click.UsageError("Give one of these: a QUERY, --plan FILE, --call NAME, --step OPERATION.")
     if call_input is not None and call is None and step is None:
         raise click.UsageError("--input goes with --call or --step.")
+    saved = _saved(artifacts, detach=detach)
     if step is not None:
         plan, call_input = _plan_of_one(step, call_input), None
     # An empty one would let each try be another execution.
@@ -165,7 +170,13 @@ def run(
         except KeyboardInterrupt:
             click.echo(f"\nInterrupted before the server answered. --request-id {request_id} finds it.", err=True)
             raise
-        show_run(server, followed, plain=plain, as_json=as_json, begun=True)
+        show_run(server, followed, plain=plain, as_json=as_json, artifacts=saved, begun=True)
+
+
+def _saved(folder: Path | None, *, detach: bool) -> ArtifactFiles:
+    if folder is not None and detach:
+        raise click.UsageError("--detach leaves before there are artifacts; `stepwire watch` takes --artifacts, too.")
+    return ArtifactFiles(folder)
 
 
 def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -179,6 +190,7 @@ def _plan_of_one(operation: str, step_input: Mapping[str, Any] | None) -> dict[s
 @click.option("--reason", default="", help="Why. Everyone who watches sees it.")
 @click.option("--request-id", help="Makes it safe to run the same command again: it shows the same execution.")
 @click.option("--detach", is_flag=True, help="Start it, print its id, and leave.")
+@artifacts_option
 @poll_option
 @as_plain_option
 @as_json_option
@@ -191,6 +203,7 @@ def retry(
     reason: str,
     request_id: str | None,
     detach: bool,
+    artifacts: Path | None,
     poll: bool,
     plain: bool,
     as_json: bool,
@@ -206,6 +219,7 @@ def retry(
 
     Ctrl-C asks whether to cancel it or to leave it running, and again leaves. Without a terminal it leaves at once.
     """
+    saved = _saved(artifacts, detach=detach)
     request_id = request_id or secrets.token_urlsafe(16)
     with server.client(poll=poll, request_id=request_id) as client:
         try:
@@ -218,7 +232,8 @@ def retry(
         if detach:
             print_json(execution_to_dict(execution)) if as_json else click.echo(execution.execution_id)
             return
-        show_run(server, client.watch(execution.execution_id, history=0), plain=plain, as_json=as_json, begun=True)
+        followed = client.watch(execution.execution_id, history=0)
+        show_run(server, followed, plain=plain, as_json=as_json, artifacts=saved, begun=True)
 
 
 @stepwire.command()
@@ -274,6 +289,7 @@ def batch(server: Server, works: Sequence[BatchWork], session: str, detach: bool
 @click.option(
     "--after", metavar="N", type=click.IntRange(min=0), help="Begin after event N; with --all after position N."
 )
+@artifacts_option
 @poll_option
 @as_plain_option
 @as_json_option
@@ -286,6 +302,7 @@ def watch(
     session: str,
     labels: Mapping[str, str],
     after: int | None,
+    artifacts: Path | None,
     poll: bool,
     plain: bool,
     as_json: bool,
@@ -302,13 +319,17 @@ def watch(
         raise click.UsageError("--session and --label go with --all.")
     if every and poll:
         raise click.UsageError("--all needs a stream: it can't be polled.")
+    if every and artifacts is not None:
+        raise click.UsageError("--artifacts goes with an EXECUTION_ID.")
+    saved = ArtifactFiles(artifacts)
     with server.client(poll=poll) as client:
         if execution_id is None:
             kinds = () if as_json else KINDS_OF_MANY
             many = client.watch_executions(session_id=session, labels=labels, after_position=after, kinds=kinds)
             show_many(server, many, plain=plain, as_json=as_json, session=session, labels=labels)
             return
-        show_run(server, client.watch(execution_id, after_sequence=after or 0, history=0), plain=plain, as_json=as_json)
+        followed = client.watch(execution_id, after_sequence=after or 0, history=0)
+        show_run(server, followed, plain=plain, as_json=as_json, artifacts=saved)
 
 
 @stepwire.command()

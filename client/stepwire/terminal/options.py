@@ -16,6 +16,7 @@ from stepwire.terminal.server import Server
 
 __all__ = [
     "address_checked",
+    "artifacts_option",
     "as_json_option",
     "as_plain_option",
     "json_object",
@@ -137,6 +138,12 @@ poll_option = click.option(
     is_flag=True,
     help="Ask for news again and again instead of opening a stream. For proxies that let no stream through; without it "
     "that is found out in some seconds.",
+)
+artifacts_option = click.option(
+    "--artifacts",
+    metavar="FOLDER",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Save each artifact as a file in this folder. No file is overwritten that was there before.",
 )
 as_json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, one object a line.")
 as_plain_option = click.option("--plain", is_flag=True, help="Print plain lines, also on a terminal.")

@@ -11,6 +11,7 @@ from rich.console import Console
 from stepwire.client import Run
 from stepwire.errors import ExecutionCancelled, ExecutionEnded, ExecutionFailed, StepwireError
 from stepwire.terminal.answers import LineReader
+from stepwire.terminal.artifacts import ArtifactFiles
 from stepwire.terminal.control import actor, answer_command
 from stepwire.terminal.live import LiveView
 from stepwire.terminal.outages import OutageWatch
@@ -25,7 +26,9 @@ __all__ = ["show_run"]
 _ASKED = "Interrupted. c cancels the execution, g goes on showing it; Enter or Ctrl-C leaves it running: "
 
 
-def show_run(server: Server, followed: Run, *, plain: bool, as_json: bool, begun: bool = False) -> None:
+def show_run(
+    server: Server, followed: Run, *, plain: bool, as_json: bool, artifacts: ArtifactFiles, begun: bool = False
+) -> None:
     """Shows a run to its end, and then its output. Raises what it ended with. One that was begun here is named, and who
     sits at the terminal is asked what its steps ask, and at Ctrl-C what is to become of it.
     """
@@ -45,10 +48,10 @@ def show_run(server: Server, followed: Run, *, plain: bool, as_json: bool, begun
         lines=LineReader(sys.stdin.fileno()) if begun and isinstance(view, LiveView) and sys.stdin.isatty() else None,
     )
     try:
-        with followed, view, questions, OutageWatch(followed, view.notice) as outages:
+        with artifacts, followed, view, questions, OutageWatch(followed, view.notice) as outages:
             if begun and not as_json:
                 view.notice(f"execution {followed.execution_id}")
-            _read(followed, view, questions, outages)
+            _read(followed, view, questions, outages, artifacts)
             ended = followed.terminal is not None
             output = _outcome(followed, view, shown=ended)
     except KeyboardInterrupt:
@@ -65,15 +68,18 @@ def show_run(server: Server, followed: Run, *, plain: bool, as_json: bool, begun
         if not ended:
             say("It had ended before.")
         print_output(output, console=console)
+    if not artifacts.are_complete:
+        raise click.exceptions.Exit(1)
 
 
-def _read(followed: Run, view: View, questions: QuestionWatch, outages: OutageWatch) -> None:
+def _read(followed: Run, view: View, questions: QuestionWatch, outages: OutageWatch, artifacts: ArtifactFiles) -> None:
     """Shows all events. Raises KeyboardInterrupt where the execution is to be left."""
     cancelled = False
     while True:
         try:
             for event in followed:
                 outages.look()
+                artifacts.save(event)
                 questions.show(event)
             return
         except KeyboardInterrupt:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-__all__ = ["Ambiguous", "ChartError", "DataError", "NotUnderstood", "QueryStopped"]
-
 from collections.abc import Sequence
 
+from stepwire_server import Refused
 
-class ChartError(Exception):
+__all__ = ["Ambiguous", "ChartError", "DataError", "NotUnderstood", "QueryStopped"]
+
+
+class ChartError(Refused):
     """A question that becomes no chart; the text says why, and what to do."""
 
 

@@ -34,6 +34,7 @@ from stepwire_server.engine.course import Course
 from stepwire_server.engine.growth import Growth
 from stepwire_server.engine.operation import Operation
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
+from stepwire_server.engine.refusal import Refused
 from stepwire_server.engine.retries import delay_before, is_worth_another
 from stepwire_server.engine.slots import Slots
 from stepwire_server.engine.states import LIVE_STEP
@@ -250,11 +251,14 @@ class StepRunner:
         """Returns what an exception that the operation raised means."""
         if isinstance(error, InputExpired):
             return self._note(AttemptFailed(failure("INPUT_EXPIRED", str(error)), kind=type(error)))
+        failed = AttemptFailed(failure("OPERATION_FAILED", describe(error)), kind=type(error))
+        if isinstance(error, Refused):
+            return self._note(failed)
         _log.warning("execution %s, step %s failed", self._around.execution_id, self.step.id, exc_info=error)
-        return AttemptFailed(failure("OPERATION_FAILED", describe(error)), kind=type(error))
+        return failed
 
     def _note(self, failed: AttemptFailed) -> AttemptFailed:
-        """Logs a failure that no exception of the operation tells of, and returns it."""
+        """Logs a failure that no traceback tells of, and returns it."""
         text = one_line(failed.status.message)
         _log.warning("execution %s, step %s failed: %s", self._around.execution_id, self.step.id, text)
         return failed

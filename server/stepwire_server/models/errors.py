@@ -11,6 +11,8 @@ ModelError
 
 from __future__ import annotations
 
+from stepwire_server import Refused
+
 __all__ = [
     "AnswerInvalid",
     "ModelDeclined",
@@ -23,7 +25,7 @@ __all__ = [
 ]
 
 
-class ModelError(Exception):
+class ModelError(Refused):
     """The root of all."""
 
 

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from stepwire.errors import PlanInvalid, QueryNotUnderstood, Violation
-from stepwire_server import StepContext
+from stepwire_server import Refused, StepContext
 from stepwire_server.models import MODEL_RETRY, Model
 from stepwire_server.planning.analysis import resolve
 from stepwire_server.planning.asking import ask_for_plan
@@ -34,7 +34,7 @@ _PLACE = ("given", "plan", "calls", "0", "input", "value")
 """Where it stands deepest in what a stage gives: in the input of a planned call."""
 
 
-class RequestFailed(Exception):
+class RequestFailed(Refused):
     """Nothing that was asked for could be done. The artifact `response` says what became of each part."""
 
 

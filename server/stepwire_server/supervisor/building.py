@@ -29,7 +29,7 @@ __all__ = ["create_app"]
 Task = Annotated[str, Field(max_length=20_000, description="What the function shall do, in words.")]
 Source = Annotated[str, Field(max_length=100_000)]
 Tests = Annotated[Source, AfterValidator(lambda text: _checked_tests(text))]
-State = dict[str, Any]
+State = Annotated[dict[str, Any], AfterValidator(lambda state: _checked_state(state))]
 
 _MAX_STATE = 700_000
 """Bytes of the state as JSON: it must fit into the event that a step ends with."""
@@ -37,11 +37,13 @@ _MAX_STATE = 700_000
 
 def create_app(name: str = "supervisor", *, crew: Crew | None = None) -> App:
     """Returns an app whose supervisor chooses among the agents of a crew: those that are registered in it before, and
-    of the five that come with it those whose names are not taken.
+    of the five that come with it those whose names are not taken. Raises ValueError where none of them ends the work.
     """
     crew = crew or Crew()
     desk = Desk()
     add_agents(crew, desk)
+    if not any(agent.last for agent in crew):
+        raise ValueError("no agent of the crew ends the work; register one with last=True")
     app = App(name, description="Agents write and mend a function until its tests pass.", settings=dict(SETTINGS))
     app.startup(desk.open)
     for agent in crew:
@@ -97,18 +99,29 @@ def create_app(name: str = "supervisor", *, crew: Crew | None = None) -> App:
         """
         blocks = re.findall(r"```(?:python)?\n(.*?)```", query, re.DOTALL)
         rest = re.sub(r"```.*?```", "", query, flags=re.DOTALL)
-        lines = re.findall(r"^\s*(assert\b.*)$", rest, re.MULTILINE)
+        lines = re.findall(r"^[ \t]*(assert\b.*)$", rest, re.MULTILINE)
         tests = "\n".join(lines) or next((block for block in blocks if "assert" in block), "")
         code = next((block for block in blocks if "assert" not in block), "")
         if not tests:
             raise QueryNotUnderstood("the query has no tests; add lines such as: assert double(2) == 4")
-        task = re.sub(r"^\s*assert\b.*$", "", rest, flags=re.MULTILINE).strip()
+        task = re.sub(r"^[ \t]*assert\b.*$", "", rest, flags=re.MULTILINE).strip()
         try:
             return build(task[:20_000], _checked_tests(tests), code)
         except ValueError as error:
             raise QueryNotUnderstood(str(error)) from None
 
     return app
+
+
+_KINDS = {"task": str, "tests": str, "code": str, "instructions": str, "turns": list, "tried": list}
+
+
+def _checked_state(state: dict[str, Any]) -> dict[str, Any]:
+    """Returns a state that has what all agents look at: whoever writes a plan can give any."""
+    for key, kind in _KINDS.items():
+        if not isinstance(state.get(key), kind):
+            raise ValueError(f"{key!r} must be a {'text' if kind is str else 'list'}")
+    return state
 
 
 def _checked_tests(text: str) -> str:
@@ -154,7 +167,7 @@ def _register(app: App, agent: Agent) -> None:
             new["report"] = await report_of({**new, "report": None})
         if agent.last:
             return new.get("output", new)
-        size = len(json.dumps(new).encode())
+        size = len(json.dumps(new, ensure_ascii=False).encode("utf-8", "replace"))
         if size > _MAX_STATE:
             raise ValueError(
                 f"the state would have {size:,} bytes after {agent.name}; at most {_MAX_STATE:,} are allowed"

@@ -18,7 +18,7 @@ SETTINGS: Mapping[str, str] = {
     **MODEL_SETTINGS,
     "documents": "A folder of Markdown, text or Python files that the research agent reads; else it reads none.",
     "max-turns": f"How many agents have a turn, at most ({_TURNS}).",
-    "search-seconds": f"How long a program is searched for where no model writes it ({_SEARCH:g}).",
+    "search-seconds": f"How long a program, or an edit, is searched for where no model writes it ({_SEARCH:g}).",
 }
 """The app's settings."""
 

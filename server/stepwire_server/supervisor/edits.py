@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 __all__ = ["Edit", "edits", "nearby"]
 
@@ -61,16 +60,19 @@ class Edit:
 
 
 def edits(source: str) -> Iterator[Edit]:
-    """Gives all programs that are one edit away, each once. Raises SyntaxError for what is no Python."""
+    """Gives all programs that are one edit away, each once, and makes each when it is asked for. Raises SyntaxError for
+    what is no Python.
+    """
     tree = ast.parse(source)
     seen = {ast.unparse(tree)}
+    variables = _in_reach(tree)
     found = [
         (rank, place, what, change)
         for place, node in enumerate(ast.walk(tree))
-        for rank, what, change in _of(node, tree)
+        for rank, what, change in _of(node, variables)
     ]
     for _, place, what, change in sorted(found, key=lambda each: each[:2]):
-        edited = copy.deepcopy(tree)
+        edited = ast.parse(source)  # Much quicker than a copy.
         node = next(node for number, node in enumerate(ast.walk(edited)) if number == place)
         line = getattr(node, "lineno", 0)
         replacement = change(node)
@@ -87,8 +89,10 @@ def edits(source: str) -> Iterator[Edit]:
 
 def nearby(source: str) -> Iterator[Edit]:
     """Gives what is one edit away, and then what is two away. Raises SyntaxError."""
-    first = list(edits(source))
-    yield from first
+    first = []
+    for edit in edits(source):
+        first.append(edit)
+        yield edit
     seen = {edit.source for edit in first} | {source}
     for one in first:
         for two in edits(one.source):
@@ -133,7 +137,7 @@ class _Replacing(ast.NodeTransformer):
         return self._replacement if node is self._node else self.generic_visit(node)
 
 
-def _of(node: ast.AST, tree: ast.Module) -> Iterator[tuple[int, str, Change]]:
+def _of(node: ast.AST, variables: Mapping[ast.AST, list[str]]) -> Iterator[tuple[int, str, Change]]:
     """Gives a node's edits with their ranks: the lowest is the likeliest."""
     match node:
         case ast.Compare(ops=[operator]):
@@ -162,7 +166,7 @@ def _of(node: ast.AST, tree: ast.Module) -> Iterator[tuple[int, str, Change]]:
                 if other_text != text:
                     yield 4, f"{text!r} became {other_text!r}", _set("value", other_text)
         case ast.Name(id=name, ctx=ast.Load()):
-            yield from _names(node, name, tree)
+            yield from _names(name, variables.get(node, []))
         case ast.Attribute(attr=name) if name in _NAMESAKES:
             yield 1, f"{name} became {_NAMESAKES[name]}", _set("attr", _NAMESAKES[name])
         case ast.Call(args=arguments):
@@ -191,20 +195,30 @@ def _operators(operator: ast.operator) -> Iterator[tuple[int, str, Change]]:
         yield 0, f"another operator: {_sign(operator)} became {_sign(other())}", _set("op", other())
 
 
-def _names(node: ast.Name, name: str, tree: ast.Module) -> Iterator[tuple[int, str, Change]]:
+def _names(name: str, others: list[str]) -> Iterator[tuple[int, str, Change]]:
     if name in _NAMESAKES:
         yield 1, f"{name} became {_NAMESAKES[name]}", _set("id", _NAMESAKES[name])
-    for function in ast.walk(tree):
-        if isinstance(function, ast.FunctionDef) and any(part is node for part in ast.walk(function)):
-            for other in _variables(function):
-                if other != name:
-                    yield 2, f"{name} became {other}", _set("id", other)
+    for other in others:
+        if other != name:
+            yield 2, f"{name} became {other}", _set("id", other)
 
 
 def _of_function(node: ast.FunctionDef) -> Iterator[tuple[int, str, Change]]:
     if not isinstance(node.body[-1], ast.Return):
         for name in reversed(_variables(node)):
             yield 1, f"a missing return of {name}", lambda n, name=name: _returning(n, name)  # type: ignore[misc]
+
+
+def _in_reach(tree: ast.Module) -> dict[ast.AST, list[str]]:
+    """Returns the variables of the functions that each name stands in, those of the outermost first."""
+    found: dict[ast.AST, list[str]] = {}
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef):
+            variables = _variables(function)
+            for part in ast.walk(function):
+                if isinstance(part, ast.Name):
+                    found.setdefault(part, []).extend(variables)
+    return found
 
 
 def _variables(function: ast.FunctionDef) -> list[str]:

@@ -6,11 +6,17 @@ import ast
 import builtins
 import keyword
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 __all__ = ["Examples", "read_examples"]
+
+_ROUNDS = 2_000
+"""Rounds of all the tests' loops that are read."""
+
+_ROOM = 400_000
+"""Characters of all examples together. Source has 100,000, of which names can make more."""
 
 _NAMES = {"int": "n", "float": "x", "str": "text", "list": "items", "bool": "flag"}
 
@@ -39,7 +45,7 @@ class Examples:
 def read_examples(tree: ast.Module, code: ast.Module | None = None) -> Examples:
     """Reads the asserts of tests. `code`: what there is already; its parameters' names are taken."""
     own = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-    asserts = list(_asserts(tree.body, {}))
+    asserts = list(_asserts(tree.body, {}, iter(range(_ROUNDS))))
     called = Counter(
         name
         for node, _ in asserts
@@ -47,7 +53,7 @@ def read_examples(tree: ast.Module, code: ast.Module | None = None) -> Examples:
         if isinstance(call, ast.Call) and (name := _called(call)) and name not in own and not hasattr(builtins, name)
     )
     name = called.most_common(1)[0][0] if called else ""
-    found = [example for node, names in asserts if (example := _example(node.test, name, names)) is not None]
+    found = list(_small(example for node, names in asserts if (example := _example(node.test, name, names))))
     arities = Counter(len(arguments) for arguments, _ in found)
     arity = arities.most_common(1)[0][0] if arities else 0
     known = [example for example in found if len(example[0]) == arity]
@@ -59,8 +65,12 @@ def read_examples(tree: ast.Module, code: ast.Module | None = None) -> Examples:
     )
 
 
-def _asserts(body: list[ast.stmt], names: dict[str, Any]) -> Iterator[tuple[ast.Assert, dict[str, Any]]]:
-    """Gives asserts with the values of plain names there; those of loops over literal lists once for each item."""
+def _asserts(
+    body: list[ast.stmt], names: dict[str, Any], rounds: Iterator[int]
+) -> Iterator[tuple[ast.Assert, dict[str, Any]]]:
+    """Gives asserts with the values of plain names there; those of loops over literal lists once for each item, for as
+    many rounds of all loops as there are.
+    """
     names = dict(names)
     for node in body:
         match node:
@@ -77,10 +87,32 @@ def _asserts(body: list[ast.stmt], names: dict[str, Any]) -> Iterator[tuple[ast.
                     bound = [_bound(target, item) for item in items]
                 except (ValueError, TypeError):
                     bound = [{}]
-                for more in bound:
-                    yield from _asserts(inner, {**names, **more})
+                for more, _ in zip(bound, rounds, strict=False):
+                    yield from _asserts(inner, {**names, **more}, rounds)
             case ast.FunctionDef(body=inner):
-                yield from _asserts(inner, names)
+                yield from _asserts(inner, names, rounds)
+
+
+def _small(examples: Iterable[tuple[tuple[Any, ...], Any]]) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Gives examples until they are too large together: a list may have another a thousand times, and that a third."""
+    room = _ROOM
+    for example in examples:
+        room = _room_after(example, room)
+        if room < 0:
+            return
+        yield example
+
+
+def _room_after(value: Any, room: int) -> int:
+    """Returns what a value leaves of so many characters; as soon as that is nothing, it looks no further."""
+    if isinstance(value, str | bytes):
+        return room - len(value)
+    room -= 1
+    for item in value if isinstance(value, list | tuple) else ():
+        if room < 0:
+            break
+        room = _room_after(item, room)
+    return room
 
 
 def _bound(target: ast.expr, value: Any) -> dict[str, Any]:

@@ -23,6 +23,12 @@ __all__ = ["Limits", "Report", "TestResult", "Trial", "TrialBroken", "check_sour
 _TOLD = 300
 """Characters of each message that go into the state, which all later steps are given."""
 
+_TELLING = 100
+"""Tests whose messages go into it; those that failed come first."""
+
+_GRACE = 2.0
+"""Seconds that a process which nobody waits for any more may take to end."""
+
 
 class TrialBroken(Exception):
     """The process that runs tests did not do so; nothing is known of the code."""
@@ -78,7 +84,8 @@ class Report:
         return [test for test in self.tests if not test.passed]
 
     def to_state(self) -> dict[str, Any]:
-        """Returns it as the state has it."""
+        """Returns it as the state has it: of many tests that say something, the rest without what they say."""
+        told = set(sorted(range(len(self.tests)), key=lambda place: self.tests[place].passed)[:_TELLING])
         return {
             "passed": self.passed,
             "total": len(self.tests),
@@ -86,10 +93,10 @@ class Report:
                 {
                     "name": test.name,
                     "passed": test.passed,
-                    "message": test.message[:_TOLD],
-                    "printed": test.printed[:_TOLD],
+                    "message": test.message[:_TOLD] if place in told else "",
+                    "printed": test.printed[:_TOLD] if place in told else "",
                 }
-                for test in self.tests
+                for place, test in enumerate(self.tests)
             ],
         }
 
@@ -156,7 +163,9 @@ def check_source(text: str, field: str) -> ast.Module:
 
 
 async def _run(job: bytes, folder: str, patience: float) -> bytes:
-    """Gives a job to a new process, in a group and a folder of its own, and returns what it wrote."""
+    """Gives a job to a new process, in a group and a folder of its own, and returns what it wrote. The job's pipe stays
+    open as long as somebody waits: the process ends with it, also where the server is killed.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *("-I", "-S", "-B", str(Path(trial_process.__file__))),
@@ -168,13 +177,29 @@ async def _run(job: bytes, folder: str, patience: float) -> bytes:
         env={"PATH": os.defpath, "HOME": folder, "TMPDIR": folder, "LANG": "C.UTF-8"},
         start_new_session=True,
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
         async with asyncio.timeout(patience):
-            written, _ = await process.communicate(job)
-            return written
+            process.stdin.write(job + b"\n")
+            return await process.stdout.read()
     except TimeoutError:
         raise TrialBroken(f"the process that runs the tests was not done after {patience:g} s") from None
     finally:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        process.stdin.close()
+        await _ended(process)
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Waits for the end of a process whose pipe was closed: its children are its to end, so it has a while for it."""
+    waiting = asyncio.ensure_future(process.wait())
+    cancelled: asyncio.CancelledError | None = None
+    try:
+        await asyncio.wait([waiting], timeout=_GRACE)
+    except asyncio.CancelledError as error:
+        cancelled = error
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await waiting
+    if cancelled is not None:
+        raise cancelled

@@ -2,7 +2,8 @@
 
     a job on stdin -> a child for each candidate -> a child of that for each test -> a line on stdout for each candidate
 
-The process itself runs nothing that it was given. What a test is found to be comes from a pipe of its own, together
+Where stdin ends, whoever gave the job has left, or is dead: the process ends then, and its children before it. It runs
+nothing itself of what it was given. What a test is found to be comes from a pipe of its own, together
 with a word that was made up for it: who leaves early, or prints what looks like a verdict, has not passed. Python code
 can't be shut in by Python: the fences here stop accidents, shortcuts and plain mischief, and whoever runs the code of
 strangers runs the server in a container.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import ast
 import json
+import mmap
 import os
 import re
 import resource
@@ -32,7 +34,8 @@ _SHOWN = 2_000
 """Characters of a message, and of what a test printed, that are told."""
 
 _WRITES = 64
-"""Files that one test may open for writing."""
+_ALL_WRITES = 256
+"""How often one test may open a file for writing, and all tests together: each time it may write a file's limit."""
 
 _HARMLESS = frozenset(
     {
@@ -80,6 +83,8 @@ class _Fence:
         self._own = os.path.realpath(folder) + os.sep
         self._readable = (self._own, *(os.path.realpath(place) + os.sep for place in sys.path if place))
         self._left = _WRITES
+        # Shared with the children, that have a test each.
+        self._written = memoryview(mmap.mmap(-1, mmap.PAGESIZE)).cast("Q")
         self.is_open = True
         """Whether everything is allowed: while this module itself is at work."""
 
@@ -102,32 +107,45 @@ class _Fence:
         real = os.path.realpath(os.fsdecode(path if path is not None else "."))  # type: ignore[arg-type]
         if writes:
             self._left -= 1
+            self._written[0] += 1
             if not (real + os.sep).startswith(self._own):
                 raise PermissionError(f"tests may write in their own folder only: {event} {real}")
             if self._left < 0:
                 raise PermissionError(f"a test may write {_WRITES} files")
+            if self._written[0] > _ALL_WRITES:
+                raise PermissionError(f"all tests together may write {_ALL_WRITES} files")
         elif not (real + os.sep).startswith(self._readable) and real != os.devnull:
             raise PermissionError(f"tests may read their own folder and the standard library only: {event} {real}")
 
 
 def main() -> None:
     """Does the job that stands on stdin."""
-    job = json.load(sys.stdin)
+    job = json.loads(sys.stdin.readline())
     os.chdir(job["folder"])
     sys.dont_write_bytecode = True
     tree = ast.parse(job["tests"], "tests.py")
-    results = os.dup(1)
+    results, giver = os.dup(1), os.dup(0)
     nothing = os.open(os.devnull, os.O_RDWR)
     os.dup2(nothing, 0)
     os.dup2(nothing, 1)
     _limit(job["limits"])
     for number, code in enumerate(job["candidates"]):
-        found = _candidate(code, tree, job)
+        found = _candidate(code, tree, job, giver)
+        _clean()
         line = json.dumps({"candidate": number, "tests": found}).encode() + b"\n"
         while line:
             line = line[os.write(results, line) :]
         if job["quick"] and found and all(test["passed"] for test in found):
             return
+
+
+def _clean() -> None:
+    """Removes what a candidate has written: the next one starts in an empty folder, too."""
+    for folder, folders, files in os.walk(".", topdown=False):
+        for name in files:
+            os.unlink(os.path.join(folder, name))
+        for name in folders:
+            os.rmdir(os.path.join(folder, name))
 
 
 def _limit(limits: Mapping[str, int]) -> None:
@@ -144,11 +162,11 @@ def _limit(limits: Mapping[str, int]) -> None:
             resource.setrlimit(kind, (value, value))
 
 
-def _candidate(code: str, tree: ast.Module, job: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _candidate(code: str, tree: ast.Module, job: Mapping[str, Any], giver: int) -> list[dict[str, Any]]:
     """Runs all tests on one candidate, in a child; quick: in that child itself, until one fails."""
     limit = job["seconds"]
     if job["quick"]:
-        return [_in_child("all tests", lambda: _all(code, tree), limit)]
+        return [_in_child("all tests", lambda: _all(code, tree), limit, giver=giver)]
     found: list[dict[str, Any]] = []
     deadline = time.monotonic() + job["whole"]
 
@@ -162,7 +180,14 @@ def _candidate(code: str, tree: ast.Module, job: Mapping[str, Any]) -> list[dict
     def tell(result: Mapping[str, Any]) -> None:
         os.write(writer, json.dumps({**result, "word": word}).encode() + b"\n")
 
-    fate = _in_child("the top level", run, job["whole"], keep=(writer,), meanwhile=lambda: _drain(reader, word, found))
+    fate = _in_child(
+        "the top level",
+        run,
+        job["whole"],
+        giver=giver,
+        keep=(writer,),
+        meanwhile=lambda: _drain(reader, word, found),
+    )
     os.close(writer)
     _drain(reader, word, found, to_the_end=True)
     os.close(reader)
@@ -285,10 +310,11 @@ def _in_child(
     run: Callable[[], None],
     limit: float,
     *,
+    giver: int | None = None,
     keep: tuple[int, ...] = (),
     meanwhile: Callable[[], None] = lambda: None,
 ) -> dict[str, Any]:
-    """Runs something in a child, and returns what became of it."""
+    """Runs something in a child, and returns what became of it. `giver`: where that pipe ends, child and process do."""
     reader, writer = os.pipe()
     word = os.urandom(16)
     printed = os.open("printed.txt" if not keep else "printed-first.txt", os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -299,21 +325,30 @@ def _in_child(
     os.close(writer)
     timed_out = False
     heard = b""
-    while True:
+    heeded = [reader] if giver is None else [reader, giver]
+    status: int | None = None
+    while status is None:
         left = start + limit - time.monotonic()
-        ready = select.select([reader], [], [], max(0.0, min(left, 0.05) if keep else left))[0]
+        pause = 0.002 if reader not in heeded else 0.05 if keep else left
+        ready = select.select(heeded, [], [], max(0.0, min(left, pause)))[0]
         meanwhile()
+        if giver in ready:
+            _kill(child, is_leader=bool(keep))
+            os.waitpid(child, 0)
+            os._exit(1)
         if ready:
             piece = os.read(reader, 65_536)
-            if not piece:
-                break
             heard = (heard + piece)[:65_536]
+            if not piece:
+                heeded.remove(reader)
         elif time.monotonic() - start >= limit:
             timed_out = True
-            break
-    if timed_out:
-        _kill(child, is_leader=bool(keep))
-    status = os.waitpid(child, 0)[1]
+            _kill(child, is_leader=bool(keep))
+            status = os.waitpid(child, 0)[1]
+        if status is None and reader not in heeded:
+            # It has ended, or will not say any more how.
+            ended, how = os.waitpid(child, os.WNOHANG)
+            status = how if ended else None
     os.close(reader)
     text = _printed(printed)
     seconds = time.monotonic() - start

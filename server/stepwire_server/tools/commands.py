@@ -2,16 +2,17 @@
 
 [commands.search]
 description = "Finds lines in the handbook"
-argv = ["grep", "-rn"]                      the program, found at the start, and what always comes first
+argv = ["grep", "-n"]                       the program, found at the start, and what always comes first
 directory = "/srv/handbook"                 where it runs; without it, in an empty folder of its own
 success = [0, 1]                            exit codes that are no failure
 
 [[commands.search.parameters]]
-name = "pattern"
+name = "words"
 option = "--regexp"                         given as --regexp=VALUE
 
 [[commands.search.parameters]]
 name = "file"                               given as it is; it can't begin with "-"
+pattern = "^[a-z0-9-]+[.]md$"               without it, any file that the server may read: /etc/passwd, ../keys.txt
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from stepwire.errors import Violation
 from stepwire_server import SchemaSignature
 from stepwire_server.tools.parameters import Configured, Parameter
 from stepwire_server.tools.processes import run_program
+from stepwire_server.tools.secrecy import Secrets
 from stepwire_server.tools.tool import Tool, ToolContext, ToolFailed
 
 __all__ = ["Command", "CommandTool"]
@@ -52,7 +54,9 @@ class Command(Configured):
     directory: str | None = None
     """Where it runs, from the root of the file system. Without it, each call has an empty folder of its own."""
     env: dict[str, str] = Field(default_factory=dict)
-    """Its environment, besides a PATH and LANG."""
+    """Its environment, besides a PATH and LANG. What it writes to standard error, and so its failure, is shown without
+    these values and the next ones; its standard output is its result, and shown as it is.
+    """
     env_from: list[str] = Field(default_factory=list)
     """Variables of the server's environment that it has, too."""
     timeout: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 30.0
@@ -75,7 +79,9 @@ class CommandTool(Tool):
         self.program = _resolved(command.argv[0], path)
         """Where the program is, from the root of the file system."""
         _check(command)
-        self._environment = _ENVIRONMENT | {key: _variable(key) for key in command.env_from} | command.env
+        given = {key: _variable(key) for key in command.env_from} | command.env
+        self._environment = _ENVIRONMENT | given
+        self._secrets = Secrets(given.values())
         schema = {
             "type": "object",
             "properties": {each.name: each.value_schema() for each in command.parameters},
@@ -109,11 +115,11 @@ class CommandTool(Tool):
         if ended.runaway:
             raise ToolFailed(f"it was ended, because it went on writing far beyond {command.max_output:,} bytes")
         if ended.exit_code not in command.success:
-            raise ToolFailed(_why(ended.exit_code, ended.stderr))
+            raise ToolFailed(_why(ended.exit_code, self._secrets.hide(ended.stderr)))
         return {
             "exit_code": ended.exit_code,
             "stdout": ended.stdout,
-            "stderr": ended.stderr,
+            "stderr": self._secrets.hide(ended.stderr),
             "truncated": ended.truncated,
         }
 

@@ -1,4 +1,8 @@
-"""Runs a program and streams what it writes: no shell, a group of its own that ends whole, bounded output."""
+"""Runs a program and streams what it writes: no shell, a group of its own that ends whole, bounded output.
+
+On Linux the group ends with the server, also where that is killed: nobody else would hold it to its time limit. Not so
+what a program puts into another group, and a program that closes descriptors which it did not open.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +10,10 @@ import asyncio
 import codecs
 import os
 import signal
+import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -54,7 +59,7 @@ async def run_program(
     that are kept; the rest is read and dropped. Where this is cancelled, the whole process group ends before it
     returns. Raises OSError where it can't be started.
     """
-    with tempfile.TemporaryFile() as given:
+    with tempfile.TemporaryFile() as given, _tied() as (inherited, tie):
         given.write(stdin)
         given.seek(0)
         async with _pipe() as (output, output_end), _pipe() as (errors, errors_end):
@@ -65,8 +70,10 @@ async def run_program(
                 stdin=given,
                 stdout=output_end,
                 stderr=errors_end,
+                pass_fds=inherited,
                 start_new_session=True,
             )
+            tie(process.pid)
             output_end.close()
             errors_end.close()
             heard = _Heard(max_output, hear, on_runaway=lambda: _signal(process.pid, signal.SIGKILL))
@@ -171,6 +178,31 @@ async def _pipe() -> AsyncIterator[tuple[asyncio.StreamReader, IO[bytes]]]:
             yield stream, end
         finally:
             transport.close()
+
+
+@contextmanager
+def _tied() -> Iterator[tuple[tuple[int, ...], Callable[[int], None]]]:
+    """Gives descriptors for a program to inherit, and what ties its group to this process: the kernel kills the group
+    when the other end of a pipe is closed, which only this process has, and which it loses however it ends.
+    """
+    if sys.platform != "linux":
+        yield (), lambda group: None
+        return
+    import fcntl
+
+    held, own = os.pipe()
+
+    def tie(group: int) -> None:
+        with suppress(ProcessLookupError):  # It has ended.
+            fcntl.fcntl(held, fcntl.F_SETOWN, -group)
+        fcntl.fcntl(held, fcntl.F_SETSIG, signal.SIGKILL)
+        fcntl.fcntl(held, fcntl.F_SETFL, os.O_ASYNC)
+
+    try:
+        yield (held,), tie
+    finally:
+        os.close(held)
+        os.close(own)
 
 
 async def _wait(process: asyncio.subprocess.Process, readers: Sequence[asyncio.Future[Any]]) -> None:

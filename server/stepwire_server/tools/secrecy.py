@@ -1,4 +1,4 @@
-"""Secrets of MCP servers: where they come from, and how they are kept out of everything that is shown."""
+"""Secrets of commands and MCP servers: where they come from, and how they are kept out of what is shown."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 if TYPE_CHECKING:
     from stepwire_server.tools.mcp_servers import ServerSettings
 
-__all__ = ["HIDDEN", "Secrecy"]
+__all__ = ["HIDDEN", "Secrecy", "Secrets"]
 
 HIDDEN = "[hidden]"
 """What stands in place of a secret."""
@@ -20,18 +20,10 @@ _SHORTEST = 6
 """Characters of a secret. What is shorter would be found where it is not meant."""
 
 
-class Secrecy:
-    """The secrets of one server: the values of its environment and its headers, and what its address has of them.
+class Secrets:
+    """Values that are not to be shown. Those that are shorter than six characters are no secrets."""
 
-    Raises ValueError for a variable that is not set.
-    """
-
-    def __init__(self, settings: ServerSettings) -> None:
-        self.environment = {name: _variable(name) for name in settings.env_from} | settings.env
-        """What its process has in its environment beside the ordinary."""
-        self.headers = {name: _variable(source) for name, source in settings.headers_from.items()}
-        """What each request to it has."""
-        values = [*self.environment.values(), *_words(self.headers.values()), *_of_address(settings.url)]
+    def __init__(self, values: Iterable[str]) -> None:
         secrets = sorted({value for value in values if len(value) >= _SHORTEST}, key=len, reverse=True)
         self._secrets = re.compile("|".join(map(re.escape, secrets))) if secrets else None
 
@@ -50,6 +42,20 @@ class Secrecy:
                 return [self.hide_all(item) for item in value]
             case _:
                 return value
+
+
+class Secrecy(Secrets):
+    """The secrets of one server: the values of its environment and its headers, and what its address has of them.
+
+    Raises ValueError for a variable that is not set.
+    """
+
+    def __init__(self, settings: ServerSettings) -> None:
+        self.environment = {name: _variable(name) for name in settings.env_from} | settings.env
+        """What its process has in its environment beside the ordinary."""
+        self.headers = {name: _variable(source) for name, source in settings.headers_from.items()}
+        """What each request to it has."""
+        super().__init__([*self.environment.values(), *_words(self.headers.values()), *_of_address(settings.url)])
 
 
 def _variable(name: str) -> str:

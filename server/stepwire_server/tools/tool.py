@@ -13,7 +13,7 @@ from collections.abc import Coroutine, Mapping
 from typing import Any, TypeVar
 
 from stepwire.errors import Violation
-from stepwire_server import App, SchemaSignature, Signature, StepContext, SubstepContext
+from stepwire_server import App, Refused, SchemaSignature, Signature, StepContext, SubstepContext
 
 __all__ = ["BlockingToolContext", "Tool", "ToolContext", "ToolFailed"]
 
@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 _ENDED = "the call has ended"
 
 
-class ToolFailed(Exception):
+class ToolFailed(Refused):
     """A tool ran and failed, or could not be run. The text is for people: it has no secret, and says what to do."""
 
 

@@ -163,18 +163,19 @@ def _operate(toolbox: Toolbox, app: App) -> None:
         step: StepContext,
         calls: Calls,
         max_parallel: Annotated[int, Field(ge=1, le=64)] = 8,
-        fail_on_error: bool = False,
+        fail_on_error: bool | None = None,
     ) -> dict[str, Any]:
         """Call tools, those of one step side by side, `max_parallel` at once.
 
         Gives `results`, one for each call in their order (`id`, `tool`, `state`, `seconds`, and `output`, `artifact` or
-        `error`), and `totals`. A tool's failure fails neither the others nor the step, unless `fail_on_error` is set;
-        then the step fails once all have ended.
+        `error`), and `totals`. A tool's failure never touches the others. Once all have ended the step fails where none
+        of them completed; with `fail_on_error` already where one did not, and without, never.
         """
         now = asyncio.get_running_loop().time
         began = now()
         outcomes = await toolbox.run(step, calls, max_parallel=max_parallel)
-        if fail_on_error:
+        none_completed = all(outcome.state != "completed" for outcome in outcomes)
+        if none_completed if fail_on_error is None else fail_on_error:
             _refuse(outcomes)
         return {"results": [outcome.shown() for outcome in outcomes], "totals": _totals(outcomes, now() - began)}
 

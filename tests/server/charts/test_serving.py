@@ -6,6 +6,7 @@ import base64
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -14,28 +15,36 @@ from tests.e2e.serving import PATIENCE, ServerProcess, find_grpcurl
 from tests.e2e.test_grpcurl import events as events_of
 
 from stepwire import Client
+from stepwire.errors import ExecutionFailed
 
 from .tables import write
 
 APP = "stepwire_server.charts:app"
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "data"
-    made.mkdir()
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("data")
+    (made / "stock.csv").write_text("shelf,weight\nleft,7\n", "utf-8")
     rows = [(date(2024, 1 + n % 3, 5), "north" if n % 2 else "south", n) for n in range(12)]
     write(made, "csv", {"sold": "date", "region": "text", "price": "whole"}, rows, table="orders")
     write(made, "parquet", {"carrier": "text", "cost": "whole"}, [("ship", 4), ("rail", 9)], table="shipments")
     return made
 
 
-def test_a_folder_is_served(folder: Path, tmp_path: Path) -> None:
-    """A folder of CSV and Parquet is served by one command, and a file that changes is read again."""
-    with (
-        ServerProcess(tmp_path, app=APP, flags=["--set", f"data={folder}"]) as server,
-        Client(server.address) as client,
-    ):
+@pytest.fixture(scope="module")
+def server(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server for all tests here. It ends as it is told to."""
+    with ServerProcess(tmp_path_factory.mktemp("server"), app=APP, flags=["--set", f"data={folder}"]) as server:
+        yield server
+        assert server.terminate() == 0
+
+
+def test_a_folder_is_served(folder: Path, server: ServerProcess) -> None:
+    """A folder of CSV and Parquet is served by one command, and a file that changes is read again; what is not
+    understood is one line of the log.
+    """
+    with Client(server.address) as client:
         run = client.execute(query="sum of price by region")
         stages = [event.step_progress.stage for event in run if event.HasField("step_progress")]
         assert stages[0] == "routing"
@@ -44,25 +53,38 @@ def test_a_folder_is_served(folder: Path, tmp_path: Path) -> None:
         assert (
             client.execute(call="chart", input={"question": "maximum cost"}).result()["data"][0]["Maximum of cost"] == 9
         )
-        (folder / "orders.csv").write_text("sold,region,price\n2024-01-01,west,7\n", "utf-8")
-        changed = client.execute(query="sum of price by region").result()["data"]
-        assert changed == [{"region": "west", "Sum of price": 7}]
+        stocked = client.execute(query="sum of weight by shelf").result()["data"]
+        assert stocked == [{"shelf": "left", "Sum of weight": 7}]
+        (folder / "stock.csv").write_text("shelf,weight\nright,70\n", "utf-8")
+        changed = client.execute(query="sum of weight by shelf").result()["data"]
+        assert changed == [{"shelf": "right", "Sum of weight": 70}]
+        with pytest.raises(ExecutionFailed, match="'colour' is not understood"):
+            client.execute(query="sum of colour by shelf").result()
+        assert "'colour' is not understood" in server.log.read_text("utf-8")
+        assert "Traceback" not in server.log.read_text("utf-8")
+
+
+def test_a_server_stops_without_a_word_of_leaks(folder: Path, tmp_path: Path) -> None:
+    """The last line of a server's log is Stepwire's: DuckDB lists nothing that it takes for leaked."""
+    with (
+        ServerProcess(tmp_path, app=APP, flags=["--set", f"data={folder}"]) as server,
+        Client(server.address) as client,
+    ):
+        client.execute(query="sum of price by region").result()
         assert server.terminate() == 0
-        # DuckDB would list what it takes for leaked.
         assert server.log.read_text("utf-8").endswith("stopped; what has not ended goes on at the next start\n")
 
 
-def test_grpcurl(folder: Path, tmp_path: Path) -> None:
+def test_grpcurl(server: ServerProcess) -> None:
     """grpcurl streams a question's states and its chart, without a .proto file."""
     request = json.dumps({"call": {"plan": "chart", "input": {"question": "Summe price pro Monat"}}})
-    with ServerProcess(tmp_path, app=APP, flags=["--set", f"data={folder}"]) as server:
-        done = subprocess.run(
-            [find_grpcurl(), "-plaintext", "-d", request, server.address, "stepwire.v1.ExecutionService/Execute"],
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+    done = subprocess.run(
+        [find_grpcurl(), "-plaintext", "-d", request, server.address, "stepwire.v1.ExecutionService/Execute"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
     assert done.returncode == 0, done.stderr
     events = events_of(done.stdout)
     told = [event["step_progress"] for event in events if "step_progress" in event]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ from tests.e2e.serving import PATIENCE, ServerProcess, find_grpcurl
 from tests.server.models.endpoint import Endpoint, Hold, Request, Scripted, says
 
 from stepwire import Client
-from stepwire.errors import InputInvalid
+from stepwire.errors import InputInvalid, QueryNotUnderstood
 from stepwire.v1 import AgentUpdate, Event, SupervisorUpdate
-from stepwire_server.supervisor import create_app
+from stepwire_server.supervisor import Crew, create_app
 
 APP = "stepwire_server.supervisor:app"
 GAP = {
@@ -116,6 +117,25 @@ def test_bad_input_is_refused(served: ServerProcess, field: str, value: str) -> 
         client.execute(call="build", input={**GAP, field: value}).result()
 
 
+@pytest.mark.parametrize("operation", ["supervise", "codesmith"])
+def test_a_state_that_is_none(served: ServerProcess, operation: str) -> None:
+    """A plan of one's own that gives an operation no state is refused, and told what a state has."""
+    given = {"turn": 1} if operation == "supervise" else {"instructions": ""}
+    plan = {"steps": [{"id": "a", "operation": operation, "input": {**given, "state": {"task": "x", "tests": 3}}}]}
+    with Client(served.address) as client, pytest.raises(InputInvalid, match="'tests' must be a text"):
+        client.execute(plan=plan).result()
+
+
+async def test_a_query_of_blank_lines() -> None:
+    """Blank lines without end are read at once."""
+    planner = create_app().catalog().planner
+    assert planner is not None
+    began = time.monotonic()
+    with pytest.raises(QueryNotUnderstood):
+        await planner("\n" * 9_999)
+    assert time.monotonic() - began < 0.5
+
+
 def test_by_grpcurl(served: ServerProcess) -> None:
     """grpcurl streams the supervisor's decisions and the agents' words as JSON."""
     body = json.dumps({"call": {"plan": "build", "input": COUNT}})
@@ -162,6 +182,58 @@ def test_a_restart_in_the_middle(tmp_path: Path) -> None:
         (again,) = [event for event in events if event.HasField("step_retrying")]
         assert again.step_id == "turn-3-reviewfix"
         assert run.result()["solved"]
+
+
+DYING = """
+import os
+from pathlib import Path
+from stepwire_server.supervisor import Crew, create_app
+
+DIED = Path("died")
+
+
+class Dying(Crew):
+    def __getitem__(self, name):
+        # What was decided is saved by now; what comes of it is not there yet.
+        if name == "licensor" and not DIED.exists():
+            DIED.touch()
+            os.kill(os.getpid(), 9)
+        return super().__getitem__(name)
+
+
+crew = Dying()
+
+
+@crew.agent("licensor", "Puts a licence above the code.", when=lambda state: not DIED.exists())
+async def licensor(step, state):
+    return {}
+
+
+app = create_app("own", crew=crew)
+"""
+
+
+def test_a_restart_after_a_decision(tmp_path: Path) -> None:
+    """A decision that was saved holds after a crash, though the rules would decide something else by now."""
+    (tmp_path / "own.py").write_text(DYING, "utf-8")
+    with ServerProcess(tmp_path, app="own:app", cwd=tmp_path) as server, Client(server.address) as client:
+        run = client.execute(call="build", input=COUNT)
+        server.process.wait(PATIENCE)
+        server.kill()
+        server.start()
+        events = list(run)
+        second = [event for event in events if event.step_id == "supervise-2" and event.HasField("supervisor")]
+        said = {event.attempt: event.supervisor.next_agent for event in second}
+        assert said[2] == "licensor"
+        assert run.result()["turns"] == ["research", "licensor", "architect", "reviewfix", "responder"]
+
+
+def test_a_crew_without_an_end() -> None:
+    """A crew whose agents never end the work is refused at once: nobody could give the answer."""
+    crew = Crew()
+    crew.agent("responder", "Says something, and does not end the work.")(lambda step, state: None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="last=True"):
+        create_app(crew=crew)
 
 
 def _script(request: Request) -> Scripted:

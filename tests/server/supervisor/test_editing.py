@@ -5,12 +5,17 @@ from __future__ import annotations
 import ast
 import asyncio
 import itertools
+import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from stepwire_server.supervisor.edits import edits, nearby
+from stepwire_server.supervisor.agents import reviewfix
+from stepwire_server.supervisor.edits import Edit, edits, nearby
 from stepwire_server.supervisor.trial import Trial
 
 ORIGINALS = {
@@ -88,3 +93,42 @@ def test_an_edit_of_an_edit_leads_back(name: str, data: st.DataObject) -> None:
     assert edit.source != source
     assert edit.what
     assert 1 <= edit.line <= source.count("\n")
+
+
+def test_an_edit_is_made_when_it_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asks for one edit does not wait for all that there are."""
+    written = []
+    unparse = ast.unparse
+    monkeypatch.setattr(ast, "unparse", lambda node: written.append(node) or unparse(node))
+    assert next(nearby("\n".join(ORIGINALS.values()))).source
+    assert len([node for node in written if isinstance(node, ast.Module)]) == 2
+
+
+async def test_edits_of_long_code_hold_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits are made in a thread, each when it is tried, and no more of them once the time is over."""
+    code = "\n".join(ORIGINALS["clamp"].replace("clamp", f"clamp{number}") for number in range(20))
+    threads = set()
+    made = 0
+
+    def noted(source: str) -> Iterator[Edit]:
+        nonlocal made
+        for edit in nearby(source):
+            threads.add(threading.current_thread())
+            made += 1
+            yield edit
+
+    async def say(*_: object, **__: object) -> None:
+        pass
+
+    monkeypatch.setattr(reviewfix, "nearby", noted)
+
+    async def none(*_: object) -> None:
+        while asyncio.get_running_loop().time() < end:  # noqa: ASYNC110 - it is the time that passes
+            await asyncio.sleep(0)
+
+    monkeypatch.setattr(Trial, "first", none)
+    step: Any = SimpleNamespace(agent=say, progress=say)
+    end = asyncio.get_running_loop().time() + 0.2
+    assert await reviewfix._edited(step, {"code": code, "tests": "assert clamp0(1, 2, 3) == 0"}, 0.1) is None
+    assert made == 40
+    assert threading.current_thread() not in threads

@@ -208,3 +208,24 @@ def test_examples_are_read_from_asserts(source: str, known: list[Any]) -> None:
     """Comparisons, truth, names of literals and loops over literals are examples; nothing is run."""
     examples = read_examples(ast.parse(source))
     assert (examples.name, list(examples.known)) == ("f", known)
+
+
+def _laughing() -> str:
+    """A list that has one a hundred times that has one a hundred times, and so on."""
+    names = ["a = ['ha']", *(f"{new} = [{', '.join([old] * 100)}]" for old, new in zip("abcd", "bcde", strict=True))]
+    return "\n".join([*names, "assert f(e) == 1"])
+
+
+@pytest.mark.parametrize(
+    ("source", "most"),
+    [
+        ("".join(f"{' ' * n}for x{n} in {list(range(1_000))}:\n" for n in range(3)) + "    assert f(1) == 2", 2_000),
+        ("".join(f"{' ' * n}for x{n} in {list(range(1_000))}:\n" for n in range(3)) + "    pass", 0),
+        (_laughing(), 0),
+        (f"s = '{'x' * 50_000}'\n" + "assert f(s) == 1\n" * 3_000, 8),
+    ],
+    ids=["loops in loops", "loops for nothing", "lists of lists", "a long text"],
+)
+def test_tests_that_would_have_examples_without_end(source: str, most: int) -> None:
+    """Of tests that a few lines make endless only so many examples are read."""
+    assert len(read_examples(ast.parse(source)).known) <= most

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+from tests.e2e.serving import until
 
+from stepwire_server.supervisor import trial
 from stepwire_server.supervisor.trial import Limits, Report, Trial, TrialBroken
 
 RIGHT = "def double(x):\n    return 2 * x\n"
@@ -53,6 +59,7 @@ HOSTILE = {
     "memory without end": ("'x' * (4 << 30)", "MemoryError"),
     "a verdict of its own": ("print('{\"passed\": true}'); assert 0", "AssertionError"),
     "hunting for objects": ("import gc; gc.get_objects()", "gc.get_objects"),
+    "closing what tells how it ends": ("import os; os.closerange(3, 64)\n    while True: pass", "not done after"),
     "foreign functions": ("import ctypes", "PermissionError"),
 }
 
@@ -86,12 +93,13 @@ async def test_hostile_tests_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         ("def double(:\n", "assert double(1) == 2", "SyntaxError"),
         (RIGHT, "assert double(1) == 2\nimport os\nos._exit(0)\nassert double(1) == 3", "ended before"),
         (RIGHT, "x = 1", "there are no tests"),
+        ("import os\nos.closerange(3, 64)\nwhile True:\n    pass\n", "assert double(1) == 2", "not done after"),
         ("import os\nos.write(1, b'{\"passed\": true}')\nos._exit(0)", "assert double(1) == 2", "ended before"),
     ],
 )
 async def test_a_top_level_that_fails_is_a_failure(code: str, tests: str, message: str) -> None:
     """Where code or tests do not come to their end, the report is no pass, and says why."""
-    report = await _report(tests, code, Limits(seconds=0.5, whole=1.0))
+    report = await _report(tests, code, Limits(seconds=0.5, whole=0.5 if message == "not done after" else 4.0))
     assert not report.all_passed
     assert message in report.failures[-1].message
 
@@ -123,30 +131,91 @@ async def test_the_first_candidate_that_passes() -> None:
     assert await trial.first([]) is None
 
 
+async def test_no_candidate_finds_what_another_wrote() -> None:
+    """Each candidate starts in an empty folder."""
+    writes = "import os\nos.mkdir('a')\nopen('a/b', 'w').write('4')\ndef double(x): return 0"
+    candidates = [writes, "def double(x): return int(open('a/b').read())"]
+    assert await Trial("assert double(2) == 4").first(candidates) is None
+
+
+async def test_all_tests_together_have_a_limit_of_files() -> None:
+    """Tests that keep to their own limit each can't fill a disk together."""
+    tests = "".join(f"def test_{n}():\n    for m in range(60): open(f'{n}-{{m}}', 'w').close()\n" for n in range(6))
+    report = await _report(tests)
+    assert [test.passed for test in report.tests] == [True] * 4 + [False] * 2
+    assert "all tests together may write 256 files" in report.failures[0].message
+
+
+async def test_a_report_of_many_tests_stays_small() -> None:
+    """Of many tests that say much, the state has what the first hundred say, and those that failed come first."""
+    words = {"name": "x" * 200, "message": "m" * 2_000, "printed": "p" * 2_000}
+    state = Report(tuple(trial.TestResult(passed=place < 250, **words) for place in range(500))).to_state()
+    assert (state["passed"], state["total"], len(state["tests"])) == (250, 500, 500)
+    assert [place for place, test in enumerate(state["tests"]) if test["message"]] == list(range(250, 350))
+    assert len(json.dumps(state)) < 250_000
+
+
 async def test_tests_that_are_no_python_are_refused() -> None:
     """The refusal names the field and the line."""
     with pytest.raises(ValueError, match="tests is no Python: line 2"):
         await _report("x = 1\nassert (")
 
 
-def _children() -> set[str]:
-    mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    if not mine.exists():
-        pytest.skip("NOT RUN: needs Linux, whose /proc names the children of a process")
-    return set(mine.read_text().split())
+HANGING = """
+import os
+with open("pid.part", "w") as file:
+    file.write(str(os.getpid()))
+os.rename("pid.part", "pid")
+while True:
+    pass
+"""
+"""Code that says by which process it is run, and does not end."""
+
+OWNER = """
+import asyncio, sys
+from stepwire_server.supervisor.trial import Trial
+asyncio.run(Trial("assert f() == 1").run(sys.stdin.read()))
+"""
+"""A program that holds a trial, and is killed."""
 
 
-async def test_a_cancelled_trial_leaves_no_process() -> None:
-    """Whoever stops waiting ends the process and all its children."""
-    before = _children()
-    trial = asyncio.create_task(_report("while True: pass", limits=Limits(seconds=60, whole=60)))
-    async with asyncio.timeout(20):
-        while not (children := _children() - before):  # noqa: ASYNC110 - no event tells of it
-            await asyncio.sleep(0)
-    trial.cancel()
+def _started(folder: Path) -> int:
+    """Returns the process that runs the code, once it does."""
+    found = until(lambda: list(folder.glob("stepwire-trial-*/pid")), "the start of the code")
+    return int(found[0].read_text("utf-8"))
+
+
+def _is_gone(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
+async def test_a_cancelled_trial_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever stops waiting ends the process that runs the tests, and those that it has started."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    running = asyncio.create_task(_report("assert f() == 1", HANGING, Limits(seconds=60, whole=60)))
+    group = await asyncio.to_thread(_started, tmp_path)
+    assert os.getpgid(group) == group
+    running.cancel()
     with pytest.raises(asyncio.CancelledError):
-        await trial
-    assert not children & _children()
+        await running
+    assert _is_gone(group)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_trial_does_not_outlive_who_holds_it(tmp_path: Path) -> None:
+    """Where the process that holds a trial is killed, what runs the tests ends too."""
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=subprocess.PIPE, env=environment, text=True) as owner:
+        assert owner.stdin is not None
+        owner.stdin.write(HANGING)
+        owner.stdin.close()
+        group = _started(tmp_path)
+        owner.kill()
+    until(lambda: _is_gone(group), "the end of what ran the tests")
 
 
 async def test_a_trial_that_cannot_run_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

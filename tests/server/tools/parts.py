@@ -73,8 +73,8 @@ class Served:
         self.toolbox = toolbox
 
     async def tools(self, *calls: Mapping[str, Any], **more: Any) -> Ran:
-        """Makes calls in one step."""
-        return await self.step("run_tools", calls=list(calls), **more)
+        """Makes calls in one step, which does not fail because they do."""
+        return await self.step("run_tools", calls=list(calls), **{"fail_on_error": False, **more})
 
     async def step(self, operation: str, /, **inputs: Any) -> Ran:
         """Runs one step to its end."""

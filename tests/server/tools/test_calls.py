@@ -152,6 +152,19 @@ async def test_a_step_may_fail_with_its_calls():
     assert fine.totals["completed"] == 1
 
 
+async def test_a_step_fails_where_no_call_completed():
+    """A step whose calls have all failed fails, as a caller expects; one that completed is enough, and none is where
+    that is said.
+    """
+    async with serving(box()) as served:
+        refused, nowhere = call("refuse", why="not today"), call("nowhere")
+        none = await served.tools(refused, nowhere, fail_on_error=None)
+        some = await served.tools(refused, call("add", a=1, b=2), fail_on_error=None)
+        left = await served.tools(refused)
+    assert none.failure.startswith("ToolFailed: 2 of 2 calls did not complete: refuse (failed: not today), nowhere (")
+    assert (some.totals["completed"], left.totals["failed"]) == (1, 1)
+
+
 @pytest.mark.parametrize(
     ("inputs", "field"),
     [

@@ -6,7 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from tests.e2e.serving import until
 
 from stepwire.errors import InputInvalid
-from stepwire_server.tools import Command, CommandTool, Parameter, Toolbox
+from stepwire_server.tools import Command, CommandTool, Parameter, Toolbox, processes
 from stepwire_server.tools.processes import run_program
 
 from .parts import HANGS, call, come, serving
@@ -89,6 +91,13 @@ async def test_a_clean_place_of_its_own(monkeypatch):
     assert (arguments, files, stdin) == ([], [], "")
     assert folder != os.getcwd()
     assert Path(folder).name not in os.listdir(Path(folder).parent)
+
+
+async def test_a_folder_that_can_not_be_removed(tmp_path, monkeypatch):
+    """A program that leaves its folder so that nobody can remove it has done its work all the same."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    tool = python("import os; here = os.getcwd(); os.rmdir(here); open(here, 'w').close(); print('[1]')")
+    assert await shown(tool) == [1]
 
 
 async def test_where_it_runs(tmp_path):
@@ -262,6 +271,20 @@ async def test_a_program_that_fails(program, says):
     assert alone.failure == f"ToolFailed: {says}"
 
 
+async def test_values_of_its_environment_are_hidden(monkeypatch, caplog):
+    """What a program says of its environment on standard error stands in no failure, no output and no log."""
+    monkeypatch.setenv("SERVERS_KEY", "canary-4711")
+    program = "import os, sys; print(os.environ['SERVERS_KEY'] + os.environ['OWN'], file=sys.stderr); sys.exit(%d)"
+    given = {"env_from": ["SERVERS_KEY"], "env": {"OWN": "canary-4712"}}
+    tools = [python(program % code, name=f"run{code}", **given) for code in (0, 2)]
+    async with serving(Toolbox(tools)) as served:
+        ran = await served.tools(call("run0"), call("run2"))
+        alone = await served.step("run2")
+    assert ran.results["run0"]["output"]["stderr"] == "[hidden][hidden]\n"
+    assert ran.results["run2"]["error"] == "exit code 2: [hidden][hidden]"
+    assert "canary" not in f"{ran.events}{alone.events}{caplog.text}"
+
+
 # -- how it is ended
 
 FAMILY = """
@@ -280,6 +303,12 @@ else:
 threading.Event().wait()
 """
 """A program with a child; neither ends when it is asked to."""
+
+
+@pytest.fixture
+def short_grace(monkeypatch):
+    """Lets those who ignore SIGTERM, or hold an output, have a tenth of the time."""
+    monkeypatch.setattr(processes, "_GRACE", 0.1)
 
 
 def family(folder: Path, **more: Any) -> CommandTool:
@@ -304,7 +333,7 @@ def gone(folder: Path) -> bool:
     return True
 
 
-async def test_a_time_limit_ends_the_whole_group(tmp_path):
+async def test_a_time_limit_ends_the_whole_group(tmp_path, short_grace):
     """A program that takes too long is ended with all that it started, also where they ignore SIGTERM."""
     async with serving(Toolbox([family(tmp_path, timeout=2)])) as served:
         ran = await served.tools(call("run", folder=str(tmp_path)))
@@ -312,7 +341,7 @@ async def test_a_time_limit_ends_the_whole_group(tmp_path):
     await ended(tmp_path)
 
 
-async def test_a_cancel_ends_the_whole_group(tmp_path):
+async def test_a_cancel_ends_the_whole_group(tmp_path, short_grace):
     """A program whose execution is cancelled is ended with all that it started."""
     async with serving(Toolbox([family(tmp_path)])) as served, asyncio.timeout(HANGS):
         run = await served.client.execute(plan=served.plan("run", folder=str(tmp_path)))
@@ -322,6 +351,30 @@ async def test_a_cancel_ends_the_whole_group(tmp_path):
     assert [event.WhichOneof("kind") for event in events][-2:] == ["step_cancelled", "plan_cancelled"]
     assert not events[-2].step_cancelled.abandoned
     await ended(tmp_path)
+
+
+OWNER = """
+import asyncio, sys
+from stepwire_server.tools.processes import run_program
+
+async def hear(piece):
+    pass
+
+asyncio.run(
+    run_program(sys.argv[1:], directory="/", environment={}, stdin=b"", max_output=1000, hear=hear)
+)
+"""
+"""A process that runs a program, as a server does."""
+
+
+def test_a_killed_server_takes_its_programs_with_it(tmp_path):
+    """Where the server's process is killed, a program that it runs ends with all of its group."""
+    (tmp_path / "family.py").write_text(FAMILY, "utf-8")
+    arguments = [sys.executable, str(tmp_path / "family.py"), str(tmp_path)]
+    with subprocess.Popen([sys.executable, "-c", OWNER, *arguments]) as owner:
+        until((tmp_path / "parent").exists, "the start of the program and its child")
+        owner.kill()
+    until(lambda: gone(tmp_path), "the end of the program and its child")
 
 
 async def test_what_a_program_leaves_behind(tmp_path):
@@ -340,7 +393,7 @@ async def test_what_a_program_leaves_behind(tmp_path):
     await ended(tmp_path)
 
 
-async def test_what_leaves_the_group(tmp_path):
+async def test_what_leaves_the_group(tmp_path, short_grace):
     """A child that has left the group and holds the output keeps nobody waiting."""
     program = (
         "import os, pathlib, subprocess, sys\n"

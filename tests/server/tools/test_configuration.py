@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
+from stepwire_server import tools
 from stepwire_server.tools import load_commands, load_servers
 
 GOOD = f"""
@@ -114,3 +116,26 @@ def test_servers_of_a_file(tmp_path, monkeypatch):
             load_servers(written(tmp_path, text))
         assert says in str(refused.value)
         assert "canary" not in str(refused.value)
+
+
+def blocks() -> list[str]:
+    """The files that the README shows."""
+    text = (Path(tools.__file__).parent / "README.md").read_text("utf-8")
+    return re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_commands_of_the_readme(tmp_path):
+    """The command that the README shows searches one file of its folder, and no other."""
+    (search,) = load_commands(written(tmp_path, blocks()[0].replace("/srv/handbook", str(tmp_path))))
+    assert search.check({"words": "leap", "file": "days-of-the-year.md"}) == []
+    for file in ("/etc/passwd", "../keys.md", "a/b.md", "-r", ".", "keys.txt"):
+        assert [wrong.field for wrong in search.check({"words": "leap", "file": file})] == ["input.file"]
+
+
+def test_the_servers_of_the_readme(tmp_path, monkeypatch):
+    """The MCP servers that the README shows can be named so."""
+    monkeypatch.setenv("WEATHER_KEY", "canary-1")
+    monkeypatch.setenv("TICKETS_TOKEN", "Bearer canary-2")
+    weather, tickets = load_servers(written(tmp_path, blocks()[1]))
+    assert (weather.settings.command, tickets.settings.prefix) == (["python", "weather.py"], "tickets-")
+    assert tickets.secrecy.headers == {"Authorization": "Bearer canary-2"}

@@ -218,11 +218,11 @@ async def test_a_server_that_dies():
 async def test_a_server_that_hangs(monkeypatch):
     """A server that hangs costs its call the time limit; other tools go on, and the next call starts it again."""
     monkeypatch.setattr("stepwire_server.tools.mcp_servers._PROBE", 0.2)
-    async with serving(box(on_streams("hung", timeout=2.0))) as served:
+    async with serving(box(on_streams("hung", timeout=1.0))) as served:
         number = (await served.tools(call("process"))).results["process"]["output"]["result"]
         try:
             ran = await served.tools(call("end", how="stop"), call("here"))
-            assert ran.results["end"]["error"] == "it took longer than 2 s"
+            assert ran.results["end"]["error"] == "it took longer than 1 s"
             assert ran.results["here"]["output"] == "here"
             again = await served.tools(call("add", a=1, b=2))
             assert again.results["add"]["output"] == {"result": 3}

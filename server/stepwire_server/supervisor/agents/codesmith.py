@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from contextlib import aclosing
 from typing import Any
 
 from stepwire_server import StepContext
@@ -71,20 +72,21 @@ async def _search(step: StepContext, state: dict[str, Any], seconds: float) -> t
         f"{len(examples.known)} results, the smallest first",
     )
     looked = 0
-    async for said in searched(examples, words=state["task"], seconds=seconds):
-        if "source" in said:
-            return said["source"], f"searched: {said['tried']:,} terms, size {said['size']}"
-        if "problem" in said:
-            return "", f"{said['problem']}; {looked:,} terms were looked at in up to {seconds:g} s"
-        looked = said["tried"]
-        await step.agent(
-            NAME,
-            "progress",
-            f"No program of size {said['size']}{', texts and lists included' if said['widely'] else ''}; "
-            f"{looked:,} terms looked at",
-            details=said,
-        )
-        await step.progress(min(95.0, 100 * said["seconds"] / seconds), f"Programs of size {said['size']}")
+    async with aclosing(searched(examples, words=state["task"], seconds=seconds)) as search:
+        async for said in search:
+            if "source" in said:
+                return said["source"], f"searched: {said['tried']:,} terms, size {said['size']}"
+            if "problem" in said:
+                return "", f"{said['problem']}; {looked:,} terms were looked at in up to {seconds:g} s"
+            looked = said["tried"]
+            await step.agent(
+                NAME,
+                "progress",
+                f"No program of size {said['size']}{', texts and lists included' if said['widely'] else ''}; "
+                f"{looked:,} terms looked at",
+                details=said,
+            )
+            await step.progress(min(95.0, 100 * said["seconds"] / seconds), f"Programs of size {said['size']}")
     return "", "the search ended without a result"
 
 

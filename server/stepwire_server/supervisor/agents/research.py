@@ -63,10 +63,12 @@ def passages(folder: Path, query: str) -> list[dict[str, str]]:
     """Returns the paragraphs of a folder's files that have most of a query's words, the best first."""
     words = set(re.findall(r"\w{3,}", query.lower().replace("_", " ")))
     scored: list[tuple[int, str, str]] = []
-    for path in sorted(folder.rglob("*"))[:_FILES]:
-        if path.suffix not in _KINDS or not path.is_file() or path.stat().st_size > _BYTES:
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in _KINDS)[:_FILES]:
+        try:
+            text = path.read_text("utf-8", "replace") if path.is_file() and path.stat().st_size <= _BYTES else ""
+        except OSError:  # It may not be read, or has gone.
             continue
-        for paragraph in re.split(r"\n\s*\n", path.read_text("utf-8", "replace")):
+        for paragraph in re.split(r"\n\s*\n", text):
             hits = len(words & set(re.findall(r"\w{3,}", paragraph.lower())))
             if hits >= 2:
                 scored.append((-hits, str(path.relative_to(folder)), paragraph.strip()[:1_000]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from typing import Any
 
@@ -39,7 +40,7 @@ def add(crew: Crew, desk: Desk) -> None:
             mended, how = await _asked(step, desk.model, state)
             report = await Trial(state["tests"]).run(mended) if mended else None
         if report is None or not report.all_passed:
-            edited = await _edited(step, state)
+            edited = await _edited(step, state, desk.search_seconds)
             if edited is not None:
                 mended, how, report = edited
         if report is None:
@@ -82,13 +83,16 @@ async def _asked(step: StepContext, model: Model, state: dict[str, Any]) -> tupl
     return code, f"mended by {model.name}" if code else ""
 
 
-async def _edited(step: StepContext, state: dict[str, Any]) -> tuple[str, str, Report] | None:
-    """Returns the first program one or two small edits away that passes all tests."""
+async def _edited(step: StepContext, state: dict[str, Any], seconds: float) -> tuple[str, str, Report] | None:
+    """Returns the first program one or two small edits away that passes all tests. Looks for so many seconds."""
     trial = Trial(state["tests"])
     tested = 0
+    now = asyncio.get_running_loop().time
+    end = now() + seconds
     try:
         one_and_two = itertools.islice(nearby(state["code"]), _MOST)
-        while batch := list(itertools.islice(one_and_two, _BATCH)):
+        # In a thread: of long code, edits take long to make.
+        while now() < end and (batch := await asyncio.to_thread(lambda: list(itertools.islice(one_and_two, _BATCH)))):
             await step.agent(NAME, "progress", f"{tested} small edits do not help; {len(batch)} more are tested")
             await step.progress(min(95.0, 100 * tested / _MOST), f"{tested} edits")
             place = await trial.first([edit.source for edit in batch])
