@@ -189,7 +189,7 @@ class Run:
             raise ToolFailed(f"its output can't be sent: {error}") from None
 
     async def _place(self, output: Any, size: int, name: str) -> dict[str, Any]:
-        """Returns where an output stands: in the outcome, or in an artifact. Raises LimitSize where it fits neither."""
+        """Returns where an output stands: in the outcome, or in an artifact."""
         if size <= min(_KEPT_OUTPUT, self._room):
             self._room -= size
             return {"output": output}
