@@ -48,6 +48,16 @@ _LEFT_OUT = {
         "tests/server/planning/test_sessions.py": _FILE,
     },
     "TEST_LOOP=uvloop": {
+        **dict.fromkeys(
+            (
+                "tests/server/supervisor/test_building.py",
+                "tests/server/supervisor/test_trial.py",
+                "tests/server/supervisor/test_writing.py",
+                "tests/server/tools/test_commands.py",
+                "tests/server/tools/test_mcp.py",
+            ),
+            "it starts programs, which is not safe on uvloop: check_programs refuses it",
+        ),
         "tests/server/engine/test_machine.py": "it has a loop of its own, whose time is virtual",
     },
 }

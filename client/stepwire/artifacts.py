@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from google.protobuf import struct_pb2
 
@@ -19,7 +19,7 @@ from stepwire.errors import StepwireError
 from stepwire.v1.event_pb2 import Event
 from stepwire.values import to_python
 
-__all__ = ["Artifacts", "Made", "as_text", "channel_of"]
+__all__ = ["Artifacts", "Made", "as_text", "channel_of", "is_piece"]
 
 _CHANNEL = "artifact:"
 """What the name of a channel begins with that carries an artifact, and no other's."""
@@ -34,7 +34,7 @@ class Made:
     name: str
     """What the operation called it: no file's name, unless the operation means it as one."""
     media_type: str
-    data: bytes
+    data: bytes = field(repr=False)
 
 
 class Artifacts:
@@ -53,7 +53,7 @@ class Artifacts:
         Raises StepwireError where pieces are missing, as for a reader who began after them or did not ask for content.
         """
         kind = event.WhichOneof("kind")
-        if kind == "content" and event.content.channel.startswith(_CHANNEL):
+        if is_piece(event):
             content = event.content
             piece = content.data if content.HasField("data") else content.text.encode()
             self._pieces.setdefault(event.step_id, {}).setdefault(content.channel, []).append(piece)
@@ -85,6 +85,11 @@ class Artifacts:
             media_type=artifact.media_type,
             data=data,
         )
+
+
+def is_piece(event: Event) -> bool:
+    """Returns whether an event is a piece of an artifact, which is content for nobody else."""
+    return event.content.channel.startswith(_CHANNEL)
 
 
 def as_text(value: struct_pb2.Value, *, media_type: str) -> str:

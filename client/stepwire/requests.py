@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NamedTuple, TypedDict
 
 from google.protobuf import duration_pb2, message_factory
 from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from stepwire.errors import StreamBroken
 from stepwire.v1 import execution_service_pb2 as service_pb2
@@ -264,8 +265,15 @@ def chosen(
     )
     for field, time in ((message.created_from, created_from), (message.created_before, created_before)):
         if time is not None:
-            field.FromDatetime(time)
+            _set_time(field, time)
     return message
+
+
+def _set_time(field: Timestamp, time: datetime) -> None:
+    if not isinstance(time, datetime):
+        raise TypeError(f"{time!r} is no datetime")
+    # One without a time zone is of this machine's, as everywhere in Python; protobuf would take it for UTC.
+    field.FromDatetime(time.astimezone(UTC))
 
 
 def statistics(
@@ -274,9 +282,9 @@ def statistics(
     """Returns the request for statistics of a span."""
     message = service_pb2.GetStatisticsRequest(operations=_texts(operations), plans=_texts(plans))
     if from_time is not None:
-        message.from_time.FromDatetime(from_time)
+        _set_time(message.from_time, from_time)
     if before_time is not None:
-        message.before_time.FromDatetime(before_time)
+        _set_time(message.before_time, before_time)
     return message
 
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stepwire_server.engine.refusal import Refused
     from stepwire_server.engine.schemas import check_schema, mismatches
     from stepwire_server.engine.substeps import BlockingSubstepContext, SubstepContext
+    from stepwire_server.programs import check_programs
     from stepwire_server.steps import Tested, output_of, plan_step, when
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "StepEnded",
     "SubstepContext",
     "Tested",
+    "check_programs",
     "check_schema",
     "current_step",
     "mismatches",
@@ -60,6 +62,7 @@ _HOMES = {
     "StepEnded": "stepwire_server.engine.asking",
     "SubstepContext": "stepwire_server.engine.substeps",
     "Tested": "stepwire_server.steps",
+    "check_programs": "stepwire_server.programs",
     "check_schema": "stepwire_server.engine.schemas",
     "current_step": "stepwire_server.engine.context",
     "mismatches": "stepwire_server.engine.schemas",

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from stepwire.artifacts import Artifacts, as_text, channel_of
 from stepwire.errors import StepwireError
+from stepwire.terminal.views import PlainView
 from stepwire.v1 import Event
 from stepwire.values import to_value
 
@@ -149,3 +150,17 @@ def test_a_channel_that_is_taken() -> None:
     for expected in ("artifact:page", "artifact:page#2", "artifact:page#3"):
         assert channel_of("page", taken=taken) == expected
         taken.add(expected)
+
+
+def test_the_terminal_shows_no_pieces(capsys: pytest.CaptureFixture[str]) -> None:
+    """Plain lines name an artifact, and show other content, but none of an artifact's own."""
+    with PlainView() as view:
+        for event in (piece("of a page"), piece("said", channel=""), end(b"of a page")):
+            view.show(event)
+    assert capsys.readouterr().out == "said\n      made: page\n"
+
+
+def test_an_artifact_in_a_log_is_short() -> None:
+    """The text that Python has for an artifact leaves out its bytes."""
+    made = Artifacts().add(within(bytes(1_000), "image/png"))
+    assert len(repr(made)) < 200

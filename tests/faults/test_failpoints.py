@@ -191,7 +191,6 @@ def scattered_left(journal: Path) -> int:
     """Returns how many executions have chunks that are still to be joined."""
     with opened_to_read(journal) as connection:
         found: int = connection.execute("SELECT count(*) FROM executions WHERE scattered = 1").fetchone()[0]
-    assert found
     return found
 
 
@@ -213,8 +212,11 @@ async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, lon
         server.kill()
         before = await dump(server.journal)
         server.keep(1 if purges else 0)
-        # On a busy machine the first server's only pass may come so late that it joins the chunks of one already.
-        server.doom(point, times if purges else min(times, scattered_left(server.journal)))
+        # On a busy machine the first server's only pass may come so late that it joins the chunks of one already: there
+        # is less to join then, and what was joined is purged in one bite.
+        unjoined = scattered_left(server.journal)
+        assert unjoined
+        server.doom(point, times if purges else min(times, unjoined))
         assert server.start_and_wait_for_its_end() == failpoints.EXIT_CODE
         assert findings(server.journal) == []
         between, gone = await held(server.journal, names)
@@ -223,7 +225,7 @@ async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, lon
         }
         assert gone == {name: str(before[name].last_sequence + 1) for name in gone}
         assert bool(gone) == (purges and times > 1)
-        assert not (purges and times == 2) or query(server.journal, "SELECT * FROM remains") != []
+        assert not (purges and times == 2 and unjoined == 3) or query(server.journal, "SELECT * FROM remains") != []
         server.start()
         left = 1 if purges else 3
         done = "SELECT (SELECT count(*) FROM executions), (SELECT coalesce(sum(scattered), 0) FROM executions)"

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, Tim
 from rich.table import Column, Table
 from rich.text import Text
 
+from stepwire.artifacts import is_piece
 from stepwire.events import event_type
 from stepwire.parts import Parts
 from stepwire.terminal.remaining import Countdown
@@ -173,7 +174,7 @@ class LiveView:
                 self._move(event)
             case "step_completed" | "step_failed" | "step_skipped" | "step_cancelled":
                 self._finish(event, kind)
-            case "content":
+            case "content" if not is_piece(event):
                 self._content(event.content.text)
             case _ if kind in _STAYING:
                 if kind == "step_retrying" and event.step_id in self._steps:

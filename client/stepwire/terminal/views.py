@@ -8,6 +8,7 @@ from typing import Protocol
 import click
 from google.protobuf.duration_pb2 import Duration
 
+from stepwire.artifacts import is_piece
 from stepwire.events import event_type, to_dict
 from stepwire.terminal.reports import progress_line
 from stepwire.terminal.screen import json_text, say, shortened
@@ -79,6 +80,8 @@ class PlainView:
 
     def show(self, event: Event) -> None:
         """Shows one event."""
+        if is_piece(event):
+            return
         if event.HasField("content"):
             text = event.content.text
             say(text, nl=False)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from stepwire_server import App, StepContext
+from stepwire_server import App, Refused, StepContext
 from stepwire_server.models.model import MODEL_RETRY, Model, model_from
 from stepwire_server.models.structured import Form, structured
 
@@ -74,10 +74,12 @@ def register(app: App, desk: Desk) -> None:
             )
             output["text"] = answer.text
         else:
+            try:
+                form = Form(schema, foreign=True)
+            except ValueError as error:
+                raise Refused(str(error)) from None
             request = model.request(prompt, system, max_tokens, temperature)
-            output["value"], answer = await structured(
-                model, step, request, form=Form(schema, foreign=True), expected_length=expected_length
-            )
+            output["value"], answer = await structured(model, step, request, form=form, expected_length=expected_length)
         # One of them: both would have no room in one event.
         return {
             **output,

@@ -17,11 +17,11 @@ from pydantic_core import to_jsonable_python
 from stepwire.errors import InputInvalid
 from stepwire.v1 import Step
 from stepwire.values import to_value
-from stepwire_server import App, Retry, StepContext, StepEnded, plan_step, when
+from stepwire_server import App, Refused, Retry, StepContext, StepEnded, plan_step, when
 from stepwire_server.planning.analysis import is_number
 from stepwire_server.planning.plans import needs
 from stepwire_server.planning.references import substituted
-from stepwire_server.tools import Tool, ToolContext, ToolFailed
+from stepwire_server.tools import Tool, ToolContext
 
 __all__ = ["call_steps", "outcomes_of", "part_of", "register_tool"]
 
@@ -54,7 +54,7 @@ def register_tool(app: App, tool: Tool, *, attempts: int) -> None:
             # Attempts that a crash cost count here, too: there is no harm in one less.
             if step.attempt < attempts and type(error).__name__ in _WORTH_ANOTHER:
                 raise
-            plain = isinstance(error, ToolFailed | ValueError)
+            plain = isinstance(error, Refused | ValueError)
             text = (str(error) if plain else f"{type(error).__name__}: {error}")[:_ERROR]
             state = {"state": "failed", "error": text}
             await step.stage("error", f"{step.name}: {text}", details=text, data={"call": step.id, "tool": tool.name})

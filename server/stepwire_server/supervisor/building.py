@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field
 
 from stepwire.errors import QueryNotUnderstood
-from stepwire_server import App, Plan, StepContext, output_of, plan_step
+from stepwire_server import App, Plan, StepContext, check_programs, output_of, plan_step
 from stepwire_server.models import MODEL_RETRY
 from stepwire_server.supervisor.agents import add_agents
 from stepwire_server.supervisor.checking import report_of
@@ -45,6 +45,11 @@ def create_app(name: str = "supervisor", *, crew: Crew | None = None) -> App:
     if not any(agent.last for agent in crew):
         raise ValueError("no agent of the crew ends the work; register one with last=True")
     app = App(name, description="Agents write and mend a function until its tests pass.", settings=dict(SETTINGS))
+
+    @app.startup
+    async def look_at_the_loop(_: Mapping[str, str]) -> None:
+        check_programs("the processes that run tests")
+
     app.startup(desk.open)
     for agent in crew:
         _register(app, agent)

@@ -7,6 +7,8 @@ import operator
 from collections.abc import Callable, Mapping
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context, Decimal, DecimalException, localcontext
 
+from stepwire_server import Refused
+
 __all__ = ["evaluate"]
 
 _LONGEST = 1_000
@@ -45,21 +47,21 @@ _FUNCTIONS: Mapping[str, Callable[..., Decimal]] = {
 
 
 def evaluate(expression: str) -> Decimal:
-    """Returns what an expression comes to, to 50 digits. Raises ValueError, which says what can't be followed.
+    """Returns what an expression comes to, to 50 digits. Raises Refused, which says what can't be followed.
 
     Numbers, `+ - * / // % **`, parentheses, and abs, ceil, floor, max, min, round, sqrt and sum.
     """
     if len(expression) > _LONGEST:
-        raise ValueError(f"the expression has {len(expression):,} characters; at most {_LONGEST:,} are followed")
+        raise Refused(f"the expression has {len(expression):,} characters; at most {_LONGEST:,} are followed")
     try:
         # The digits as they stand there: a float would have lost some.
         tree = ast.parse(expression.strip(), mode="eval")
         with localcontext(_CONTEXT):
             return _value(tree.body, expression.strip()).normalize()
-    except (SyntaxError, RecursionError, MemoryError):
-        raise ValueError("the expression can't be read as arithmetic, such as (2 + 3) * 4.5") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise Refused("the expression can't be read as arithmetic, such as (2 + 3) * 4.5") from None
     except DecimalException as error:
-        raise ValueError(f"the expression has no value that can be given: {type(error).__name__}") from None
+        raise Refused(f"the expression has no value that can be given: {type(error).__name__}") from None
 
 
 def _value(node: ast.expr, text: str) -> Decimal:
@@ -74,7 +76,7 @@ def _value(node: ast.expr, text: str) -> Decimal:
             try:
                 return _FUNCTIONS[name](*(_value(each, text) for each in given))
             except TypeError:
-                raise ValueError(f"{name} does not take {len(given)} numbers") from None
+                raise Refused(f"{name} does not take {len(given)} numbers") from None
         case _:
             found = (ast.get_source_segment(text, node) or "")[:50]
-            raise ValueError(f"{found!r} is no number, sum or function that is followed: {', '.join(_FUNCTIONS)}")
+            raise Refused(f"{found!r} is no number, sum or function that is followed: {', '.join(_FUNCTIONS)}")

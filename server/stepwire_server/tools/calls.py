@@ -18,7 +18,7 @@ from pydantic_core import to_jsonable_python
 
 from stepwire.errors import InputInvalid
 from stepwire.values import to_value
-from stepwire_server import StepContext, StepEnded
+from stepwire_server import Refused, StepContext, StepEnded
 from stepwire_server.tools.tool import Tool, ToolContext, ToolFailed
 
 __all__ = ["BadCall", "Call", "Calls", "NotCalled", "Outcome", "Run"]
@@ -143,7 +143,7 @@ class Run:
             state, told = "error", {"error": str(error)}
         except StepEnded:
             raise
-        except ToolFailed as error:
+        except Refused as error:
             state, told = "failed", {"error": str(error)}
         except asyncio.CancelledError:
             task = asyncio.current_task()

@@ -73,6 +73,8 @@ class CommandTool(Tool):
     Raises ValueError for a configuration that can't work: no such program, no such folder, a variable that is not set.
     """
 
+    starts_programs = True
+
     def __init__(self, name: str, command: Command, *, path: str | None = None) -> None:
         """`path`: where a program is looked for that is given by name; the server's PATH by default."""
         self._command = command
@@ -149,8 +151,10 @@ class _CommandSignature(SchemaSignature):
 
 
 def _check(command: Command) -> None:
-    if command.directory is not None and not (os.path.isabs(command.directory) and os.path.isdir(command.directory)):
-        raise ValueError(f"directory {command.directory!r} is no folder that is named from the root")
+    if command.directory is not None and not os.path.isabs(command.directory):
+        raise ValueError(f"directory {command.directory!r} is not named from the root")
+    if command.directory is not None and not os.path.isdir(command.directory):
+        raise ValueError(f"directory {command.directory!r} is no folder, or is not there")
     names = [each.name for each in command.parameters]
     for each in command.parameters:
         if names.count(each.name) > 1:

@@ -79,6 +79,11 @@ class McpServer:
         self._connecting = asyncio.Lock()
         self._leaving: set[asyncio.Task[None]] = set()
 
+    @property
+    def starts_programs(self) -> bool:
+        """Whether it is a process that is started here."""
+        return bool(self.settings.command)
+
     @classmethod
     def of(cls, text: str) -> McpServer:
         """Returns the server of a URL or a command line. Raises ValueError."""

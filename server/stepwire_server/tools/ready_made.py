@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from stepwire_server import Refused
 from stepwire_server.tools.arithmetic import evaluate
 from stepwire_server.tools.functions import FunctionTool
 from stepwire_server.tools.tool import Tool
@@ -57,7 +58,7 @@ async def add_to_date(day: date, days: Span = 0, weeks: Span = 0, months: Span =
         last = calendar.monthrange(year, month)[1]
         found = date(year, month, min(day.day, last)) + timedelta(days=days, weeks=weeks)
     except (ValueError, OverflowError):
-        raise ValueError("the date would lie outside of the years 1 to 9999") from None
+        raise Refused("the date would lie outside of the years 1 to 9999") from None
     return {"date": found.isoformat(), "weekday": found.strftime("%A")}
 
 

@@ -113,6 +113,9 @@ class Tool(ABC):
     `timeout`: seconds that one call may take; None: as long as its step.
     """
 
+    starts_programs = False
+    """Whether a call starts a process."""
+
     def __init__(self, name: str, *, description: str, signature: Signature, timeout: float | None) -> None:
         if timeout is not None and timeout <= 0:
             raise ValueError(f"tool {name!r}: timeout is {timeout}; it must be above 0")

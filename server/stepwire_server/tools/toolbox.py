@@ -20,7 +20,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
-from stepwire_server import App, StepContext
+from stepwire_server import App, StepContext, check_programs
 from stepwire_server.tools.calls import BadCall, Call, Calls, Outcome, Run
 from stepwire_server.tools.functions import FunctionTool
 from stepwire_server.tools.mcp_servers import McpServer
@@ -87,7 +87,12 @@ class Toolbox:
         self._servers.append(server)
 
     async def open(self) -> None:
-        """Connects the MCP servers and adds their tools. Raises ConnectionError, and what `add` raises."""
+        """Connects the MCP servers and adds their tools. Raises ConnectionError, what `add` raises, and ValueError
+        where programs can't be started safely.
+        """
+        tools, servers = self._tools.values(), self._servers
+        if any(tool.starts_programs for tool in tools) or any(server.starts_programs for server in servers):
+            check_programs("commands and MCP servers")
         for server in self._servers:
             for tool in await server.open():
                 self.add(tool)

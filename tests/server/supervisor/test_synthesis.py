@@ -229,3 +229,20 @@ def _laughing() -> str:
 def test_tests_that_would_have_examples_without_end(source: str, most: int) -> None:
     """Of tests that a few lines make endless only so many examples are read."""
     assert len(read_examples(ast.parse(source)).known) <= most
+
+
+def test_no_difference_is_lost_in_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is put together of two halves gives the target: of two large floats, the difference may be none."""
+    search = Search(Task(name="f", parameters=("n",), examples=(((1,), 2.0), ((2,), -3.25))))
+
+    class Halves:
+        size = 5
+
+        def up_to(self, kind: str, size: int) -> list[Term]:
+            return [Term("float", 5, [1e48, 1e48], "huge", uses=1)]
+
+        def find(self, kind: str, vector: list[Any]) -> Term:
+            return Term("float", 5, vector, "another", uses=1)
+
+    monkeypatch.setattr(search, "_bank", Halves())
+    assert search._completed() is None

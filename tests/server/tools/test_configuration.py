@@ -76,7 +76,7 @@ def parameter(text: str) -> str:
         ('[commands.x]\nargv = ["true"]\ntimeout = 0', "commands.x.timeout: input should be greater than 0"),
         ('[commands.x]\nargv = ["no-such-program"]', "commands.x: there is no program 'no-such-program'"),
         ('[commands.x]\nargv = ["./run"]', "commands.x: argv[0] is './run': give a name, or a path from the root"),
-        ('[commands.x]\nargv = ["true"]\ndirectory = "."', "commands.x: directory '.' is no folder"),
+        ('[commands.x]\nargv = ["true"]\ndirectory = "."', "commands.x: directory '.' is not named from the root"),
         ('[commands.x]\nargv = ["true"]\ndirectory = "/no-such"', "commands.x: directory '/no-such' is no folder"),
         ('[commands.x]\nargv = ["true", "a\\u0000b"]', "commands.x: a NUL character stands in argv or env"),
         ('[commands.x]\nargv = ["true"]\nenv_from = ["NO_SUCH_1"]', "commands.x: env_from: NO_SUCH_1 is not set"),

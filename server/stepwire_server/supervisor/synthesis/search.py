@@ -173,8 +173,11 @@ class Search:
                 continue
             for operation, other, is_second in self._missing(one.vector, plus, minus, times):
                 two = bank.find(self._kind, other)
-                if two is not None and operation is not None:
-                    operands = (one, two) if is_second else (two, one)
+                if two is None or operation is None:
+                    continue
+                operands = (one, two) if is_second else (two, one)
+                # A difference from a large float may be no more than what rounding leaves of it.
+                if operation.vectored()(*(each.vector for each in operands)) == target:
                     return Term(self._kind, one.size + two.size + 1, target, operation, operands, uses=1)
         return None
 
