@@ -50,10 +50,12 @@ _LEFT_OUT = {
     "TEST_LOOP=uvloop": {
         **dict.fromkeys(
             (
+                "tests/server/planning/test_stages.py::test_tools_that_settings_name",
                 "tests/server/supervisor/test_building.py",
                 "tests/server/supervisor/test_trial.py",
                 "tests/server/supervisor/test_writing.py",
                 "tests/server/tools/test_commands.py",
+                "tests/server/tools/test_end_to_end.py",
                 "tests/server/tools/test_mcp.py",
             ),
             "it starts programs, which is not safe on uvloop: check_programs refuses it",
