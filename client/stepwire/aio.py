@@ -24,7 +24,7 @@ from stepwire.patience import Patience, pause_before
 from stepwire.progress import Handler
 from stepwire.requests import METHODS, Span, seconds
 from stepwire.run import BaseRun, Source
-from stepwire.transport import ChannelOption, channel_options
+from stepwire.transport import ChannelOption, channel_options, checked_target
 from stepwire.v1 import execution_service_pb2 as service_pb2
 from stepwire.v1.event_pb2 import Event
 from stepwire.v1.execution_pb2 import EventBatch, Execution, ExecutionView
@@ -44,7 +44,7 @@ class Client:
             async for event in await client.execute("Bauantrag für Einfamilienhaus in Stuttgart"):
                 print(event.message)
 
-    `target` is HOST:PORT. `timeout` is the deadline of each unary call, and the longest that a stream may take to
+    `target` is HOST:PORT (ValueError for a URL). `timeout` is the deadline of each unary call, and the longest that a stream may take to
     begin. `credentials` make it TLS. `options` are more channel arguments of gRPC. `patience` says how long it goes on
     trying. `delivery` says how events come: "auto" is over streams, and by polling where something on the way lets no
     stream through; "poll" spares the seconds until that is found out; "stream" never polls.
@@ -65,7 +65,7 @@ class Client:
         self._timeout = seconds(timeout)
         self._delivery = delivery
         self._patience = patience or Patience()
-        self._wire = Wire(target, credentials=credentials, options=channel_options(options))
+        self._wire = Wire(checked_target(target), credentials=credentials, options=channel_options(options))
         self._runs: WeakSet[Run | Watch] = WeakSet()
 
     async def __aenter__(self) -> Self:

@@ -12,7 +12,7 @@ from google.rpc import code_pb2, status_pb2
 
 from stepwire.errors import CallFailed, StepwireError, error_from_status
 
-__all__ = ["CLOSED", "ROOM", "ChannelOption", "End", "channel_options", "error_from_call"]
+__all__ = ["CLOSED", "ROOM", "ChannelOption", "End", "channel_options", "checked_target", "error_from_call"]
 
 CLOSED = "The client is closed."
 """What a RuntimeError says that a call on a closed client raises."""
@@ -43,6 +43,8 @@ _OPTIONS: Sequence[ChannelOption] = (
     ("grpc.use_local_subchannel_pool", 1),
 )
 
+_WEB = ("http://", "https://")
+
 _DETAILS = "grpc-status-details-bin"
 
 
@@ -61,6 +63,13 @@ class _EndedCall(Protocol):
     def code(self) -> Any: ...
     def details(self) -> str | None: ...
     def trailing_metadata(self) -> Any: ...
+
+
+def checked_target(target: str) -> str:
+    """Returns a target of gRPC's. Raises ValueError for a URL of the web, whose scheme gRPC would look up as a host."""
+    if target.lower().startswith(_WEB):
+        raise ValueError(f"{target!r} is a URL; say HOST:PORT, and give credentials for TLS")
+    return target
 
 
 def channel_options(options: Iterable[ChannelOption]) -> list[ChannelOption]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
 import stepwire
+import stepwire.aio
 
 
 def run(code: str) -> str:
@@ -81,3 +83,11 @@ def test_command_needs_its_extra() -> None:
         "except SystemExit as end: print(end)"
     )
     assert 'pip install "stepwire[cli]"' in run(code)
+
+
+@pytest.mark.parametrize("client", [stepwire.Client, stepwire.aio.Client])
+@pytest.mark.parametrize("target", ["http://localhost:50051", "HTTPS://stepwire.example:443"])
+def test_a_url_is_no_target(client: Any, target: str) -> None:
+    """A client of a URL is refused at once, with what to say in its place."""
+    with pytest.raises(ValueError, match=f"'{target}' is a URL; say HOST:PORT, and give credentials for TLS"):
+        client(target)

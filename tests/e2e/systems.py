@@ -38,7 +38,11 @@ SALES = """day,region,price,pieces
 
 CANARY = "sk-canary-c41d07a5e9"
 
+OWN = ("brought", "depths")
+"""Apps of the tests."""
+
 _WIDTH = 260
+"""Characters of a line that are shown. Of an event as JSON, only what is its own is."""
 
 
 def greets(request: Request) -> Scripted:
@@ -87,7 +91,7 @@ class Servers:
                     endpoint = self.stack.enter_context(Endpoint(greets if app == "models" else builds))
                     flags = ["--set", "model=tiny", "--set", f"model-url={endpoint.url}"]
                     self.endpoints.append(endpoint)
-                case "brought" | "depths":
+                case _ if app in OWN:
                     name, cwd = f"{app}:app", APPS
             (own / "batch.json").write_text(BATCH, "utf-8")
             self.flags[app] = [name, *flags]
@@ -111,7 +115,8 @@ def show(row: Row, servers: Servers, *, given: Mapping[str, object]) -> Iterator
     a line does not come.
     """
     server = servers.of(row.app)
-    yield f"$ stepwire-server serve {shlex.join(servers.flags[row.app])}"
+    within = " (in tests/e2e/apps)" if row.app in OWN else ""
+    yield f"$ stepwire-server serve {shlex.join(servers.flags[row.app])}{within}"
     missing = list(row.shows)
     execution_id, printed = "", ""
     code = 0
