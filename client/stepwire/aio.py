@@ -44,10 +44,10 @@ class Client:
             async for event in await client.execute("Bauantrag für Einfamilienhaus in Stuttgart"):
                 print(event.message)
 
-    `target` is HOST:PORT (ValueError for a URL). `timeout` is the deadline of each unary call, and the longest that a stream may take to
-    begin. `credentials` make it TLS. `options` are more channel arguments of gRPC. `patience` says how long it goes on
-    trying. `delivery` says how events come: "auto" is over streams, and by polling where something on the way lets no
-    stream through; "poll" spares the seconds until that is found out; "stream" never polls.
+    `target` is HOST:PORT (ValueError for a URL). `timeout` is the deadline of each unary call, and the longest that a
+    stream may take to begin. `credentials` make it TLS. `options` are more channel arguments of gRPC. `patience` says
+    how long it goes on trying. `delivery` says how events come: "auto" is over streams, and by polling where something
+    on the way lets no stream through; "poll" spares the seconds until that is found out; "stream" never polls.
     """
 
     def __init__(
