@@ -155,7 +155,8 @@ def test_batch_detached(server: ScriptedServer) -> None:
 @pytest.mark.parametrize(
     ("given", "says"),
     [
-        ("{", "-: Expecting"),
+        ("{", "- is not JSON, of which it must be one list: Expecting"),
+        ('["a"]\n["b"]', "- is not JSON, of which it must be one list: Extra data"),
         ({"query": "one"}, "no JSON list"),
         (["ok", 7], "entry 1 is neither"),
         ([{"query": "x", "lables": {}}], "entry 0 has 'lables', which is not known; known are call, "),

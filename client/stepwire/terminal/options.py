@@ -74,8 +74,10 @@ def works_file(_context: click.Context, _parameter: click.Parameter, path: Path)
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text("utf-8")
         found = json.loads(text)
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise click.BadParameter(f"{path}: {error}") from None
+    except ValueError as error:
+        raise click.BadParameter(f"{path} is not JSON, of which it must be one list: {error}") from None
     if not isinstance(found, list):
         raise click.BadParameter(f'{path} has no JSON list; write one entry for each execution, such as ["a query"]')
     for index, work in enumerate(found):
