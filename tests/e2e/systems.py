@@ -99,15 +99,16 @@ class Servers:
             self.running[app] = self.stack.enter_context(server)
         return self.running[app]
 
-    def leaks(self) -> tuple[int, list[str]]:
-        """Returns how many requests came to the models' endpoints with the key, and the files (journals, logs, what
-        else the servers wrote) that have it.
-        """
-        asked = sum(
-            CANARY in request.headers.get("authorization", "") for each in self.endpoints for request in each.requests
-        )
+    @property
+    def asked(self) -> int:
+        """How many requests came to the models' endpoints with the key."""
+        requests = [request for endpoint in self.endpoints for request in endpoint.requests]
+        return sum(CANARY in request.headers.get("authorization", "") for request in requests)
+
+    def holding(self, text: str) -> list[str]:
+        """Returns the files (journals, logs, what else the servers wrote) that have a text."""
         files = [path for path in self.folder.rglob("*") if path.is_file()]
-        return asked, [path.name for path in files if CANARY.encode() in path.read_bytes()]
+        return [path.name for path in files if text.encode() in path.read_bytes()]
 
 
 def show(row: Row, servers: Servers, *, given: Mapping[str, object]) -> Iterator[str]:
@@ -117,7 +118,7 @@ def show(row: Row, servers: Servers, *, given: Mapping[str, object]) -> Iterator
     server = servers.of(row.app)
     within = " (in tests/e2e/apps)" if row.app in OWN else ""
     yield f"$ stepwire-server serve {shlex.join(servers.flags[row.app])}{within}"
-    missing = list(row.shows)
+    missing = [{each} if isinstance(each, str) else set(each) for each in row.shows]
     execution_id, printed = "", ""
     code = 0
     for run in row.runs:
@@ -138,12 +139,14 @@ def show(row: Row, servers: Servers, *, given: Mapping[str, object]) -> Iterator
         found = re.search(r"execution (\w{22})|^(\w{22})$|\"execution_id\":\"(\w{22})\"", done.stdout, re.MULTILINE)
         execution_id = next(filter(None, found.groups()), "") if found else execution_id
         for line in done.stdout.splitlines():
-            if missing and re.search(missing[0], line):
-                del missing[0]
+            found_here = [each for each in missing[0] if re.search(each, line)] if missing else []
+            if found_here:
+                missing[0].difference_update(found_here)
+                missing = [each for each in missing if each]
                 yield line
     assert CANARY not in printed, f"{row.name}: the key was printed"
     told = "\n".join(map(_abridged, printed.splitlines()))
-    assert not missing, f"{row.name}: nothing like {missing[0]!r} came next of\n{told}"
+    assert not missing, f"{row.name}: nothing like {' or '.join(missing[0])} came next of\n{told}"
     assert code == row.ends, f"{row.name}: exit code {code}\n{told}"
 
 
@@ -203,9 +206,10 @@ def main() -> int:
                     failed += 1
                     print(f"NOT SHOWN: {error}")
                 print("```")
-            asked, leaks = servers.leaks()
-            print(f"\nRequests to models with their key: {asked}; files of servers that have it: {leaks or 0}")
-            failed += bool(leaks) or not (names or asked)
+            leaks, prompts = servers.holding(CANARY), servers.holding("Greet me.")
+            print(f"\nRequests to models with their key: {servers.asked}; files of servers that have it: {leaks or 0}")
+            print(f"Files that have a prompt, which shows that a key would be found: {', '.join(prompts) or 0}")
+            failed += bool(leaks) or not (names or (servers.asked and prompts))
             if not names or {"S6", "P3"} & set(names):
                 print("\n### S6, P3: what is said far below, in threads and in tasks, comes while its step runs\n")
                 print(depths.table(depths.run(servers.of("depths"))))
