@@ -128,9 +128,7 @@ async def _parts_of_emit(step: StepContext, table: Table) -> None:
     fold, stamp, now = recorder.fold, recorder._stamp, time.time_ns()
 
     def build() -> None:
-        content = voice.event().content
-        content.offset = _OFFSET
-        content.text = PIECE
+        step._pieces.event(PIECE, channel="", media_type="")
 
     event = voice.event()
     event.content.text = PIECE

@@ -22,6 +22,7 @@ from stepwire_server.engine import values
 from stepwire_server.engine.asking import Asking, Desk, StepEnded
 from stepwire_server.engine.blocking import BlockingStepContext
 from stepwire_server.engine.growth import Growth
+from stepwire_server.engine.pieces import Pieces
 from stepwire_server.engine.questions import Nothing
 from stepwire_server.engine.reckoning import Reckoner, Rule
 from stepwire_server.engine.recorder import Recorder, RecorderClosed
@@ -87,7 +88,7 @@ class StepContext(Work):
         "_growth",
         "_hold",
         "_loop",
-        "_offsets",
+        "_pieces",
         "_recorder",
         "_results",
         "_saved",
@@ -131,7 +132,7 @@ class StepContext(Work):
         self._hold = hold
         self._growth = growth
         self._asking = Asking(recorder, desk, event=voice.event, turn=voice.turn, away=away, broken_off=broken_off)
-        self._offsets: dict[str, int] = {}
+        self._pieces = Pieces(voice.event)
         self._blocking: set[Future[Any]] = set()
         self._thread: int | None = None
         self.execution_id = execution_id
@@ -237,28 +238,8 @@ class StepContext(Work):
         Pieces of one channel make a whole. A piece above 256 KiB is cut.
         """
         for part in _cut(piece) if len(piece) > _SHORT else (piece,):
-            event = self._voice.event()
-            content = event.content
-            if channel:
-                content.channel = channel
-            if media_type:
-                content.media_type = media_type
-            if isinstance(part, str):
-                content.text = part
-            else:
-                content.data = part
-            await self._voice.emit(event, self._put_at_offset)
-
-    def _put_at_offset(self, event: Event) -> None:
-        """Gives a piece its place in its channel. Nothing comes between that and its event: pieces of two tasks share
-        no offset, and stand in the order of their offsets.
-        """
-        content = event.content
-        text = content.text
-        content.offset = offset = self._offsets.get(content.channel, 0)
-        self._offsets[content.channel] = offset + (
-            len(content.data) if not text else len(text) if text.isascii() else len(text.encode())
-        )
+            await self._voice.ready()
+            self._voice.say(self._pieces.event(part, channel=channel, media_type=media_type))
 
     async def artifact(self, name: str, value: Any, *, media_type: str = "application/json") -> None:
         """Gives a named result as a whole: a JSON-like value, or bytes. Above 512 KiB it goes as content, before the
@@ -278,7 +259,7 @@ class StepContext(Work):
         if artifact.size > _ARTIFACT_BYTES:
             whole = value if isinstance(value, bytes) else as_text(artifact.value, media_type=media_type)
             data = whole if isinstance(whole, bytes) else whole.encode()
-            artifact.channel = channel_of(name, taken=self._offsets)
+            artifact.channel = channel_of(name, taken=self._pieces.channels)
             artifact.size = len(data)
             artifact.sha256 = hashlib.sha256(data).digest()
             await self.content(whole, channel=artifact.channel, media_type=media_type)

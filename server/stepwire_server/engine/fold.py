@@ -235,7 +235,7 @@ class Fold:
         execution = Execution(state=self.state, as_of_sequence=self.sequence, attempt_count=self.attempt_count)
         execution.open_questions = len(self.questions.open)
         write_state(self, execution.progress, current=self.started)
-        write_time(self, execution.progress, execution.progress.elapsed)
+        write_time(self, execution.progress)
         if self.start_ns:
             execution.start_time.FromNanoseconds(self.start_ns)
         if self.result is not None:

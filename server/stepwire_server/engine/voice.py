@@ -61,16 +61,32 @@ class Voice:
 
     async def emit(self, event: Event, complete: Callable[[Event], None] | None = None) -> int:
         """Records an event, and returns its sequence. `complete` is called right before, with nothing in between."""
+        await self.ready()
+        if complete is not None:
+            complete(event)
+        return self.say(event)
+
+    async def ready(self) -> None:
+        """Waits until the next event can be said: what comes first was, and there is room. Raises StepEnded where
+        nothing more can be said.
+        """
         if self._ahead:
             await self._ahead[-1]()
         self.check()
-        recorder = self._recorder
+        if not self._recorder.has_room():
+            try:
+                await self._recorder.room()
+            except RecorderClosed:
+                raise _ended() from None
+            self.check()
+
+    def say(self, event: Event) -> int:
+        """Records an event, and returns its sequence. `ready` comes before, with nothing in between."""
         try:
-            if not recorder.has_room():
-                await recorder.room()
-                self.check()
-            if complete is not None:
-                complete(event)
-            return recorder.record(event)
+            return self._recorder.record(event)
         except RecorderClosed:
-            raise StepEnded("the execution has ended") from None
+            raise _ended() from None
+
+
+def _ended() -> StepEnded:
+    return StepEnded("the execution has ended")
