@@ -23,7 +23,7 @@ type Client struct {
 	timeout  time.Duration
 	patience Patience
 	lifetime context.Context // ends with Close
-	end      context.CancelCauseFunc
+	end      context.CancelFunc
 }
 
 // New returns a client of the server at target: HOST:PORT, or another name that gRPC can resolve. It connects when it is
@@ -36,15 +36,22 @@ func New(target string, options ...ClientOption) (*Client, error) {
 	for _, option := range options {
 		option(&settings)
 	}
-	dial := func() (*grpc.ClientConn, error) { return grpc.NewClient(target, settings.dialOptions()...) }
+	lifetime, end := context.WithCancel(context.Background())
+	w := &wire{
+		dial:     func() (*grpc.ClientConn, error) { return grpc.NewClient(target, settings.dialOptions()...) },
+		timeout:  settings.timeout,
+		lifetime: lifetime,
+		links:    map[*link]struct{}{},
+	}
 	// What is wrong with the target or an option is said now, not at the first call.
-	probe, err := dial()
+	first, err := w.take(nil)
 	if err != nil {
+		end()
 		return nil, fmt.Errorf("stepwire: %w", err)
 	}
-	lifetime, end := context.WithCancelCause(context.Background())
+	w.give(first)
 	return &Client{
-		wire:     &wire{dial: dial, timeout: settings.timeout, newest: &link{conn: probe}},
+		wire:     w,
 		timeout:  settings.timeout,
 		patience: settings.patience.withDefaults(),
 		lifetime: lifetime,
@@ -54,8 +61,8 @@ func New(target string, options ...ClientOption) (*Client, error) {
 
 // Close ends all runs and the connection. What runs on the server goes on.
 func (c *Client) Close() {
-	c.end(ErrClosed)
-	c.wire.close()
+	c.end()
+	c.wire.tidy()
 }
 
 // Query returns the request to run what a query asks for. It may be completed with labels, options and so on.

@@ -68,7 +68,7 @@ func (s *clientSettings) dialOptions() []grpc.DialOption {
 		// Streams are resumed by their cursor, and Get and Cancel are tried again here.
 		grpc.WithDisableRetry(),
 		grpc.WithInitialWindowSize(window),
-		grpc.WithInitialConnWindowSize(8*window),
+		grpc.WithInitialConnWindowSize(8 * window),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 	}, s.dial...)
 }

@@ -170,7 +170,7 @@ func (r *Run) open(step toCall) error {
 	if step.fresh {
 		insteadOf = r.link
 	}
-	call, err := r.client.wire.open(r.ctx, insteadOf, func(
+	call, err := r.client.wire.call(r.ctx, insteadOf, func(
 		ctx context.Context, service stepwirev1.ExecutionServiceClient,
 	) (eventStream, error) {
 		waitForReady := grpc.WaitForReady(step.waitForReady)

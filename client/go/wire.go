@@ -21,28 +21,32 @@ type link struct {
 // A wire is the way to the server. Where a connection is going, a fresh one takes its place, and the old one is closed
 // with its last call. It is a [grpc.ClientConnInterface]: its unary calls have a deadline, and its errors are *Error.
 type wire struct {
-	dial    func() (*grpc.ClientConn, error)
-	timeout time.Duration
+	dial     func() (*grpc.ClientConn, error)
+	timeout  time.Duration
+	lifetime context.Context // no call outlives it
 
 	mu     sync.Mutex
-	newest *link // nil until it is needed
-	closed bool
+	links  map[*link]struct{} // the newest, and those that have calls
+	newest *link              // nil until it is needed
 }
 
 // take returns the connection for one more call: another one where insteadOf is the newest.
 func (w *wire) take(insteadOf *link) (*link, error) {
+	if insteadOf != nil {
+		w.leave(insteadOf)
+	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.closed {
+	if w.lifetime.Err() != nil {
 		return nil, ErrClosed
 	}
-	if w.newest == nil || w.newest == insteadOf {
+	if w.newest == nil {
 		conn, err := w.dial()
 		if err != nil {
 			return nil, err
 		}
-		w.retire()
 		w.newest = &link{conn: conn}
+		w.links[w.newest] = struct{}{}
 	}
 	w.newest.calls++
 	return w.newest, nil
@@ -51,35 +55,35 @@ func (w *wire) take(insteadOf *link) (*link, error) {
 // give takes note that a call on a connection is over.
 func (w *wire) give(l *link) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	l.calls--
-	if l != w.newest && l.calls == 0 {
-		l.conn.Close()
-	}
+	w.mu.Unlock()
+	w.tidy()
 }
 
 // leave takes note that a connection is going: no other call begins on it.
 func (w *wire) leave(l *link) {
 	w.mu.Lock()
-	defer w.mu.Unlock()
 	if l == w.newest {
-		w.retire()
+		w.newest = nil
 	}
+	w.mu.Unlock()
+	w.tidy()
 }
 
-func (w *wire) close() {
+// tidy closes the connections that are not needed any more. Closing one may take a while: it says goodbye.
+func (w *wire) tidy() {
+	var idle []*link
 	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.closed = true
-	w.retire()
-}
-
-// retire has the newest connection closed with its last call. The lock is held.
-func (w *wire) retire() {
-	if w.newest != nil && w.newest.calls == 0 {
-		w.newest.conn.Close()
+	for l := range w.links {
+		if l != w.newest && l.calls == 0 || w.lifetime.Err() != nil {
+			idle = append(idle, l)
+			delete(w.links, l)
+		}
 	}
-	w.newest = nil
+	w.mu.Unlock()
+	for _, l := range idle {
+		l.conn.Close()
+	}
 }
 
 // Invoke makes a unary call with a deadline. After DRAINING the next one goes over a new connection.
@@ -153,8 +157,8 @@ type message struct {
 
 type eventStream = grpc.ServerStreamingClient[stepwirev1.EventBatch]
 
-// open begins a call, which opens a stream.
-func (w *wire) open(
+// call opens a stream: over another connection where insteadOf is the newest.
+func (w *wire) call(
 	ctx context.Context, insteadOf *link,
 	open func(context.Context, stepwirev1.ExecutionServiceClient) (eventStream, error),
 ) (*call, error) {
@@ -164,20 +168,26 @@ func (w *wire) open(
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	messages := make(chan message)
+	// One message waits here; beyond it and gRPC's window, flow control holds the server back.
+	send := func(m message) bool {
+		select {
+		case messages <- m:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
 	go func() {
 		defer w.give(l)
 		defer cancel()
 		stream, err := open(ctx, stepwirev1.NewExecutionServiceClient(l.conn))
 		for err == nil {
 			var batch *stepwirev1.EventBatch
-			batch, err = stream.Recv()
-			// One message waits here; beyond it and gRPC's window, flow control holds the server back.
-			select {
-			case messages <- message{batch, err}:
-			case <-ctx.Done():
+			if batch, err = stream.Recv(); err == nil && !send(message{batch: batch}) {
 				return
 			}
 		}
+		send(message{err: err})
 	}()
 	return &call{link: l, messages: messages, cancel: cancel}, nil
 }

@@ -10,26 +10,34 @@ import (
 )
 
 func main() {
+	if err := run(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+}
+
+func run(ctx context.Context) error {
 	client, err := stepwire.New("localhost:50051")
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
 	defer client.Close()
 
-	run, err := client.Execute(context.Background(), stepwire.Query("Bauantrag für Einfamilienhaus in Stuttgart"))
+	run, err := client.Execute(ctx, stepwire.Query("Bauantrag für Einfamilienhaus in Stuttgart"))
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
+	defer run.Close()
 	for event, err := range run.Events() {
 		if err != nil {
-			log.Fatal(err)
+			return err
 		}
 		fmt.Printf("%3.0f %%  %s\n", event.GetProgress().GetPercentage(), event.GetMessage())
 	}
 
 	output, err := run.Result()
 	if err != nil {
-		log.Fatal(err)
+		return err
 	}
-	fmt.Println(output.AsInterface())
+	fmt.Println(output.GetStructValue().GetFields()["title"].GetStringValue())
+	return nil
 }
