@@ -11,7 +11,9 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/stepwire/stepwire/client/go/stepwirev1"
@@ -26,8 +28,8 @@ type Client struct {
 	end      context.CancelFunc
 }
 
-// New returns a client of the server at target: HOST:PORT, or another name that gRPC can resolve. It connects when it is
-// first used.
+// New returns a client of the server at target: HOST:PORT, or another name that gRPC can resolve. It connects when it
+// is first used.
 func New(target string, options ...ClientOption) (*Client, error) {
 	if scheme, _, ok := strings.Cut(strings.ToLower(target), "://"); ok && (scheme == "http" || scheme == "https") {
 		return nil, fmt.Errorf("stepwire: %q is a URL; say HOST:PORT, and give credentials for TLS", target)
@@ -96,8 +98,8 @@ func (c *Client) Execute(ctx context.Context, request *stepwirev1.ExecuteRequest
 	return run, err
 }
 
-// Watch follows an execution that exists, ended or not. It returns once the server has shown that it knows it. The end of
-// ctx ends the run, not the execution.
+// Watch follows an execution that exists, ended or not. It returns once the server has shown that it knows it. The
+// end of ctx ends the run, not the execution.
 func (c *Client) Watch(ctx context.Context, executionID string, options ...WatchOption) (*Run, error) {
 	s := source{executionID: executionID}
 	for _, option := range options {
@@ -133,8 +135,8 @@ func (c *Client) Cancel(ctx context.Context, executionID, reason string) (*stepw
 	return response.GetExecution(), err
 }
 
-// Service returns the generated stub, for all other rpcs. Its unary calls end within the client's timeout (a
-// WaitExecution within that and its own), and with an *[Error] where they fail; nothing is sent again.
+// Service returns the generated stub, for all other rpcs. Its errors are *[Error], its unary calls end within the
+// client's timeout (a WaitExecution within that and its own), and nothing is sent again.
 func (c *Client) Service() stepwirev1.ExecutionServiceClient {
 	return stepwirev1.NewExecutionServiceClient(c.wire)
 }
@@ -145,7 +147,8 @@ func repeat[Request, Response any](
 	call func(context.Context, Request, ...grpc.CallOption) (Response, error),
 ) (Response, error) {
 	deadline := time.Now().Add(c.timeout)
-	limited, cancel := context.WithDeadline(ctx, deadline)
+	late := errorFrom(status.New(codes.DeadlineExceeded, "the server did not answer in time"))
+	limited, cancel := context.WithDeadlineCause(ctx, deadline, late)
 	defer cancel()
 	for failures := 1; ; failures++ {
 		response, err := call(limited, request)

@@ -161,6 +161,7 @@ func TestLeavingTheLoopEndsTheCallAndAnotherLoopGoesOn(t *testing.T) {
 func TestTheEndOfTheContextEndsTheRun(t *testing.T) {
 	server := serve(t, holds(welcome(0), batch(event(1), event(2))))
 	ctx, cancel := context.WithCancel(patient(t))
+	defer cancel()
 	run := execute(t, ctx, server.connect(t))
 	var sequences []int64
 	var last error
@@ -187,8 +188,8 @@ func TestTheEndOfTheContextEndsAWaitToTryAgain(t *testing.T) {
 	server := serve(t, fails(delay.Err()))
 	ctx, cancel := context.WithTimeout(patient(t), 100*time.Millisecond)
 	defer cancel()
-	patience := WithPatience(Patience{StartDuration: 2 * time.Hour})
-	if _, err := server.connect(t, patience).Execute(ctx, Query("anything")); !errors.Is(err, context.DeadlineExceeded) {
+	client := server.connect(t, WithPatience(Patience{StartDuration: 2 * time.Hour}))
+	if _, err := client.Execute(ctx, Query("anything")); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("the error is %v", err)
 	}
 }
@@ -329,7 +330,11 @@ func TestAWaitHasItsOwnTimeBesideTheClients(t *testing.T) {
 }
 
 func TestTheStubHasTypedErrorsAndStreams(t *testing.T) {
-	server := serve(t, fails(refusal(t, codes.NotFound, ExecutionNotFound).Err()), says(heartbeat(0)))
+	server := serve(t,
+		fails(refusal(t, codes.NotFound, ExecutionNotFound).Err()),
+		says(heartbeat(0)),
+		fails(refusal(t, codes.OutOfRange, CursorAhead).Err()),
+	)
 	service, ctx := server.connect(t).Service(), patient(t)
 	if _, err := service.GetExecution(ctx, &stepwirev1.GetExecutionRequest{}); !errors.Is(err, ExecutionNotFound) {
 		t.Errorf("the error is %v", err)
@@ -342,6 +347,12 @@ func TestTheStubHasTypedErrorsAndStreams(t *testing.T) {
 		t.Error(err)
 	}
 	if _, err := stream.Recv(); err != io.EOF {
+		t.Errorf("the stream ends with %v", err)
+	}
+	if stream, err = service.WatchExecutions(ctx, &stepwirev1.WatchExecutionsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Recv(); !errors.Is(err, CursorAhead) {
 		t.Errorf("the stream ends with %v", err)
 	}
 }

@@ -54,7 +54,8 @@ const (
 	NotBuiltYet        Reason = "NOT_BUILT_YET"        // this release does not have the rpc
 )
 
-// Reasons that only the statuses inside events have: step_retrying, step_failed, plan_failed. They share some with calls.
+// Reasons that only the statuses inside events have: step_retrying, step_failed, plan_failed. They share some with
+// calls.
 const (
 	OperationFailed Reason = "OPERATION_FAILED" // the operation raised
 	OutputInvalid   Reason = "OUTPUT_INVALID"   // what the operation returned can't be sent

@@ -16,7 +16,9 @@ import (
 
 func TestAnErrorSaysAllThatItsStatusSays(t *testing.T) {
 	s, err := status.New(codes.OutOfRange, "The events after 3 are gone.").WithDetails(
-		&errdetails.ErrorInfo{Domain: domain, Reason: "CURSOR_EXPIRED", Metadata: map[string]string{"first_sequence": "7"}},
+		&errdetails.ErrorInfo{
+			Domain: domain, Reason: "CURSOR_EXPIRED", Metadata: map[string]string{"first_sequence": "7"},
+		},
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
 			{Field: "after_sequence", Description: "is too early"},
 		}},

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Generates stepwirev1 from ../../protos. With --check it changes nothing, and fails where what is committed is not current.
-# Needs Go, Python 3 and a way to their registries. The tools stay in build/generate.
+# Generates stepwirev1 from ../../protos. With --check it changes nothing, and fails where what is committed is not
+# current. Needs Go, Python 3 and a way to their registries. The tools stay in build/generate.
 set -eu
 cd "$(dirname "$0")"
 

@@ -16,8 +16,8 @@ const (
 	defaultTimeout = 10 * time.Second
 	// maxMessage is what the server sends at most, and what it takes. gRPC's own bound, 4 MiB, is below it.
 	maxMessage = 5 << 20
-	// window is room for a message of 512 short events. With HTTP/2's 64 KiB a server that replays waits in the midst of
-	// each; and where the size is fixed, a reader that is slow does not take in some MB for each stream.
+	// window is room for a message of 512 short events. With HTTP/2's 64 KiB a server that replays waits in the midst
+	// of each; and where the size is fixed, a reader that is slow does not take in some MB for each stream.
 	window = 128 << 10
 )
 

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/codes"
 )
 
-// Patience says how long a client goes on trying. A field that is zero has its default: these give up after about 6 s at
-// the start, and after 2 min when resuming.
+// Patience says how long a client goes on trying. A field that is zero has its default: these give up after about 6 s
+// at the start, and after 2 min when resuming.
 type Patience struct {
 	// StartFailures is how many failures in a row end a stream before its first message, or a call of [Client.Get] or
 	// [Client.Cancel]. The last one is returned. 8 by default.

@@ -20,16 +20,16 @@ const (
 
 // A resumption says how a stream of events outlives its connections: a state machine without IO, clock and goroutines.
 //
-// take gives the next event; when it gives none, step says what to do, and what came of it is told with opened, received,
-// ended or silent. Whoever leaves the call in the midst of it says so with suspend.
+// take gives the next event; when it gives none, step says what to do, and what came of it is told with opened,
+// received, ended or silent. Whoever leaves the call in the midst of it says so with suspend.
 //
 // The rules:
 //
-//  1. The cursor is the last event that the caller has processed, which it says by asking for the next. What was received
-//     and not yet asked for does not move it.
+//  1. The cursor is the last event that the caller has processed, which it says by asking for the next. What was
+//     received and not yet asked for does not move it.
 //  2. An event at or below the last accepted one is a duplicate and is dropped.
-//  3. A hole is refused: what came before it is given, the call is ended, and another is opened from the cursor. Without
-//     a filter each event is checked, with one only the ranges that the messages say they cover.
+//  3. A hole is refused: what came before it is given, the call is ended, and another is opened from the cursor.
+//     Without a filter each event is checked, with one only the ranges that the messages say they cover.
 //  4. The terminal event ends the stream. An event after it breaks the contract.
 //  5. A call that ends OK without the terminal event is opened again, unless its snapshot says that the execution ended
 //     at or before the cursor: then there is nothing left to give.
@@ -38,9 +38,9 @@ const (
 //  7. A status that can pass opens again with back-off: full jitter, doubled each time.
 //  8. Before the first message Execute is opened, with a request id that makes it safe to send again; after it
 //     WatchExecution.
-//  9. Two budgets, one for the start and one for resuming. A new event or a heartbeat fills them again: a heartbeat comes
-//     only over a call that has been healthy for a whole interval, and a quiet execution may be quiet for days. Time in
-//     which nobody asks is not counted.
+//  9. Two budgets, one for the start and one for resuming. A new event or a heartbeat fills them again: a heartbeat
+//     comes only over a call that has been healthy for a whole interval, and a quiet execution may be quiet for
+//     days. Time in which nobody asks is not counted.
 //  10. A call that says nothing for two heartbeat intervals and a second is dead, and its connection with it.
 //  11. An event of an unknown kind is an event.
 //  12. At the start a call fails at once where there is no connection, and says why. Later it waits for the connection,

@@ -363,9 +363,9 @@ func TestResumingGivesUpAfterSoLong(t *testing.T) {
 }
 
 func TestEventsAndHeartbeatsFillTheBudgetAgain(t *testing.T) {
-	for name, message := range map[string]*stepwirev1.EventBatch{
-		"an event":    batch(event(2)),
-		"a heartbeat": heartbeat(1),
+	for name, after := range map[string]func(int64) *stepwirev1.EventBatch{
+		"an event":    func(sequence int64) *stepwirev1.EventBatch { return batch(event(sequence + 1)) },
+		"a heartbeat": heartbeat,
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := begun(t, welcome(0), batch(event(1)))
@@ -374,7 +374,7 @@ func TestEventsAndHeartbeatsFillTheBudgetAgain(t *testing.T) {
 			for range 5 {
 				d.end(d.unavailable())
 				d.call(again(d.accepted))
-				d.receive(welcome(d.accepted), message)
+				d.receive(welcome(d.accepted), after(d.accepted))
 				for d.take() != nil {
 				}
 			}

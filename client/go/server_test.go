@@ -75,7 +75,9 @@ func (s *scripted) call(number int) *served {
 	return s.calls[number]
 }
 
-func (s *scripted) Execute(request *stepwirev1.ExecuteRequest, stream grpc.ServerStreamingServer[stepwirev1.EventBatch]) error {
+func (s *scripted) Execute(
+	request *stepwirev1.ExecuteRequest, stream grpc.ServerStreamingServer[stepwirev1.EventBatch],
+) error {
 	return s.play(&served{Context: stream.Context(), request: request, send: stream.Send})
 }
 

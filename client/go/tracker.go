@@ -25,7 +25,9 @@ func (t *Tracker) Add(event *stepwirev1.Event) {
 	if isTerminal(event) {
 		t.terminal = event
 	}
-	t.questions = slices.DeleteFunc(t.questions, func(question *stepwirev1.Event) bool { return closes(event, question) })
+	t.questions = slices.DeleteFunc(t.questions, func(question *stepwirev1.Event) bool {
+		return closes(event, question)
+	})
 	if event.GetInputRequested() != nil {
 		t.questions = append(t.questions, event)
 	}
@@ -44,8 +46,8 @@ func (t *Tracker) State() stepwirev1.ExecutionState { return t.newest.GetExecuti
 // Terminal returns the event that ended the execution, or nil.
 func (t *Tracker) Terminal() *stepwirev1.Event { return t.terminal }
 
-// Questions returns what steps ask people and nobody has answered: the input_requested events, oldest first. A filter of
-// events must let input_requested, input_received and the ends of steps through.
+// Questions returns what steps ask people and nobody has answered: the input_requested events, oldest first. A filter
+// of events must let input_requested, input_received and the ends of steps through.
 func (t *Tracker) Questions() []*stepwirev1.Event { return slices.Clone(t.questions) }
 
 // closes tells whether a question is not open any more after an event.

@@ -3,6 +3,7 @@ package stepwire
 import (
 	"context"
 	"errors"
+	"io"
 	"sync"
 	"time"
 
@@ -117,7 +118,7 @@ func (w *wire) limit(request any) time.Duration {
 	return w.timeout + wait.Timeout.AsDuration()
 }
 
-// NewStream opens a stream, for the rpcs of the generated stub.
+// NewStream opens a stream.
 func (w *wire) NewStream(
 	ctx context.Context, description *grpc.StreamDesc, method string, options ...grpc.CallOption,
 ) (grpc.ClientStream, error) {
@@ -131,7 +132,21 @@ func (w *wire) NewStream(
 		return nil, typed(ctx, err)
 	}
 	context.AfterFunc(stream.Context(), func() { w.give(l) })
-	return stream, nil
+	return typedStream{stream, ctx}, nil
+}
+
+// A typedStream is a stream whose errors are *Error.
+type typedStream struct {
+	grpc.ClientStream
+	ctx context.Context // the caller's
+}
+
+func (s typedStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if err == nil || err == io.EOF {
+		return err
+	}
+	return typed(s.ctx, err)
 }
 
 // typed returns the error of a call as an *Error, or the context's where that is what ended the call.

@@ -1,5 +1,5 @@
-// Conformance is the adapter through which tests/conformance tests this client: it reads one command, does what it says,
-// and writes what it saw.
+// Conformance is the adapter through which tests/conformance tests this client: it reads one command, does what it
+// says, and writes what it saw.
 package main
 
 import (
@@ -157,6 +157,8 @@ func (c *command) follow(ctx context.Context, client *stepwire.Client) error {
 	end := seenEnd{Sequence: c.AfterSequence}
 	if err == nil {
 		err = c.read(run, &end)
+		// The run counts an event as processed when the next one is asked for; this user was done with the last.
+		end.Sequence = max(end.Sequence, run.Cursor())
 		tracker = *run.Tracker()
 	}
 	if err != nil {
@@ -223,7 +225,6 @@ func (c *command) read(run *stepwire.Run, end *seenEnd) error {
 			return nil
 		}
 	}
-	end.Sequence = max(end.Sequence, run.Cursor())
 	end.Outcome = "over"
 	if run.Terminal() != nil {
 		end.Outcome = strings.TrimPrefix(kindOf(run.Terminal()), "plan_")
