@@ -38,14 +38,14 @@ class Case:
     outcome: str = ""
     """How it must end, unless with an error."""
     error: Mapping[str, Any] = field(default_factory=dict)
-    """The error that it must end with. Fields that are not here may be anything, but for `reason`."""
+    """The error that it must end with. Fields that are not here may be anything."""
     cursor: int | None = None
     """Where the cursor must stand at the end. Default: at the last event."""
     execution: Mapping[str, Any] | None = None
     """The snapshot that a unary call must bring."""
     decoded: Mapping[str, Any] | None = None
     """What a `decode` must bring."""
-    seconds: float = 15.0
+    seconds: float = 20.0
     """After so long it has failed."""
 
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-__all__ = ["CLIENTS", "ROOT", "Client", "find_clients"]
+__all__ = ["CLIENTS", "ROOT", "Client", "find_clients", "python"]
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,19 +37,24 @@ class Client:
         programs = [program for program in self.needs if shutil.which(program) is None]
         return programs if self.folder.is_dir() else [*programs, str(self.folder.relative_to(ROOT))]
 
+    def is_built(self) -> bool:
+        """Tells whether the files that it is run from are there."""
+        return all(Path(part).exists() for part in self.run if Path(part).is_absolute())
 
-def _python(name: str, module: str) -> Client:
+
+def python(name: str, module: str, *arguments: str) -> Client:
+    """Returns an adapter that is a module of Python."""
     return Client(
         name=name,
         folder=ROOT / "client",
-        run=[sys.executable, "-m", f"tests.conformance.adapters.{module}"],
+        run=[sys.executable, "-m", module, *arguments],
         environment=_PYTHON,
     )
 
 
 CLIENTS: Sequence[Client] = (
-    _python("python", "python_client"),
-    _python("python-aio", "python_aio_client"),
+    python("python", "tests.conformance.adapters.python_client"),
+    python("python-aio", "tests.conformance.adapters.python_aio_client"),
     Client(
         name="go",
         folder=ROOT / "client/go",

@@ -10,7 +10,7 @@ from typing import Any
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.message import Message
 from google.rpc import code_pb2, error_details_pb2, status_pb2
-from tests.client.scripted import EXECUTION, batch, completed, draining, event, heartbeat, numbers, welcome
+from tests.client.scripted import EXECUTION, batch, completed, draining, event, heartbeat, welcome
 
 from stepwire.errors import REASONS, Violation, status_from_error
 from stepwire.v1 import Event, EventBatch
@@ -42,8 +42,9 @@ __all__ = [
     "executed",
     "heartbeat",
     "info",
-    "numbers",
     "pause",
+    "piece",
+    "pieces",
     "refuse",
     "retry_in",
     "status",
@@ -185,6 +186,21 @@ def retry_in(seconds: float) -> error_details_pb2.RetryInfo:
     detail = error_details_pb2.RetryInfo()
     detail.retry_delay.FromTimedelta(timedelta(seconds=seconds))
     return detail
+
+
+def piece(sequence: int, content: str | bytes | None = None) -> Event:
+    """An event with a piece of text or of bytes."""
+    made = event(sequence, "content")
+    if isinstance(content, bytes):
+        made.content.data = content
+    else:
+        made.content.text = f"piece {sequence}" if content is None else content
+    return made
+
+
+def pieces(*sequences: int, to: int | None = None) -> EventBatch:
+    """A message with pieces of text of these sequences."""
+    return batch(*map(piece, sequences), to=to)
 
 
 def with_unknown_kind(made: Event, *, arm: int = 99) -> Event:

@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -85,7 +85,7 @@ class Adapter:
             await self._process.stdin.drain()
             self._process.stdin.close()
 
-    async def lines(self) -> Any:
+    async def lines(self) -> AsyncIterator[tuple[str, Any]]:
         """Gives the name and the value of every line, to the end. A line that is none has the name ""."""
         assert self._process.stdout is not None
         async for line in self._process.stdout:

@@ -6,11 +6,16 @@ from collections.abc import Sequence
 
 from tests.conformance.case import Case
 
-from .reading import READING
+from .ends import ENDS
+from .gaps import GAPS
+from .giving_up import GIVING_UP
+from .messages import MESSAGES
+from .resuming import RESUMING
+from .unary import UNARY
 
 __all__ = ["CASES", "find_cases"]
 
-CASES: Sequence[Case] = (*READING,)
+CASES: Sequence[Case] = (*MESSAGES, *GAPS, *RESUMING, *GIVING_UP, *ENDS, *UNARY)
 
 
 def find_cases(names: Sequence[str]) -> list[Case]:
