@@ -58,9 +58,13 @@ type budget struct {
 
 func (b *budget) refill() { *b = budget{} }
 
-// spent tells whether a try at that time would be too late, or one too many.
-func (b *budget) spent(at time.Time, failures int, duration time.Duration) bool {
-	return b.failures >= failures || !b.since.IsZero() && at.Sub(b.since) > duration
+// spent tells whether a try after such a delay would be too late, or one too many.
+func (b *budget) spent(now time.Time, delay time.Duration, failures int, duration time.Duration) bool {
+	passed := delay
+	if !b.since.IsZero() {
+		passed += now.Sub(b.since)
+	}
+	return b.failures >= failures || passed > duration
 }
 
 // canPass tells whether the same stream can do better later, or over another connection.

@@ -323,7 +323,7 @@ func (r *resumption) lose(err error, now time.Time, fresh bool) {
 		failures, duration = r.patience.ResumeFailures, r.patience.ResumeDuration
 	}
 	switch {
-	case !r.budget.spent(now.Add(delay), failures, duration):
+	case !r.budget.spent(now, delay, failures, duration):
 		r.open(now.Add(delay), fresh)
 	case r.welcomed:
 		gaveUp := r.brokenError(fmt.Sprintf("gave up after %d failures in a row: %v", r.budget.failures, err))

@@ -362,6 +362,16 @@ func TestResumingGivesUpAfterSoLong(t *testing.T) {
 	d.breaks("gave up after 2 failures")
 }
 
+func TestAServersDelayBeyondThePatienceIsNotWaitedFor(t *testing.T) {
+	d := newDriver(t, func(r *resumption) { r.patience.StartDuration = time.Second })
+	d.call(toCall{execute: true})
+	limit := errorFrom(refusal(t, codes.ResourceExhausted, LimitExecutions, retryIn(2*time.Second)))
+	d.end(limit)
+	if got := d.step(d.now); got != step(toEnd{err: limit}) {
+		t.Errorf("the next step is %#v", got)
+	}
+}
+
 func TestEventsAndHeartbeatsFillTheBudgetAgain(t *testing.T) {
 	for name, after := range map[string]func(int64) *stepwirev1.EventBatch{
 		"an event":    func(sequence int64) *stepwirev1.EventBatch { return batch(event(sequence + 1)) },
