@@ -120,7 +120,7 @@ func TestDrainingIsResumedOnANewConnection(t *testing.T) {
 	if server.call(0).peer == server.call(1).peer {
 		t.Error("it was the same connection")
 	}
-	wait(t, ctx, server.call(0).left, "the call to the server that goes")
+	wait(t, ctx, server.listener.conn(0).closed, "the connection to the server that goes")
 }
 
 func TestASilentServerIsGivenUp(t *testing.T) {
@@ -218,6 +218,20 @@ func TestCloseEndsWhoeverReads(t *testing.T) {
 	}
 }
 
+func TestCloseEndsAWaitToTryAgain(t *testing.T) {
+	server := serve(t, fails(refusal(t, codes.Unavailable, JournalUnavailable, retryIn(time.Hour)).Err()))
+	client := server.connect(t, WithPatience(Patience{StartDuration: 2 * time.Hour}))
+	run := newRun(patient(t), client, source{executionID: executionID})
+	run.resumption.random = func() float64 {
+		// The call has failed: what comes next is the wait.
+		go client.Close()
+		return 0
+	}
+	if _, err := run.next(); err != ErrClosed {
+		t.Errorf("the error is %v", err)
+	}
+}
+
 func TestCloseEndsARunThatNobodyReads(t *testing.T) {
 	server := serve(t, holds(welcome(0), batch(event(1))))
 	client, ctx := server.connect(t), patient(t)
@@ -303,11 +317,15 @@ func TestCancelSaysWhy(t *testing.T) {
 }
 
 func TestAUnaryCallHasADeadline(t *testing.T) {
-	server := serve(t, holds(), holds())
+	server := serve(t)
 	client := server.connect(t, WithTimeout(100*time.Millisecond))
 	_, err := client.Get(patient(t), executionID)
 	if refused := (*Error)(nil); !errors.As(err, &refused) || refused.Code != codes.DeadlineExceeded {
 		t.Errorf("Get returns %v", err)
+	}
+	_, err = client.Service().GetExecution(patient(t), &stepwirev1.GetExecutionRequest{})
+	if refused := (*Error)(nil); !errors.As(err, &refused) || refused.Code != codes.DeadlineExceeded {
+		t.Errorf("the stub returns %v", err)
 	}
 	ctx, cancel := context.WithTimeout(patient(t), 50*time.Millisecond)
 	defer cancel()

@@ -11,6 +11,7 @@
 //	if err != nil {
 //		return err
 //	}
+//	defer run.Close()
 //	for event, err := range run.Events() {
 //		if err != nil {
 //			return err

@@ -152,17 +152,26 @@ func replies(c *served) error {
 type cuttable struct {
 	net.Listener
 	mu    sync.Mutex
-	conns []net.Conn
+	conns []*watched
 }
 
 func (l *cuttable) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
-	if err == nil {
-		l.mu.Lock()
-		l.conns = append(l.conns, conn)
-		l.mu.Unlock()
+	if err != nil {
+		return nil, err
 	}
-	return conn, err
+	accepted := &watched{Conn: conn, closed: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.conns = append(l.conns, accepted)
+	return accepted, nil
+}
+
+// conn returns the connection of that number, from 0.
+func (l *cuttable) conn(number int) *watched {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.conns[number]
 }
 
 func (l *cuttable) cut() {
@@ -171,6 +180,18 @@ func (l *cuttable) cut() {
 	for _, conn := range l.conns {
 		conn.Close()
 	}
+}
+
+// A watched connection tells when it is closed, by whomever: gRPC closes one that its peer has.
+type watched struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *watched) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
 }
 
 // connect returns a client of the server. It is not patient.

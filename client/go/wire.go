@@ -151,6 +151,10 @@ func (s typedStream) RecvMsg(m any) error {
 
 // typed returns the error of a call as an *Error, or the context's where that is what ended the call.
 func typed(ctx context.Context, err error) error {
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		// The server knows the deadline, too, and may tell of it before the context does.
+		<-ctx.Done()
+	}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
