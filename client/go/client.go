@@ -174,6 +174,8 @@ func repeat[Request, Response any](
 // newRequestID returns 128 random bits, as the contract's ids are written.
 func newRequestID() string {
 	bits := make([]byte, 16)
-	rand.Read(bits)
+	if _, err := rand.Read(bits); err != nil {
+		panic(err) // From Go 1.24 on it never returns one.
+	}
 	return base64.RawURLEncoding.EncodeToString(bits)
 }

@@ -106,7 +106,8 @@ func (w *wire) Invoke(ctx context.Context, method string, args, reply any, optio
 	return err
 }
 
-// limit returns the longest that a unary call may take: a wait is given its own time, too.
+// limit returns the longest that a unary call may take: a wait is given its own time, too, which is 30 s where it does
+// not say.
 func (w *wire) limit(request any) time.Duration {
 	wait, ok := request.(*stepwirev1.WaitExecutionRequest)
 	if !ok {
