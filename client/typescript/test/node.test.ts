@@ -1,0 +1,152 @@
+// The client for Node against a server of its own over HTTP/2.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { createServer, createSecureServer, type Http2Server, type ServerHttp2Session } from "node:http2";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { test, type TestContext } from "node:test";
+
+import { Code } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+
+import { ExecutionService } from "../src/gen/stepwire/v1/execution_service_pb.js";
+import { Client, type ClientOptions } from "../src/node.js";
+import { batch, completed, event, EXECUTION, piece, pieces, welcome } from "./scripted.js";
+import { left, QUICK, type Handlers } from "./serving.js";
+
+interface Served {
+  client: Client;
+  address: string;
+  /** All connections that came, oldest first. */
+  sessions: ServerHttp2Session[];
+}
+
+function handler(handlers: Handlers) {
+  return connectNodeAdapter({ routes: ({ service }) => service(ExecutionService, handlers) });
+}
+
+/** Serves until the test is over. */
+async function serve(t: TestContext, server: Http2Server, options: ClientOptions = {}): Promise<Served> {
+  const sessions: ServerHttp2Session[] = [];
+  server.on("session", (session) => sessions.push(session));
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  const address = `localhost:${(server.address() as AddressInfo).port}`;
+  const client = new Client(address, { patience: QUICK, ...options });
+  t.after(() => {
+    client.close();
+    sessions.forEach((session) => session.destroy());
+    server.close();
+  });
+  return { client, address, sessions };
+}
+
+test("an address is HOST:PORT", () => {
+  for (const address of ["localhost:50051", "127.0.0.1:1", "[::1]:50051", "a.example:443"]) {
+    new Client(address).close();
+  }
+  for (const address of ["http://localhost:50051", "localhost", "localhost:", ":50051", "a/b:1", ""]) {
+    assert.throws(() => new Client(address), TypeError, address);
+  }
+});
+
+test("a message with an event of 1 MiB comes through, and one beyond all bounds is refused", async (t) => {
+  const text = "x".repeat((1 << 20) - 200);
+  const handlers: Handlers = {
+    async *execute() {
+      yield welcome();
+      yield batch([event(1, piece(text))]);
+      yield batch([completed(2)]);
+    },
+    async *watchExecution() {
+      yield welcome();
+      yield batch([1, 2, 3, 4, 5].map((sequence) => event(sequence, piece(text))));
+    },
+  };
+  const { client } = await serve(t, createServer(handler(handlers)));
+  const run = await client.execute({ query: "much" });
+  for await (const { kind } of run) {
+    if (kind.case === "content") {
+      assert.equal(kind.value.piece.value?.length, text.length);
+    }
+  }
+  assert.equal(run.progress.eventCount, 2);
+
+  const watch = await client.watch(EXECUTION);
+  await assert.rejects(watch.result(), { code: Code.ResourceExhausted, reason: "" });
+});
+
+test("a connection that goes within a stream is made again, and the stream goes on", async (t) => {
+  const handlers: Handlers = {
+    async *execute(_, context) {
+      yield welcome();
+      yield pieces(1, 2);
+      await left(context);
+    },
+    async *watchExecution({ afterSequence }) {
+      assert.equal(afterSequence, 2n);
+      yield welcome(2);
+      yield batch([completed(3)]);
+    },
+  };
+  const { client, sessions } = await serve(t, createServer(handler(handlers)));
+  const run = await client.execute({ query: "build a house" });
+  for await (const { sequence } of run) {
+    if (sequence === 2n) {
+      sessions[0]!.socket.destroy();
+    }
+  }
+  assert.equal(run.progress.isCompleted, true);
+  assert.equal(sessions.length, 2);
+});
+
+test("leaving the loop tells the server, and keeps the connection", async (t) => {
+  let told: Promise<void> | undefined;
+  const handlers: Handlers = {
+    async *execute(_, context) {
+      told = left(context);
+      yield welcome();
+      yield pieces(1);
+      await told;
+    },
+  };
+  const { client, sessions } = await serve(t, createServer(handler(handlers)));
+  for await (const _ of await client.execute({ query: "build a house" })) {
+    break;
+  }
+  await told;
+  assert.equal(sessions[0]!.closed, false);
+});
+
+test("where nobody listens, a call is UNAVAILABLE after so many tries", async (t) => {
+  const server = createServer();
+  const { client } = await serve(t, server);
+  await new Promise((resolve) => server.close(resolve));
+  await assert.rejects(client.get(EXECUTION), { code: Code.Unavailable, reason: "" });
+  await assert.rejects(client.execute({ query: "q" }), { code: Code.Unavailable, reason: "" });
+});
+
+test("speaks TLS", async (t) => {
+  const folder = mkdtempSync(join(tmpdir(), "stepwire-tls-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
+  const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
+  try {
+    const made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert];
+    execFileSync("openssl", ["req", ...made, ...subject], { stdio: "ignore" });
+  } catch {
+    t.skip("openssl, which makes the certificate, is missing");
+    return;
+  }
+  const ca = readFileSync(cert);
+  const handlers: Handlers = { getExecution: ({ executionId }) => ({ execution: { executionId } }) };
+  const server = createSecureServer({ key: readFileSync(key), cert: ca }, handler(handlers));
+  const { client, address } = await serve(t, server, { tls: { ca } });
+  assert.equal((await client.get(EXECUTION)).executionId, EXECUTION);
+
+  const distrustful = new Client(address, { tls: true, patience: QUICK });
+  t.after(() => distrustful.close());
+  await assert.rejects(distrustful.get(EXECUTION), { code: Code.Unavailable });
+});
