@@ -3,8 +3,8 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
-import { createServer, createSecureServer, type Http2Server, type ServerHttp2Session } from "node:http2";
-import type { AddressInfo } from "node:net";
+import { createServer, createSecureServer, type Http2Server } from "node:http2";
+import type { AddressInfo, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -21,7 +21,7 @@ interface Served {
   client: Client;
   address: string;
   /** All connections that came, oldest first. */
-  sessions: ServerHttp2Session[];
+  sockets: Socket[];
 }
 
 function handler(handlers: Handlers) {
@@ -30,17 +30,17 @@ function handler(handlers: Handlers) {
 
 /** Serves until the test is over. */
 async function serve(t: TestContext, server: Http2Server, options: ClientOptions = {}): Promise<Served> {
-  const sessions: ServerHttp2Session[] = [];
-  server.on("session", (session) => sessions.push(session));
+  const sockets: Socket[] = [];
+  server.on("connection", (socket) => sockets.push(socket));
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
   const address = `localhost:${(server.address() as AddressInfo).port}`;
   const client = new Client(address, { patience: QUICK, ...options });
   t.after(() => {
     client.close();
-    sessions.forEach((session) => session.destroy());
+    sockets.forEach((socket) => socket.destroy());
     server.close();
   });
-  return { client, address, sessions };
+  return { client, address, sockets };
 }
 
 test("an address is HOST:PORT", () => {
@@ -91,15 +91,15 @@ test("a connection that goes within a stream is made again, and the stream goes 
       yield batch([completed(3)]);
     },
   };
-  const { client, sessions } = await serve(t, createServer(handler(handlers)));
+  const { client, sockets } = await serve(t, createServer(handler(handlers)));
   const run = await client.execute({ query: "build a house" });
   for await (const { sequence } of run) {
     if (sequence === 2n) {
-      sessions[0]!.socket.destroy();
+      sockets[0]!.destroy();
     }
   }
   assert.equal(run.progress.isCompleted, true);
-  assert.equal(sessions.length, 2);
+  assert.equal(sockets.length, 2);
 });
 
 test("leaving the loop tells the server, and keeps the connection", async (t) => {
@@ -112,12 +112,12 @@ test("leaving the loop tells the server, and keeps the connection", async (t) =>
       await told;
     },
   };
-  const { client, sessions } = await serve(t, createServer(handler(handlers)));
+  const { client, sockets } = await serve(t, createServer(handler(handlers)));
   for await (const _ of await client.execute({ query: "build a house" })) {
     break;
   }
   await told;
-  assert.equal(sessions[0]!.closed, false);
+  assert.equal(sockets[0]!.destroyed, false);
 });
 
 test("where nobody listens, a call is UNAVAILABLE after so many tries", async (t) => {
