@@ -14,7 +14,10 @@ import {
   StepwireError,
   StreamBroken,
   eventType,
+  file_stepwire_v1_event,
+  file_stepwire_v1_execution,
   file_stepwire_v1_execution_service,
+  file_stepwire_v1_plan,
   type Event,
   type Execution,
   type Patience,
@@ -43,7 +46,13 @@ interface Command {
   base64?: string;
 }
 
-const registry = createRegistry(file_stepwire_v1_execution_service, file_google_rpc_error_details);
+const registry = createRegistry(
+  file_stepwire_v1_event,
+  file_stepwire_v1_execution,
+  file_stepwire_v1_execution_service,
+  file_stepwire_v1_plan,
+  file_google_rpc_error_details,
+);
 
 function write(line: JsonObject): void {
   process.stdout.write(`${JSON.stringify(line)}\n`);

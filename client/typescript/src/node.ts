@@ -1,5 +1,6 @@
 /** The client for Node: gRPC over HTTP/2. Nothing else here imports connect-node. */
 
+import type { ClientHttp2Stream, Http2Session } from "node:http2";
 import { connect as connectSocket, isIP, type Socket } from "node:net";
 import { connect as connectTls, type ConnectionOptions } from "node:tls";
 
@@ -53,12 +54,33 @@ function connectTo(address: string, tls: boolean | ConnectionOptions): Connect {
     return bounded(connectTls({ ...target, ...servername, ALPNProtocols: ["h2"], ...options }), "secureConnect");
   };
   return () => {
-    const sessionManager = new Http2SessionManager(baseUrl, PING, { createConnection });
+    const sessionManager = new SessionManager(baseUrl, PING, { createConnection });
     return {
       transport: createGrpcTransport({ baseUrl, sessionManager, readMaxBytes: READ_MAX_BYTES }),
-      close: () => sessionManager.abort(),
+      close: () => sessionManager.close(),
     };
   };
+}
+
+/** Closes a connection in order. To abort it would be an error for the server, and what ends its calls would be lost. */
+class SessionManager extends Http2SessionManager {
+  #session: Http2Session | undefined;
+
+  override async request(...call: Parameters<Http2SessionManager["request"]>): Promise<ClientHttp2Stream> {
+    const stream = await super.request(...call);
+    if (stream.session !== this.#session) {
+      this.#session = stream.session;
+      // A manager that is aborted listens no more, and an error that comes then would end the process.
+      this.#session?.on("error", () => {});
+    }
+    return stream;
+  }
+
+  close(): void {
+    this.#session?.close();
+    // By then what ends the calls is on its way. Calls that go on are ended now.
+    setImmediate(() => this.abort());
+  }
 }
 
 /** Gives up a socket that does not connect in time: a host that swallows everything would be waited for for minutes. */

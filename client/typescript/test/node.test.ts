@@ -4,7 +4,7 @@ import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { createServer, createSecureServer, type Http2Server } from "node:http2";
-import type { AddressInfo, Socket } from "node:net";
+import { createServer as createSilentServer, type AddressInfo, type Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { test, type TestContext } from "node:test";
@@ -51,6 +51,40 @@ test("an address is HOST:PORT", () => {
     assert.throws(() => new Client(address), TypeError, address);
   }
 });
+
+/** Takes connections and says nothing. Resolves `met` when a caller has said something. */
+async function beSilent(t: TestContext): Promise<{ address: string; met: Promise<unknown> }> {
+  const server = createSilentServer();
+  const met = new Promise((resolve) => {
+    server.on("connection", (socket) => {
+      socket.once("data", resolve).on("error", () => {});
+      t.after(() => socket.destroy());
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => server.close());
+  return { address: `127.0.0.1:${(server.address() as AddressInfo).port}`, met };
+}
+
+const SILENCES: [string, ClientOptions, number[]][] = [
+  ["a server that does not take a connection is given up after 5 s", { tls: true }, [5_000]],
+  ["a line that is dead is noticed within 15 s", {}, [10_000, 5_000]],
+];
+
+for (const [what, options, ticks] of SILENCES) {
+  test(what, async (t) => {
+    const { address, met } = await beSilent(t);
+    t.mock.timers.enable({ apis: ["setTimeout"] });
+    const client = new Client(address, { ...options, timeoutSeconds: 60, patience: { ...QUICK, startFailures: 1 } });
+    t.after(() => client.close());
+    const refused = assert.rejects(client.get(EXECUTION), { code: Code.Unavailable, reason: "" });
+    await met;
+    for (const milliseconds of ticks) {
+      t.mock.timers.tick(milliseconds);
+    }
+    await refused;
+  });
+}
 
 test("a message with an event of 1 MiB comes through, and one beyond all bounds is refused", async (t) => {
   const text = "x".repeat((1 << 20) - 200);
@@ -118,6 +152,28 @@ test("leaving the loop tells the server, and keeps the connection", async (t) =>
   }
   await told;
   assert.equal(sockets[0]!.destroyed, false);
+});
+
+test("closing cancels the calls, and ends the connection without an error", async (t) => {
+  const handlers: Handlers = {
+    async *execute(_, context) {
+      yield welcome();
+      await left(context);
+    },
+  };
+  const server = createServer(handler(handlers));
+  const goodbye = new Promise((resolve) => {
+    const said = new Set<string>();
+    server.on("stream", (stream) => stream.on("close", () => said.add(`RST_STREAM ${stream.rstCode}`)));
+    server.on("session", (session) => {
+      session.on("goaway", (code) => said.add(`GOAWAY ${code}`));
+      session.on("close", () => resolve([...said].sort()));
+    });
+  });
+  const { client } = await serve(t, server);
+  await client.execute({ query: "build a house" });
+  client.close();
+  assert.deepEqual(await goodbye, ["GOAWAY 0", "RST_STREAM 8"]);
 });
 
 test("where nobody listens, a call is UNAVAILABLE after so many tries", async (t) => {
