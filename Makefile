@@ -129,6 +129,14 @@ faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (20
 	$(BIN)/python -m tests.faults.mutations
 	$(BIN)/python -m tests.faults.kill_loop --kills $(or $(KILLS),200) $(if $(SEED),--seed $(SEED))
 
+.PHONY: clients
+clients: $(VENV)/.dev ## Builds the clients of all languages, or CLIENTS="go java".
+	$(BIN)/python -m tests.conformance --build-only --clients $(CLIENTS)
+
+.PHONY: conformance
+conformance: $(VENV)/.dev ## Tries every client with every case, or CLIENTS="go java" CASES="hole duplicates".
+	$(BIN)/python -m tests.conformance --clients $(CLIENTS) --cases $(CASES)
+
 .PHONY: bench
 bench: bench-venv ## Measures Stepwire beside its peers, about half an hour, into build/bench. BENCH_ARGS="--only B1 B5".
 	$(BENCH_VENV)/bin/python -m tests.bench $(BENCH_ARGS)

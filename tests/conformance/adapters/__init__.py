@@ -1,0 +1,1 @@
+"""Adapters of the clients that are written in Python."""
