@@ -72,6 +72,10 @@ public class StepwireException extends RuntimeException {
 
     private static StepwireException of(Status status, Metadata trailers, Throwable cause) {
         String message = status.getDescription() == null ? status.getCode().name() : status.getDescription();
+        if (status.getCause() != null) {
+            // Of a connection that can't be made, gRPC says nothing but "io exception".
+            message += ": " + status.getCause().getMessage();
+        }
         return new StepwireException(status.getCode(), message, detailsOf(status, trailers), cause);
     }
 

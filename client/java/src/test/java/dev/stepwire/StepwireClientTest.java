@@ -140,6 +140,7 @@ class StepwireClientTest {
         StepwireException refused = assertThrows(StepwireException.class, () -> client.execute("q"));
         assertEquals(Status.Code.UNAVAILABLE, refused.code());
         assertEquals("", refused.reason());
+        assertTrue(refused.getMessage().contains("Connection refused"), refused.getMessage());
         assertFalse(refused.requestId().isEmpty());
     }
 
