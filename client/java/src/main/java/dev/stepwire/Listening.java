@@ -3,9 +3,9 @@ package dev.stepwire;
 /**
  * When a call that says nothing is given up. All times are nanoseconds of a clock that the caller reads.
  *
- * <p>It is the server that must have been silent, not the reader that was away: what came while the loop's body computed, or
- * the process was stopped, has yet to be read. So who begins to listen late listens for a moment at least, and a silence that
- * is noticed late gets a moment more, once.
+ * <p>It is the server that must have been silent, not the reader that was away: what came while the loop's body
+ * computed, or the process was stopped, has yet to be read. So who begins to listen late listens for a moment at
+ * least, and a silence that is noticed late gets a moment more, once.
  */
 final class Listening {
     /** In this time what is there already will be read. */

@@ -12,8 +12,8 @@ import java.util.function.DoubleSupplier;
  * StepwireClient.builder("localhost:50051").patience(Patience.DEFAULT.withStartFailures(3)).build();
  * }</pre>
  *
- * @param startFailures failures in a row before the first message of a stream, and of a unary call; at least 1. The last
- *     one is thrown.
+ * @param startFailures failures in a row before the first message of a stream, and of a unary call; at least 1. The
+ *     last one is thrown.
  * @param startTime the longest from the first of those failures to another try
  * @param resumeFailures failures in a row without a new event or a heartbeat between them; at least 1. Then
  *     {@link StreamBrokenException} is thrown.

@@ -11,8 +11,8 @@ import stepwire.v1.EventOuterClass.ExecutionState;
 import stepwire.v1.EventOuterClass.Progress;
 
 /**
- * Folds events into how far an execution is. The server counts; the tracker keeps what its newest event says. So it is right
- * with a filter, and from the middle of a stream on.
+ * Folds events into how far an execution is. The server counts; the tracker keeps what its newest event says. So it
+ * is right with a filter, and from the middle of a stream on.
  */
 public final class ProgressTracker {
     private Event first = Event.getDefaultInstance();
@@ -111,8 +111,8 @@ public final class ProgressTracker {
     }
 
     /**
-     * Returns what steps ask people and nobody has answered: the {@code input_requested} events, oldest first. A filter of
-     * events must let those, {@code input_received} and the ends of steps through.
+     * Returns what steps ask people and nobody has answered: the {@code input_requested} events, oldest first. A
+     * filter of events must let those, {@code input_received} and the ends of steps through.
      */
     public List<Event> questions() {
         return List.copyOf(questions.values());

@@ -12,24 +12,24 @@ import stepwire.v1.ExecutionOuterClass.Execution;
 /**
  * How a stream of events outlives its connections: a state machine without IO, without a clock and without threads.
  *
- * <p>Its driver calls {@link #take} for the next event. Where there is none, {@link #step} says what to do, and what came of
- * it is told with {@link #opened}, {@link #received}, {@link #ended} or {@link #silent}. The rules:
+ * <p>Its driver calls {@link #take} for the next event. Where there is none, {@link #step} says what to do, and what
+ * came of it is told with {@link #opened}, {@link #received}, {@link #ended} or {@link #silent}. The rules:
  *
  * <ol>
  *   <li>The cursor is the last event that the caller has processed, which it says by asking for the next.
  *   <li>An event at or below the last accepted one is a duplicate and is dropped.
- *   <li>A hole is refused: what came before it is given, the call is ended, and another is opened from the cursor. Without a
- *       filter each event is checked, with one only the ranges that the messages say they cover.
+ *   <li>A hole is refused: what came before it is given, the call is ended, and another is opened from the cursor.
+ *       Without a filter each event is checked, with one only the ranges that the messages say they cover.
  *   <li>The terminal event ends the stream. An event after it breaks the contract.
- *   <li>A call that ends OK without the terminal event is opened again, unless its snapshot says that the execution ended at
- *       or before the cursor: then there is nothing left to give.
- *   <li>NOTICE_DRAINING opens again on a new connection, and is no failure: the first time at once, then with back-off. As a
- *       status it is a failure, and needs a new connection, too.
+ *   <li>A call that ends OK without the terminal event is opened again, unless its snapshot says that the execution
+ *       ended at or before the cursor: then there is nothing left to give.
+ *   <li>NOTICE_DRAINING opens again on a new connection, and is no failure: the first time at once, then with
+ *       back-off. As a status it is a failure, and needs a new connection, too.
  *   <li>A status that can pass opens again with back-off. Any other is final.
  *   <li>Before the first message Execute is opened, with a request id that makes it safe to send again; after it
  *       WatchExecution.
- *   <li>Two budgets, one for the start and one for resuming. A new event or a heartbeat fills them again: a heartbeat comes
- *       only over a call that has been healthy for a whole interval.
+ *   <li>Two budgets, one for the start and one for resuming. A new event or a heartbeat fills them again: a heartbeat
+ *       comes only over a call that has been healthy for a whole interval.
  *   <li>A call that says nothing for two heartbeat intervals and a second is dead. The next one is on a new connection.
  *   <li>A message about another execution breaks the contract.
  * </ol>

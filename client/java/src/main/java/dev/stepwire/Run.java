@@ -17,8 +17,8 @@ import stepwire.v1.ExecutionServiceOuterClass.ExecuteRequest;
 import stepwire.v1.ExecutionServiceOuterClass.WatchExecutionRequest;
 
 /**
- * One execution that is being followed: its events, in order, each once, to the terminal one. Lost connections are made again
- * meanwhile.
+ * One execution that is being followed: its events, in order, each once, to the terminal one. Lost connections are
+ * made again meanwhile.
  *
  * <pre>{@code
  * try (Run run = client.execute("...")) {
@@ -28,13 +28,13 @@ import stepwire.v1.ExecutionServiceOuterClass.WatchExecutionRequest;
  * }
  * }</pre>
  *
- * <p>There is one pass: all its iterators are the run itself. It is for one thread; {@link #close} alone may come from
- * another. Asking for an event waits for it, and an interruption ends the wait with a {@link StepwireException} whose cause
- * is the {@link InterruptedException}; the thread stays interrupted, the run can be read on, and nothing is lost. While
- * nobody asks, a few messages are kept, and the server is held back.
+ * <p>There is one pass: all its iterators are the run itself. It is for one thread; {@link #close} alone may come
+ * from another. Asking for an event waits for it, and an interruption ends the wait with a {@link StepwireException}
+ * whose cause is the {@link InterruptedException}; the thread stays interrupted, the run can be read on, and nothing
+ * is lost. While nobody asks, a few messages are kept, and the server is held back.
  *
- * <p>Reading throws {@link StepwireException} where the server refuses to go on, and {@link StreamBrokenException} where the
- * stream can't be resumed, or was closed.
+ * <p>Reading throws {@link StepwireException} where the server refuses to go on, and {@link StreamBrokenException}
+ * where the stream can't be resumed, or was closed.
  */
 public final class Run implements Iterable<Event>, Iterator<Event>, AutoCloseable {
     private static final String CANCELLED = "The execution was cancelled";
@@ -89,8 +89,8 @@ public final class Run implements Iterable<Event>, Iterator<Event>, AutoCloseabl
     }
 
     /**
-     * Returns the cursor: the last event that was processed. An event counts as processed once the next one is asked for, with
-     * {@link #hasNext} or {@link #next}. Watch on after this.
+     * Returns the cursor: the last event that was processed. An event counts as processed once the next one is asked
+     * for, with {@link #hasNext} or {@link #next}. Watch on after this.
      */
     public long sequence() {
         return resumption.sequence();
@@ -170,8 +170,9 @@ public final class Run implements Iterable<Event>, Iterator<Event>, AutoCloseabl
     /** Returns once the stream has begun. */
     Run begin() {
         try {
-            while (!resumption.welcomed() && advance()) {
-                // The machine says when.
+            boolean more = true;
+            while (more && !resumption.welcomed()) {
+                more = advance();
             }
             return this;
         } catch (InterruptedException e) {
@@ -185,20 +186,23 @@ public final class Run implements Iterable<Event>, Iterator<Event>, AutoCloseabl
 
     /** Does what the state machine asks for next. Returns false where the stream is over. */
     private boolean advance() throws InterruptedException {
-        if (isClosed()) {
-            return refuseClosed();
-        }
         Step step = resumption.step(System.nanoTime());
+        if (step instanceof Step.Finish || isClosed() && terminal().isPresent()) {
+            endCall();
+            return false;
+        }
+        if (step instanceof Step.Refuse refuse) {
+            endCall();
+            throw refuse.error();
+        }
+        if (isClosed()) {
+            String message = "The run was closed. Watch " + executionId() + " again after " + sequence();
+            throw new StreamBrokenException(message, executionId(), sequence(), null);
+        }
         if (step instanceof Step.Read read) {
             read(call.poll(read.time()));
         } else if (step instanceof Step.Open open) {
             open(open);
-        } else {
-            endCall();
-            if (step instanceof Step.Refuse refuse) {
-                throw refuse.error();
-            }
-            return false;
         }
         return true;
     }
@@ -249,14 +253,6 @@ public final class Run implements Iterable<Event>, Iterator<Event>, AutoCloseabl
 
     private boolean isClosed() {
         return closed.getCount() == 0;
-    }
-
-    private boolean refuseClosed() {
-        if (terminal().isPresent()) {
-            return false;
-        }
-        String message = "The run was closed. Watch " + executionId() + " again after " + sequence();
-        throw new StreamBrokenException(message, executionId(), sequence(), null);
     }
 
     private Value outputOf(Event event) {

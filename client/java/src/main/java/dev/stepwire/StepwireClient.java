@@ -65,14 +65,14 @@ public final class StepwireClient implements AutoCloseable {
         return new Builder(target);
     }
 
-    /** Starts an execution of what a planner makes of the query, and follows it. As {@link #execute(ExecuteRequest)}. */
+    /** Starts an execution of what a planner makes of a query, and follows it. As {@link #execute(ExecuteRequest)}. */
     public Run execute(String query) {
         return execute(ExecuteRequest.newBuilder().setQuery(query).build());
     }
 
     /**
-     * Starts an execution and follows it. Returns once the server has accepted it. A request without a request id gets one, so
-     * that it can be sent again. Losing the connection, or this process, does not end the execution.
+     * Starts an execution and follows it. Returns once the server has accepted it. A request without a request id
+     * gets one, so that it can be sent again. Losing the connection, or this process, does not end the execution.
      *
      * @throws StepwireException if it was refused, or no server could be reached
      */
@@ -133,8 +133,8 @@ public final class StepwireClient implements AutoCloseable {
     }
 
     /**
-     * Makes a unary call, and makes it again where it failed in a way that can pass, within the timeout. It must be safe to
-     * send twice: all calls of the service are, those that start something with a request id.
+     * Makes a unary call, and makes it again where it failed in a way that can pass, within the timeout. It must be
+     * safe to send twice: all calls of the service are, those that start something with a request id.
      *
      * <pre>{@code
      * Plan plan = client.call(stub -> stub.buildPlan(request)).getPlan();
@@ -161,9 +161,9 @@ public final class StepwireClient implements AutoCloseable {
     }
 
     /**
-     * Returns the generated stub, for what this class does not have. Each unary call has the client's timeout as deadline,
-     * unless it is given another; a call of {@code waitExecution} for longer needs one. Nothing is tried again, and failures
-     * are those of gRPC: {@link StepwireException#of(StatusRuntimeException)} reads them.
+     * Returns the generated stub, for what this class does not have. Each unary call has the client's timeout as
+     * deadline, unless it is given another; a call of {@code waitExecution} for longer needs one. Nothing is tried
+     * again, and failures are those of gRPC: {@link StepwireException#of(StatusRuntimeException)} reads them.
      */
     public ExecutionServiceBlockingStub stub() {
         return ExecutionServiceGrpc.newBlockingStub(wire);
@@ -248,7 +248,7 @@ public final class StepwireClient implements AutoCloseable {
             return this;
         }
 
-        /** Sets what else to tell gRPC of each connection: interceptors, a user agent. It wins over what is set here. */
+        /** Sets what else to tell gRPC: interceptors, a user agent. It wins over what is set here. */
         public Builder channelOptions(Consumer<? super ManagedChannelBuilder<?>> channelOptions) {
             this.channelOptions = Objects.requireNonNull(channelOptions);
             return this;

@@ -17,8 +17,8 @@ import java.util.Optional;
 import java.util.Set;
 
 /**
- * A call could not be done. It was refused by the server, which gives a {@link #reason}, or by what is between, which does
- * not.
+ * A call could not be done. It was refused by the server, which gives a {@link #reason}, or by what is between, which
+ * does not.
  */
 public class StepwireException extends RuntimeException {
     private static final long serialVersionUID = 1;
@@ -116,8 +116,8 @@ public class StepwireException extends RuntimeException {
     }
 
     /**
-     * Returns the request id of an {@code Execute} whose answer did not come: it may have been accepted all the same, and
-     * the same request with this id attaches to it. Empty everywhere else.
+     * Returns the request id of an {@code Execute} whose answer did not come: it may have been accepted all the same,
+     * and the same request with this id attaches to it. Empty everywhere else.
      */
     public String requestId() {
         return requestId;

@@ -15,8 +15,9 @@ import java.util.function.Supplier;
 /**
  * The connection: one channel after the other. A channel that was left ends with its last call.
  *
- * <p>A call after a failed try to connect gets a new channel, which tries again at once. gRPC's own back-off, which grows to
- * two minutes and can't be set, would keep calls failing long after the server is back; how often one tries is the caller's.
+ * <p>A call after a failed try to connect gets a new channel, which tries again at once. gRPC's own back-off, which
+ * grows to two minutes and can't be set, would keep calls failing long after the server is back; how often one tries
+ * is the caller's.
  */
 final class Wire extends Channel {
     /** In seconds. What is left then ends by itself. */

@@ -240,7 +240,8 @@ class ResumptionTest {
 
     @Test
     void givesUpResumingAfterTheTimeForIt() {
-        Resumption machine = machine(ID, 0, false, PATIENCE.withResumeFailures(100).withResumeTime(Duration.ofSeconds(7)));
+        Patience sevenSeconds = PATIENCE.withResumeFailures(100).withResumeTime(Duration.ofSeconds(7));
+        Resumption machine = machine(ID, 0, false, sevenSeconds);
         open(machine);
         machine.received(welcome(), now);
         machine.ended(unavailable(), now);

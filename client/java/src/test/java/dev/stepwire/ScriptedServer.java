@@ -34,7 +34,7 @@ final class ScriptedServer implements AutoCloseable {
 
     final List<ExecuteRequest> executes = new CopyOnWriteArrayList<>();
     final List<WatchExecutionRequest> watches = new CopyOnWriteArrayList<>();
-    /** Where each stream came from: another address is another connection. */
+    /** Where each call came from: another address is another connection. */
     final List<SocketAddress> callers = new CopyOnWriteArrayList<>();
 
     final AtomicInteger gets = new AtomicInteger();
@@ -99,6 +99,7 @@ final class ScriptedServer implements AutoCloseable {
 
         @Override
         public void getExecution(GetExecutionRequest request, StreamObserver<GetExecutionResponse> caller) {
+            callers.add(CALLER.get());
             gets.incrementAndGet();
             get.accept(caller);
         }

@@ -42,6 +42,7 @@ import stepwire.v1.ExecutionOuterClass.EventBatch.Notice;
 import stepwire.v1.ExecutionOuterClass.EventFilter;
 import stepwire.v1.ExecutionServiceOuterClass.ExecuteRequest;
 import stepwire.v1.ExecutionServiceOuterClass.GetExecutionRequest;
+import stepwire.v1.ExecutionServiceOuterClass.GetExecutionResponse;
 import stepwire.v1.ExecutionServiceOuterClass.WatchExecutionRequest;
 
 /** The client does over real connections what the state machine says, and leaves none behind. */
@@ -77,6 +78,8 @@ class StepwireClientTest {
             assertEquals(3, run.terminal().orElseThrow().getSequence());
             assertEquals("done", run.result().getStringValue());
             assertThrows(NoSuchElementException.class, run::next);
+            run.close();
+            assertEquals("done", run.result().getStringValue());
         }
         assertEquals("build a house", server.executes.get(0).getQuery());
     }
@@ -299,6 +302,20 @@ class StepwireClientTest {
         StepwireException refused = assertThrows(StepwireException.class, () -> client.get(ID));
         assertEquals("EXECUTION_NOT_FOUND", refused.reason());
         assertEquals(9, server.gets.get());
+    }
+
+    @Test
+    void aUnaryCallMovesToANewConnectionWhereTheServerDrains() {
+        server.onGet(caller -> {
+            server.onGet(again -> {
+                again.onNext(GetExecutionResponse.getDefaultInstance());
+                again.onCompleted();
+            });
+            caller.onError(status(Code.UNAVAILABLE, "DRAINING"));
+        });
+        client.get(ID);
+        assertEquals(2, server.gets.get());
+        assertNotEquals(server.callers.get(0), server.callers.get(1));
     }
 
     @Test

@@ -45,7 +45,8 @@ class StepwireExceptionTest {
         assertEquals(List.of(new StepwireException.Violation("steps[0]", "no id")), error.violations());
         assertEquals(Optional.of(Duration.ofMillis(1_500)), error.retryAfter());
         assertEquals("What is wrong", error.getMessage());
-        assertEquals("dev.stepwire.StepwireException: PLAN_INVALID: What is wrong\n  steps[0]: no id", error.toString());
+        assertEquals(
+                "dev.stepwire.StepwireException: PLAN_INVALID: What is wrong\n  steps[0]: no id", error.toString());
     }
 
     @Test

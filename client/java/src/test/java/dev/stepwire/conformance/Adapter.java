@@ -27,7 +27,7 @@ import stepwire.v1.ExecutionOuterClass.Execution;
 import stepwire.v1.ExecutionServiceOuterClass;
 import stepwire.v1.PlanOuterClass;
 
-/** Does what the conformance kit asks of the client, and says what it saw. tests/conformance/README.md has the lines. */
+/** Does what the conformance kit asks of the client, and says what it saw, as tests/conformance/README.md has it. */
 public final class Adapter {
     private final Command command;
     private final Report report = new Report();
@@ -119,8 +119,8 @@ public final class Adapter {
     }
 
     private String decode() throws InvalidProtocolBufferException {
-        DynamicMessage message =
-                DynamicMessage.parseFrom(typeNamed(command.text("type")), Base64.getDecoder().decode(command.text("base64")));
+        byte[] encoded = Base64.getDecoder().decode(command.text("base64"));
+        DynamicMessage message = DynamicMessage.parseFrom(typeNamed(command.text("type")), encoded);
         TypeRegistry details = TypeRegistry.newBuilder()
                 .add(ErrorDetailsProto.getDescriptor().getMessageTypes())
                 .build();

@@ -25,7 +25,8 @@ import stepwire.v1.ExecutionOuterClass.Execution;
 final class Report {
     private static final OneofDescriptor KIND = oneofOf(Event.KindCase.CONTENT.getNumber());
 
-    private final PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
+    private final PrintStream out =
+            new PrintStream(new FileOutputStream(FileDescriptor.out), true, StandardCharsets.UTF_8);
 
     void event(Event event) {
         JsonObject line = new JsonObject();
