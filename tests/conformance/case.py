@@ -49,11 +49,10 @@ class Case:
     """After so long it has failed."""
 
 
-def execute(
-    query: str = "build a house", *, patience: Mapping[str, float] | None = None, **fields: Any
-) -> dict[str, Any]:
-    """The command to start an execution and follow it."""
-    return {"do": "execute", "query": query, "patience": {**_PATIENCE, **(patience or {})}, **fields}
+def execute(*, patience: Mapping[str, float] | None = None, **fields: Any) -> dict[str, Any]:
+    """The command to start an execution and follow it: of a query, unless a plan is given."""
+    work = {} if "plan" in fields else {"query": "Build a house"}
+    return {"do": "execute", "patience": {**_PATIENCE, **(patience or {})}, **work, **fields}
 
 
 def watch(after: int = 0, *, patience: Mapping[str, float] | None = None, **fields: Any) -> dict[str, Any]:

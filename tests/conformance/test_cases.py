@@ -5,13 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
-from .case import Case
-from .cases import CASES
-from .catching import try_wrong
-from .clients import Client, find_clients
-from .trial import try_case
-from .wrong import FAULTS
+from tests.conformance.case import Case
+from tests.conformance.cases import CASES
+from tests.conformance.catching import try_wrong
+from tests.conformance.clients import Client, find_clients
+from tests.conformance.trial import try_case
+from tests.conformance.wrong import FAULTS
 
 PYTHON = find_clients(["python", "python-aio"])
 

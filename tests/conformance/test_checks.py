@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from .adapters.lines import describe
-from .case import Case, execute, watch
-from .catching import Catch
-from .checks import Seen, check_seen
-from .clients import CLIENTS, Client
-from .report import Report
-from .script import OK, batch, completed, executed, pieces, welcome
-from .suite import build_all
-from .trial import Result, try_case
+from tests.conformance.adapters.lines import describe
+from tests.conformance.case import Case, execute, watch
+from tests.conformance.catching import Catch
+from tests.conformance.checks import Seen, check_seen
+from tests.conformance.clients import CLIENTS, Client
+from tests.conformance.report import Report
+from tests.conformance.script import OK, batch, completed, executed, pieces, welcome
+from tests.conformance.suite import build_all
+from tests.conformance.trial import Result, try_case
 
 CASE = Case(
     name="example",

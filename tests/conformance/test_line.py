@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
-from tests.e2e.proxy import Link, Proxy
-
-from .line import DATA, GOAWAY, RST_STREAM, Frames, Line
+from tests.conformance.line import DATA, GOAWAY, RST_STREAM, Frames, Line
+from tests.e2e.proxy import Proxy
 
 
 def _frame(kind: int, payload: bytes) -> bytes:
@@ -16,6 +15,8 @@ def _frame(kind: int, payload: bytes) -> bytes:
 
 
 STREAM = _frame(4, b"") + _frame(1, b"head") + _frame(DATA, b"12345") + _frame(8, b"abcd") + _frame(DATA, b"67890")
+
+GREETING = _frame(4, b"")
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, len(STREAM)])
@@ -45,8 +46,8 @@ def test_the_preface_is_no_frame() -> None:
     assert frames.begun == {RST_STREAM: 1, GOAWAY: 1}
 
 
-class _Echo:
-    """Sends the stream to whoever connects, and then holds the line."""
+class _Sender:
+    """Greets whoever connects, sends the stream once it is asked to, and holds the line."""
 
     async def __aenter__(self) -> str:
         self._server = await asyncio.start_server(self._send, "127.0.0.1", 0)
@@ -56,6 +57,7 @@ class _Echo:
         self._server.close()
 
     async def _send(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(GREETING)
         await reader.readexactly(1)
         writer.write(STREAM)
         await reader.read()
@@ -64,14 +66,8 @@ class _Echo:
 
 @pytest.fixture
 async def proxy() -> AsyncIterator[Proxy]:
-    async with _Echo() as target, Proxy(target, treatment=Line()) as proxy:
+    async with _Sender() as target, Proxy(target, treatment=Line()) as proxy:
         yield proxy
-
-
-async def _link(proxy: Proxy) -> Link:
-    while not proxy.links:
-        await asyncio.sleep(0)
-    return proxy.links[-1]
 
 
 async def test_a_cut_within_a_message(proxy: Proxy) -> None:
@@ -79,7 +75,8 @@ async def test_a_cut_within_a_message(proxy: Proxy) -> None:
     line = proxy.treatment
     assert isinstance(line, Line)
     reader, writer = await asyncio.open_connection(*proxy.address.split(":"))
-    link = await _link(proxy)
+    assert await reader.readexactly(len(GREETING)) == GREETING
+    [link] = proxy.links
     line.cut(link, at=7)
     assert not line.was_cut(link)
     writer.write(b".")
@@ -93,7 +90,8 @@ async def test_a_cut_now(proxy: Proxy) -> None:
     line = proxy.treatment
     assert isinstance(line, Line)
     reader, writer = await asyncio.open_connection(*proxy.address.split(":"))
-    link = await _link(proxy)
+    assert await reader.readexactly(len(GREETING)) == GREETING
+    [link] = proxy.links
     line.cut_now(link)
     assert await asyncio.wait_for(reader.read(-1), 10) == b""
     assert line.was_cut(link)

@@ -8,12 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from google.rpc import status_pb2
-
-from stepwire.requests import METHODS
-from stepwire.v1 import EventBatch, ExecuteRequest, Execution, GetExecutionRequest, GetExecutionResponse
-from stepwire.v1.execution_service_pb2 import WatchExecutionRequest
-
-from .script import (
+from tests.conformance.script import (
     CUT,
     EXECUTION,
     HOLD,
@@ -33,7 +28,11 @@ from .script import (
     watched,
     welcome,
 )
-from .server import ScriptedServer
+from tests.conformance.server import ScriptedServer
+
+from stepwire.requests import METHODS
+from stepwire.v1 import EventBatch, ExecuteRequest, Execution, GetExecutionRequest, GetExecutionResponse
+from stepwire.v1.execution_service_pb2 import WatchExecutionRequest
 
 
 class Caller:

@@ -20,7 +20,8 @@ from stepwire.v1 import Event
 
 __all__ = ["GAPS"]
 
-_BEAT = 0.5  # so that a client which does not leave a call is found soon
+_BEAT = 1.0
+_SOON = 2.0  # seconds within which a hole is noticed: before the silence that follows it is, after 2 * _BEAT + 1
 
 
 def _foreign(sequence: int) -> Event:
@@ -52,7 +53,7 @@ GAPS = (
         command=execute(heartbeat_seconds=_BEAT),
         calls=[
             executed(welcome(), pieces(1, 2), pieces(4, 5), HOLD),
-            watched(2, welcome(2), pieces(3, 4, 5), batch(completed(6)), OK),
+            watched(2, welcome(2), pieces(3, 4, 5), batch(completed(6)), OK, most=_SOON),
         ],
         sees=[1, 2, 3, 4, 5, 6],
         outcome="completed",
@@ -63,7 +64,7 @@ GAPS = (
         command=watch(after=2, heartbeat_seconds=_BEAT),
         calls=[
             watched(2, welcome(4), pieces(5, 6), HOLD),
-            watched(2, welcome(2), pieces(3, 4, 5, 6), batch(completed(7)), OK),
+            watched(2, welcome(2), pieces(3, 4, 5, 6), batch(completed(7)), OK, most=_SOON),
         ],
         sees=[3, 4, 5, 6, 7],
         outcome="completed",
@@ -74,7 +75,7 @@ GAPS = (
         command=execute(heartbeat_seconds=_BEAT),
         calls=[
             executed(welcome(), batch(piece(1), piece(2), piece(4), after=0), HOLD),
-            watched(2, welcome(2), pieces(3, 4), batch(completed(5)), OK),
+            watched(2, welcome(2), pieces(3, 4), batch(completed(5)), OK, most=_SOON),
         ],
         sees=[1, 2, 3, 4, 5],
         outcome="completed",
@@ -85,7 +86,7 @@ GAPS = (
         command=execute(heartbeat_seconds=_BEAT),
         calls=[
             executed(welcome(), pieces(1, 2, to=3), HOLD),
-            watched(2, welcome(2), pieces(3, 4), batch(completed(5)), OK),
+            watched(2, welcome(2), pieces(3, 4), batch(completed(5)), OK, most=_SOON),
         ],
         sees=[1, 2, 3, 4, 5],
         outcome="completed",
@@ -96,7 +97,7 @@ GAPS = (
         command=execute(filter=_FILTER, heartbeat_seconds=_BEAT),
         calls=[
             executed(welcome(), batch(piece(2), piece(5), after=0, to=6), batch(piece(9), after=7), HOLD),
-            watched(6, welcome(6), batch(piece(7), piece(9), after=6), batch(completed(12), after=9), OK),
+            watched(6, welcome(6), batch(piece(7), piece(9), after=6), batch(completed(12), after=9), OK, most=_SOON),
         ],
         sees=[2, 5, 7, 9, 12],
         outcome="completed",
