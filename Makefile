@@ -12,7 +12,8 @@ BIN := $(VENV)/bin
 TOOLS := build/tools/bin
 export PATH := $(CURDIR)/$(TOOLS):$(PATH)
 
-GRPCURL_VERSION := v1.9.3
+GRPCURL := github.com/fullstorydev/grpcurl/cmd/grpcurl@v1.9.3
+GHZ := github.com/bojand/ghz/cmd/ghz@v0.121.0
 
 # Code that a newer generator made refuses an older runtime, so the generator is the oldest release that we support.
 PROTO_TOOLS := grpcio-tools==1.74.0 googleapis-common-protos==1.70.0 mypy-protobuf==5.1.0
@@ -24,6 +25,8 @@ AGAINST ?= $(shell for c in main origin/main HEAD~1; do \
 	git cat-file -e $$c:protos 2>/dev/null && [ "$$(git rev-parse $$c)" != "$$(git rev-parse HEAD)" ] && echo $$c && break; done)
 LOWEST := grpcio==1.74.0 grpcio-status==1.74.0 grpcio-health-checking==1.74.0 grpcio-reflection==1.74.0 \
 	grpcio-testing==1.74.0 protobuf==6.31.1
+# The same, and what comes with them, in whatever release is the newest.
+NEWEST := $(foreach pinned,$(LOWEST),$(firstword $(subst ==, ,$(pinned)))) googleapis-common-protos
 
 .PHONY: help
 help: ## Lists the targets.
@@ -61,17 +64,25 @@ $(BENCH_VENV)/.installed: pyproject.toml | python
 	touch $@
 
 .PHONY: tools
-tools: $(TOOLS)/grpcurl ## Installs grpcurl into build/tools/bin, where it is missing. Needs Go.
+tools: $(TOOLS)/grpcurl $(TOOLS)/ghz ## Installs grpcurl and ghz into build/tools/bin, where they are missing. Needs Go.
+
+# Takes the program that the machine has, else builds the one of $(1).
+define program
+	@mkdir -p $(TOOLS)
+	@if command -v $(@F) >/dev/null; then ln -sf "$$(command -v $(@F))" $@; \
+	elif command -v go >/dev/null; then \
+		echo "Installing $(@F) $(lastword $(subst @, ,$(1))) into $(TOOLS) ..."; \
+		GOBIN=$(CURDIR)/$(TOOLS) go install $(1); \
+	else \
+		echo "NOT RUN: $(@F) is missing, and Go, which would install it, too. Its tests will be reported as not run."; \
+	fi
+endef
 
 $(TOOLS)/grpcurl:
-	@mkdir -p $(TOOLS)
-	@if command -v grpcurl >/dev/null; then ln -sf "$$(command -v grpcurl)" $@; \
-	elif command -v go >/dev/null; then \
-		echo "Installing grpcurl $(GRPCURL_VERSION) into $(TOOLS) ..."; \
-		GOBIN=$(CURDIR)/$(TOOLS) go install github.com/fullstorydev/grpcurl/cmd/grpcurl@$(GRPCURL_VERSION); \
-	else \
-		echo "NOT RUN: grpcurl is missing, and Go, which would install it, too. Its tests will be reported as not run."; \
-	fi
+	$(call program,$(GRPCURL))
+
+$(TOOLS)/ghz:
+	$(call program,$(GHZ))
 
 # -- Running
 
@@ -109,6 +120,16 @@ test-lowest: | python ## Runs the client's, the contract's and the service's tes
 	build/lowest-venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]' $(LOWEST)
 	build/lowest-venv/bin/python -m pytest -q --numprocesses auto --maxprocesses 8 tests/client tests/contract tests/server/api
 	build/lowest-venv/bin/python -m pytest -q tests/transport
+
+.PHONY: test-newest
+test-newest: | python ## Runs the client's and the contract's tests with the newest grpcio and protobuf that there are.
+	$(PYTHON) -m venv build/newest-venv
+	build/newest-venv/bin/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@# Asked for alone, they come as new as they fit each other, also where our own upper bounds do not allow that yet.
+	build/newest-venv/bin/python -m pip install --quiet --disable-pip-version-check --upgrade $(NEWEST)
+	@build/newest-venv/bin/python -c 'import sys; from importlib.metadata import version; \
+		print("With", ", ".join(f"{name} {version(name)}" for name in sys.argv[1:]), "on Python", sys.version.split()[0])' $(NEWEST)
+	build/newest-venv/bin/python -m pytest -q --numprocesses auto --maxprocesses 8 tests/client tests/contract
 
 .PHONY: test-uvloop
 test-uvloop: $(VENV)/.dev tools ## Runs the tests on uvloop: what runs in the tests' own process, and the servers.

@@ -1,0 +1,1 @@
+"""Golden encodings: the contract's messages as bytes and as JSON, which every release and language must read alike."""
