@@ -154,9 +154,17 @@ faults: $(VENV)/.dev ## Runs the fault suite, and kills a server KILLS times (20
 clients: $(VENV)/.dev ## Builds the clients of all languages, or CLIENTS="go java".
 	$(BIN)/python -m tests.conformance --build-only --clients $(CLIENTS)
 
+.PHONY: test-clients
+test-clients: clients ## Runs the unit tests of the clients in Go, TypeScript and Java, and sees that their stubs are current.
+	cd client/go && go vet ./... && go test ./... && ./generate.sh --check
+	cd client/typescript && npm test --silent && npm run --silent generate:check
+	cd client/java && mvn -q -B test
+
 .PHONY: conformance
-conformance: $(VENV)/.dev ## Tries every client with every case, or CLIENTS="go java" CASES="hole duplicates".
-	$(BIN)/python -m tests.conformance --clients $(CLIENTS) --cases $(CASES)
+conformance: clients ## Tries every client with every case, or CLIENTS="go java" CASES="hole duplicates"; then all with one server.
+	$(BIN)/python -m tests.conformance --no-build --clients $(CLIENTS) --cases $(CASES)
+	$(BIN)/python -m tests.conformance.golden --no-build --clients $(CLIENTS)
+	$(BIN)/python -m tests.conformance.together --no-build --clients $(CLIENTS)
 
 .PHONY: bench
 bench: bench-venv ## Measures Stepwire beside its peers, about half an hour, into build/bench. BENCH_ARGS="--only B1 B5".
