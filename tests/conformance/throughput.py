@@ -100,6 +100,7 @@ async def _ask(client: Client, work: Mapping[str, Any], folder: Path, *, least: 
         async for name, value in adapter.lines():
             if name == "end":
                 end = value
+        await adapter.wait()
     if end.get("outcome") != "completed" or end.get("events", 0) < least:
         raise SystemExit(f"{client.name} did not see it all: {end} {adapter.errors.read_text()}")
     return {"events": end["events"], "seconds": end["seconds"]}

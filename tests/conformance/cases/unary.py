@@ -96,7 +96,7 @@ UNARY = (
     Case(
         name="unanswered",
         rule="A unary call has a deadline.",
-        command=get(timeout_seconds=0.5),
+        command=get(timeout_seconds=2),
         calls=[called("GetExecution", HOLD)],
         error={"kind": "refused", "code": "DEADLINE_EXCEEDED", "reason": ""},
     ),
