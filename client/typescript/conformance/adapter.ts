@@ -66,9 +66,8 @@ async function main(): Promise<void> {
     write({ end: { outcome: "answered" } });
     return;
   }
-  const timeout = command.opening_seconds ?? command.timeout_seconds;
   await using client = new Client(command.target, {
-    ...(timeout !== undefined && { timeoutSeconds: timeout }),
+    timeoutSeconds: command.opening_seconds ?? command.timeout_seconds,
     patience: patience(command.patience ?? {}),
   });
   if (command.do === "execute" || command.do === "watch") {
@@ -136,16 +135,14 @@ async function follow(client: Client, command: Command): Promise<void> {
 
 function begin(client: Client, command: Command): Promise<Run> {
   const options = {
-    ...(command.filter && { filter: fromJson(EventFilterSchema, command.filter) }),
-    ...(command.heartbeat_seconds !== undefined && { heartbeatSeconds: command.heartbeat_seconds }),
+    filter: command.filter && fromJson(EventFilterSchema, command.filter),
+    heartbeatSeconds: command.heartbeat_seconds,
   };
   if (command.do === "watch") {
-    return client.watch(command.execution_id!, { afterSequence: command.after_sequence ?? 0, ...options });
+    return client.watch(command.execution_id!, { afterSequence: command.after_sequence, ...options });
   }
-  const start = command.request_id === undefined ? {} : { requestId: command.request_id };
-  return command.plan === undefined
-    ? client.execute({ query: command.query!, ...start }, options)
-    : client.execute({ plan: fromJson(PlanSchema, command.plan), ...start }, options);
+  const work = command.plan ? { plan: fromJson(PlanSchema, command.plan) } : { query: command.query! };
+  return client.execute({ ...work, requestId: command.request_id }, options);
 }
 
 async function ask(client: Client, command: Command): Promise<void> {
@@ -153,7 +150,7 @@ async function ask(client: Client, command: Command): Promise<void> {
     const execution =
       command.do === "get"
         ? await client.get(command.execution_id!)
-        : await client.cancel(command.execution_id!, { reason: command.reason ?? "" });
+        : await client.cancel(command.execution_id!, { reason: command.reason });
     write({ execution: snapshot(execution) });
     write({ end: { outcome: "answered" } });
   } catch (failure) {

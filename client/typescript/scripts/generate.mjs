@@ -1,7 +1,7 @@
 // Generates src/gen from protos/: `npm run generate`. `npm run generate:check` only says whether src/gen is current.
 //
-// The compiler and google/rpc/*.proto come from the Python packages that `make protos` uses for the Python client, so that
-// both clients are made of the same files.
+// The compiler and google/rpc/*.proto come from the Python packages that `make protos` uses for the Python client, so
+// that both clients are made of the same files.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";

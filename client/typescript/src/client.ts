@@ -41,51 +41,62 @@ export type Work = Start & (
 /** How to start work. */
 export interface Start {
   /**
-   * Makes the start idempotent: the same id with the same work is the same execution. Matches `[A-Za-z0-9_-]{1,64}`. A new
-   * one when absent.
+   * Makes the start idempotent: the same id with the same work is the same execution. Matches `[A-Za-z0-9_-]{1,64}`.
+   * A new one when absent.
    */
-  requestId?: string;
+  requestId?: string | undefined;
   /** Groups executions. Matches `[A-Za-z0-9_-]{1,64}`. */
-  sessionId?: string;
+  sessionId?: string | undefined;
   /** Free pairs to select by. At most 32. */
-  labels?: Record<string, string>;
+  labels?: Record<string, string> | undefined;
   /** How to run it. */
-  options?: MessageInitShape<typeof ExecutionOptionsSchema>;
+  options?: MessageInitShape<typeof ExecutionOptionsSchema> | undefined;
 }
 
 /** How to follow an execution. */
 export interface FollowOptions {
   /** Which events: by kind ("step_completed") and by step. The terminal event comes whatever it says. */
-  filter?: MessageInitShape<typeof EventFilterSchema>;
-  /** The server says that it lives after so long a silence; after twice that and a second it counts as lost. 15; 0.1 to 3600. */
-  heartbeatSeconds?: number;
+  filter?: MessageInitShape<typeof EventFilterSchema> | undefined;
+  /**
+   * After so long a silence the server says that it lives; after twice that and a second it counts as lost. 0.1 to
+   * 3600, 15 when absent.
+   */
+  heartbeatSeconds?: number | undefined;
   /** Ends the call, and throws the signal's reason where the run is read. The execution goes on. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
 }
 
 /** How to watch an execution that exists. */
 export interface WatchOptions extends FollowOptions {
   /** Watch what comes after this event (exclusive). 0. */
-  afterSequence?: bigint | number;
+  afterSequence?: bigint | number | undefined;
 }
 
 /** How to make a unary call. */
 export interface UnaryOptions {
   /** The call's deadline, with all tries. The client's `timeoutSeconds` when absent. */
-  timeoutSeconds?: number;
+  timeoutSeconds?: number | undefined;
   /** Ends the call, which throws the signal's reason. */
-  signal?: AbortSignal;
+  signal?: AbortSignal | undefined;
+}
+
+/** How to cancel an execution. */
+export interface CancelOptions extends UnaryOptions {
+  /** Why. At most 1,000 characters. */
+  reason?: string | undefined;
+  /** Who asks. At most 200 characters. */
+  actor?: string | undefined;
 }
 
 /** How a client behaves. */
 export interface BaseClientOptions {
   /** The deadline of each unary call, and the longest that a stream may take to begin. 10. */
-  timeoutSeconds?: number;
+  timeoutSeconds?: number | undefined;
   /** How long it goes on trying. What is absent is the default. */
-  patience?: Partial<Patience>;
+  patience?: Partial<Patience> | undefined;
 }
 
-/** Starts, follows and controls executions on one server, over whatever `connect` makes. `Client` is the one for Node. */
+/** Starts, follows and controls executions on one server, over what `connect` makes. `Client` is the one for Node. */
 export class BaseClient implements AsyncDisposable {
   readonly #wire: Wire;
   readonly #timeoutSeconds: number;
@@ -99,20 +110,20 @@ export class BaseClient implements AsyncDisposable {
   }
 
   /**
-   * The generated client, for every rpc. Unary calls have the client's deadline unless `timeoutMs` says another; no call is
-   * tried again. Throws StepwireError. End a stream with a signal: leaving its loop does not.
+   * The generated client, for every rpc. Unary calls have the client's deadline unless `timeoutMs` says another; no
+   * call is tried again. Throws StepwireError. End a stream with a signal: leaving its loop does not.
    */
   get service(): Service {
     return this.#wire.service;
   }
 
   /**
-   * Starts an execution and follows it. Resolves once the server has accepted it. Losing the connection, or this process,
-   * does not end the execution.
+   * Starts an execution and follows it. Resolves once the server has accepted it. Losing the connection, or this
+   * process, does not end the execution.
    *
    * Throws StepwireError, with the reasons of `ExecutionService.Execute`.
    */
-  execute(work: Work, options: FollowOptions = {}): Promise<Run> {
+  async execute(work: Work, options: FollowOptions = {}): Promise<Run> {
     return this.#follow(options, "", 0, executeRequest(work, options));
   }
 
@@ -121,7 +132,7 @@ export class BaseClient implements AsyncDisposable {
    *
    * Throws StepwireError, with the reasons of `ExecutionService.WatchExecution`.
    */
-  watch(executionId: string, options: WatchOptions = {}): Promise<Run> {
+  async watch(executionId: string, options: WatchOptions = {}): Promise<Run> {
     return this.#follow(options, executionId, options.afterSequence ?? 0);
   }
 
@@ -132,13 +143,11 @@ export class BaseClient implements AsyncDisposable {
   }
 
   /**
-   * Asks an execution to end. Resolves once that is recorded; the end comes later. Throws EXECUTION_ENDED where it has. A
-   * `reason` has at most 1,000 characters, an `actor` 200.
+   * Asks an execution to end. Resolves once that is recorded; the end comes later. Throws StepwireError, with
+   * EXECUTION_ENDED where it has ended.
    */
-  async cancel(
-    executionId: string,
-    { reason = "", actor = "", ...options }: UnaryOptions & { reason?: string; actor?: string } = {},
-  ): Promise<Execution> {
+  async cancel(executionId: string, options: CancelOptions = {}): Promise<Execution> {
+    const { reason = "", actor = "" } = options;
     const request = { executionId, reason, actor };
     const { execution } = await this.#unary(options, (call) => this.service.cancelExecution(request, call));
     return execution!;
@@ -189,7 +198,7 @@ export class BaseClient implements AsyncDisposable {
     for (let failures = 1; ; failures++) {
       const left = deadline - performance.now();
       try {
-        return await send({ timeoutMs: Math.max(1, Math.ceil(left)), ...(signal && { signal }) });
+        return await send({ timeoutMs: Math.max(1, left), ...(signal && { signal }) });
       } catch (error) {
         signal?.throwIfAborted();
         const pause =
@@ -200,15 +209,20 @@ export class BaseClient implements AsyncDisposable {
           throw error;
         }
         await sleep(pause, signal);
-        signal?.throwIfAborted();
       }
     }
   }
 }
 
-function executeRequest(work: Work, options: FollowOptions): ExecuteRequest {
-  const { query, plan, call, requestId = crypto.randomUUID(), ...start } = work;
-  const request = create(ExecuteRequestSchema, { ...start, ...following(options), requestId });
+function executeRequest(work: Work, follow: FollowOptions): ExecuteRequest {
+  const { query, plan, call, requestId, sessionId = "", labels = {}, options } = work;
+  const request = create(ExecuteRequestSchema, {
+    requestId: requestId || crypto.randomUUID(),
+    sessionId,
+    labels,
+    options,
+    ...following(follow),
+  });
   if (query !== undefined) {
     request.work = { case: "query", value: query };
   } else if (plan !== undefined) {
@@ -224,8 +238,9 @@ function executeRequest(work: Work, options: FollowOptions): ExecuteRequest {
 /** Returns what Execute and WatchExecution are asked for alike. */
 function following({ filter, heartbeatSeconds }: FollowOptions): Following {
   return {
-    ...(filter && { filter }),
-    ...(heartbeatSeconds !== undefined && { heartbeatInterval: durationFromMs(heartbeatSeconds * 1000) }),
+    filter,
+    heartbeatInterval:
+      heartbeatSeconds === undefined ? undefined : durationFromMs(Math.round(heartbeatSeconds * 1000)),
   };
 }
 

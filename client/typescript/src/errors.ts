@@ -70,8 +70,8 @@ export class StepwireError extends Error {
   /** Seconds after which the server wants to be asked again. */
   readonly retryAfterSeconds: number | undefined;
   /**
-   * Of an `execute` that got no answer: the request id that it was sent with. The work may have been accepted all the same;
-   * with this id it can be asked for again, and runs once. Empty elsewhere.
+   * Of an `execute` that got no answer: the request id that it was sent with. The work may have been accepted all the
+   * same; with this id it can be asked for again, and runs once. Empty elsewhere.
    */
   requestId = "";
 
@@ -165,7 +165,7 @@ export function seconds(duration: Duration): number {
   return Number(duration.seconds) + duration.nanos / 1e9;
 }
 
-/** A failure that has a cause is the connection's own, no status of a server: the transport calls it ABORTED or INTERNAL. */
+/** A failure with a cause is the connection's own, no status of a server: the transport says ABORTED or INTERNAL. */
 function codeOf(failure: ConnectError): Code {
   const lost = failure.cause instanceof Error && (failure.code === Code.Aborted || failure.code === Code.Internal);
   return lost ? Code.Unavailable : failure.code;

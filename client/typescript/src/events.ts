@@ -8,8 +8,9 @@ import { EventSchema, ExecutionState, type Event } from "./gen/stepwire/v1/event
 import type { Execution } from "./gen/stepwire/v1/execution_pb.js";
 
 /**
- * Returns the name of the event's kind as the contract has it and as `EventFilter.kinds` takes it, such as "step_completed";
- * "" for a kind that a newer server has. In code, `event.kind.case` ("stepCompleted") says the same and narrows the type.
+ * Returns the name of the event's kind as the contract has it and as `EventFilter.kinds` takes it, such as
+ * "step_completed"; "" for a kind that a newer server has. In code, `event.kind.case` ("stepCompleted") says the same
+ * and narrows the type.
  */
 export function eventType(event: Event): string {
   return event.kind.case === undefined ? "" : EventSchema.field[event.kind.case].name;

@@ -5,6 +5,7 @@ export { Code } from "@connectrpc/connect";
 export {
   BaseClient,
   type BaseClientOptions,
+  type CancelOptions,
   type FollowOptions,
   type Start,
   type UnaryOptions,

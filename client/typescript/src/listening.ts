@@ -1,9 +1,10 @@
 /**
  * When a call that says nothing is given up. Without a clock: every method is told the time, in seconds.
  *
- * It is the server that must have been silent, not the reader that was away. A loop's body that takes its time, or blocks
- * the event loop; a process that is stopped: what has come meanwhile has yet to be read when they go on. So whoever begins
- * to listen late listens for a moment at least, and a silence that is noticed late gets a moment more, once.
+ * It is the server that must have been silent, not the reader that was away. A loop's body that takes its time, or
+ * blocks the event loop; a process that is stopped: what has come meanwhile has yet to be read when they go on. So
+ * whoever begins to listen late listens for a moment at least, and a silence that is noticed late gets a moment more,
+ * once.
  */
 
 /** Seconds in which what is there already will be read. */

@@ -19,7 +19,7 @@ const READ_MAX_BYTES = 4 * 1024 * 1024;
 /** How a client for Node behaves. */
 export interface ClientOptions extends BaseClientOptions {
   /** Whether to speak TLS, and how: `ca`, `cert`, `key` and what else `tls.connect` takes. Plaintext when absent. */
-  tls?: boolean | ConnectionOptions;
+  tls?: boolean | ConnectionOptions | undefined;
 }
 
 /**
@@ -62,7 +62,7 @@ function connectTo(address: string, tls: boolean | ConnectionOptions): Connect {
   };
 }
 
-/** Closes a connection in order. To abort it would be an error for the server, and what ends its calls would be lost. */
+/** Closes a connection in order. To abort it is an error for the server, and what ends its calls would be lost. */
 class SessionManager extends Http2SessionManager {
   #session: Http2Session | undefined;
 

@@ -89,8 +89,8 @@ export function canPass(error: StepwireError): boolean {
 }
 
 /**
- * Returns the seconds to wait before a unary call is sent again, or undefined where its error is to be thrown. `failures`
- * counts this one, `left` is the seconds to the call's deadline. The call must be safe to send twice.
+ * Returns the seconds to wait before a unary call is sent again, or undefined where its error is to be thrown.
+ * `failures` counts this one, `left` is the seconds to the call's deadline. The call must be safe to send twice.
  */
 export function pauseBefore(
   error: StepwireError,

@@ -7,8 +7,8 @@ import { ExecutionState, type Event, type Progress } from "./gen/stepwire/v1/eve
 /**
  * Folds events into how far an execution is.
  *
- * The server counts; the tracker keeps what its newest event says. So it is right with a filter, and from the middle of a
- * stream on.
+ * The server counts; the tracker keeps what its newest event says. So it is right with a filter, and from the middle
+ * of a stream on.
  */
 export class ProgressTracker {
   /** All events that were added. */

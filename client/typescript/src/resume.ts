@@ -6,8 +6,8 @@
  *
  * 1.  The cursor is the last event that the caller has processed, which it says by asking for the next.
  * 2.  An event at or below the last accepted one is a duplicate and is dropped.
- * 3.  A hole is refused: what came before it is given, and another call is opened from the cursor. Without a filter each
- *     event is checked, with one only the ranges that the messages say they cover.
+ * 3.  A hole is refused: what came before it is given, and another call is opened from the cursor. Without a filter
+ *     each event is checked, with one only the ranges that the messages say they cover.
  * 4.  The terminal event ends the stream. An event after it breaks the contract.
  * 5.  A call that ends OK without the terminal event is opened again, unless its snapshot says that the execution ended
  *     at or before the cursor: then there is nothing left to give.
@@ -16,8 +16,8 @@
  * 7.  A status that can pass (`canPass`) opens again after a back-off.
  * 8.  Before the first message Execute is opened, with a request id that makes it safe to send again; after it
  *     WatchExecution.
- * 9.  Two budgets of failures, one for the start and one for resuming. A new event or a heartbeat fills the second again:
- *     a heartbeat comes only over a call that has been healthy for a whole interval.
+ * 9.  Two budgets of failures, one for the start and one for resuming. A new event or a heartbeat fills the second
+ *     again: a heartbeat comes only over a call that has been healthy for a whole interval.
  * 10. A call that says nothing for two heartbeat intervals and a second is dead. The next one is over a new connection.
  * 11. An event of an unknown kind is an event.
  *
@@ -170,7 +170,6 @@ export class Resumption {
   suspend(): void {
     if (this.#state === "reading") {
       this.#state = "toOpen";
-      this.#openAt = 0;
     } else if (this.#state === "ending") {
       this.#state = "finished";
     }

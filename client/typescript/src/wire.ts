@@ -1,4 +1,4 @@
-/** The connections under a client: calls are counted, and one connection takes over from another. Any transport will do. */
+/** The connections under a client: calls are counted, and one connection takes over from another. */
 
 import { createClient, type Client as ServiceClient, type Transport } from "@connectrpc/connect";
 
@@ -42,7 +42,8 @@ export class Link {
   readonly unary: Transport["unary"] = async (method, signal, timeoutMs, ...call) => {
     const release = this.#take();
     try {
-      const timeout = timeoutMs ?? this.timeoutSeconds * 1000;
+      // It travels as a whole number.
+      const timeout = Math.ceil(timeoutMs ?? this.timeoutSeconds * 1000);
       return await this.connection.transport.unary(method, signal, timeout, ...call);
     } catch (failure) {
       throw this.#errorOf(failure);

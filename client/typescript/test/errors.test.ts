@@ -37,7 +37,8 @@ test("a status has its reason, its metadata, its violations and its time to wait
 });
 
 test("a reason of another domain is none of ours", () => {
-  const error = received(Code.Unavailable, { desc: ErrorInfoSchema, value: { domain: "proxy", reason: "NO_UPSTREAM" } });
+  const theirs = { desc: ErrorInfoSchema, value: { domain: "proxy.example", reason: "NO_UPSTREAM" } };
+  const error = received(Code.Unavailable, theirs);
   assert.equal(error.reason, "");
   assert.equal(error.code, Code.Unavailable);
 });

@@ -190,8 +190,8 @@ test("speaks TLS", async (t) => {
   const [key, cert] = [join(folder, "key.pem"), join(folder, "cert.pem")];
   const subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"];
   try {
-    const made = ["-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out", cert];
-    execFileSync("openssl", ["req", ...made, ...subject], { stdio: "ignore" });
+    const kind = ["-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"];
+    execFileSync("openssl", ["req", ...kind, ...subject, "-keyout", key, "-out", cert], { stdio: "ignore" });
   } catch {
     t.skip("openssl, which makes the certificate, is missing");
     return;
@@ -199,8 +199,12 @@ test("speaks TLS", async (t) => {
   const ca = readFileSync(cert);
   const handlers: Handlers = { getExecution: ({ executionId }) => ({ execution: { executionId } }) };
   const server = createSecureServer({ key: readFileSync(key), cert: ca }, handler(handlers));
+  const names: unknown[] = [];
+  server.on("secureConnection", (socket) => names.push(socket.servername));
   const { client, address } = await serve(t, server, { tls: { ca } });
   assert.equal((await client.get(EXECUTION)).executionId, EXECUTION);
+
+  assert.deepEqual(names, ["localhost"]);
 
   const distrustful = new Client(address, { tls: true, patience: QUICK });
   t.after(() => distrustful.close());

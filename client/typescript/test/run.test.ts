@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { ValueSchema } from "@bufbuild/protobuf/wkt";
 import { Code, type HandlerContext } from "@connectrpc/connect";
 
 import { ExecutionCancelled, ExecutionFailed, StepwireError, StreamBroken } from "../src/errors.js";
@@ -80,7 +81,7 @@ test("sends the work and how to follow it, and how to follow it again when resum
 test("work that can't be encoded is no call", async () => {
   const bench = new Bench({});
   await assert.rejects(
-    async () => bench.client.execute({ ...WORK, options: { maxParallelSteps: 0.5 } }),
+    bench.client.execute({ ...WORK, options: { maxParallelSteps: 0.5 } }),
     (error) => !(error instanceof StepwireError),
   );
   assert.deepEqual(bench.open, []);
@@ -204,7 +205,8 @@ test("a refused start has no request id to ask with again, and one without an an
       throw refusal(Code.Unavailable);
     },
   });
-  await assert.rejects(away.client.execute({ ...WORK, requestId: "r-1" }), { code: Code.Unavailable, requestId: "r-1" });
+  const work = { ...WORK, requestId: "r-1" };
+  await assert.rejects(away.client.execute(work), { code: Code.Unavailable, requestId: "r-1" });
 });
 
 test("a server that drains is left for a new connection, and the old one is closed", async () => {
@@ -261,7 +263,7 @@ test("the result of what did not complete is an error", async () => {
 
 test("the result of what was over before it was watched is that of its snapshot", async () => {
   const over = welcome(9, ExecutionState.COMPLETED);
-  over.execution!.result = { case: "output", value: { $typeName: "google.protobuf.Value", kind: { case: "boolValue", value: true } } };
+  over.execution!.result = { case: "output", value: create(ValueSchema, { kind: { case: "boolValue", value: true } }) };
   const bench = new Bench({ watchExecution: () => says(over) });
   const run = await bench.client.watch(EXECUTION, { afterSequence: 9 });
   assert.equal(await run.result(), true);
