@@ -28,6 +28,7 @@ __all__ = ["RESUMING"]
 
 _BEAT = 0.2
 _SILENCE = 2 * _BEAT + 1  # seconds after which a call that says nothing is dead
+_OPENING = 3  # seconds for a stream to begin: enough for a process that has just begun, on a busy machine
 _SOON = 2.0  # seconds within which comes what comes at once, on a busy machine
 
 _END = (pieces(3), batch(completed(4)), OK)
@@ -142,10 +143,10 @@ RESUMING = (
     Case(
         name="silence-from-the-start",
         rule="A call whose first message does not come in time is dead: Execute again, on a new connection.",
-        command=execute(opening_seconds=2),
+        command=execute(opening_seconds=_OPENING),
         calls=[
             executed(HOLD),
-            executed(welcome(), pieces(1, 2), *_END, fresh=True, most=2 + _SOON),
+            executed(welcome(), pieces(1, 2), *_END, fresh=True, most=_OPENING + _SOON),
         ],
         sees=[1, 2, 3, 4],
         outcome="completed",

@@ -35,6 +35,8 @@ from stepwire.values import to_struct, to_value
 
 __all__ = ["UNARY"]
 
+_TIMEOUT = 4  # seconds: enough for a process that has just begun, on a busy machine, to bring its call to the server
+
 
 def _decode(message: Message) -> Mapping[str, Any]:
     encoded = base64.b64encode(message.SerializeToString()).decode()
@@ -96,7 +98,7 @@ UNARY = (
     Case(
         name="unanswered",
         rule="A unary call has a deadline.",
-        command=get(timeout_seconds=2),
+        command=get(timeout_seconds=_TIMEOUT),
         calls=[called("GetExecution", HOLD)],
         error={"kind": "refused", "code": "DEADLINE_EXCEEDED", "reason": ""},
     ),
