@@ -91,6 +91,13 @@ def repeat_field(files: dict[str, FileDescriptorProto]) -> None:
     field(files, "event.proto", "Event", "message").label = FieldDescriptorProto.LABEL_REPEATED
 
 
+def make_optional(files: dict[str, FileDescriptorProto]) -> None:
+    event = message(files, "event.proto", "Event")
+    event.oneof_decl.add(name="_message")
+    optional = field(files, "event.proto", "Event", "message")
+    optional.proto3_optional, optional.oneof_index = True, len(event.oneof_decl) - 1
+
+
 def leave_oneof(files: dict[str, FileDescriptorProto]) -> None:
     field(files, "event.proto", "Event", "error").ClearField("oneof_index")
 
@@ -136,6 +143,7 @@ BREAKS: dict[Change, str] = {
     change_json_name: 'changed option "json_name"',
     change_type: 'changed type from "int32" to "int64"',
     repeat_field: 'changed cardinality from "optional with implicit presence" to "repeated"',
+    make_optional: 'to "optional with explicit presence"',
     leave_oneof: "moved from inside to outside a oneof",
     remove_arm: 'Previously present field "55" with name "stage"',
     remove_message: 'Previously present message "Stage" was deleted',

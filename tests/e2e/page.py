@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ class Block:
 
     def __str__(self) -> str:
         called = re.findall(r"\w+/(\w+)|\b(describe|list\b|--list-\w+)", self.commands)
-        return "-".join([f"{self.number:02}", self.tool, *called[-1]]).rstrip("-")
+        return "-".join([f"{self.number:02}", self.tool, *filter(None, called[-1])])
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def blocks(page: str) -> list[Block]:
 def run(
     chosen: Sequence[Block], folder: Path, *, path: Sequence[str], addresses: Mapping[str, str], seconds: float
 ) -> dict[int, Printed]:
-    """Runs blocks in one shell in this folder, and returns what each printed. Raises TimeoutExpired after so long.
+    """Runs blocks in one shell in this folder, and returns what each printed. Fails where that takes so long.
 
     `path`: folders of programs, before those of this process. `addresses`: those of the page, and what they are here.
     """
@@ -93,7 +94,14 @@ def run(
         file = folder / f"block-{block.number}"
         lines.append(f"{{\n{commands}}} >{file}.out 2>{file}.error </dev/null; echo $? >{file}.code\n")
     environment = {**os.environ, "PATH": os.pathsep.join([*path, os.environ["PATH"]])}
-    subprocess.run(["bash", "-c", "".join(lines)], cwd=folder, env=environment, timeout=seconds, check=True)
+    # A session of its own, so that a command which hangs can be ended with its shell.
+    with subprocess.Popen(["bash", "-c", "".join(lines)], cwd=folder, env=environment, start_new_session=True) as shell:
+        try:
+            shell.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(shell.pid, signal.SIGKILL)
+            hangs = next(block for block in chosen if not (folder / f"block-{block.number}.code").exists())
+            raise AssertionError(f"after {seconds:g} s it was still at {hangs}:\n{hangs.commands}") from None
     return {
         block.number: Printed(
             out=(folder / f"block-{block.number}.out").read_text("utf-8"),

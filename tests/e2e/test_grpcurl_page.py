@@ -127,6 +127,14 @@ def test_every_tool_is_on_the_page() -> None:
 
 # -- how it is compared
 
+
+def test_a_command_that_hangs(tmp_path: Path) -> None:
+    """A command that does not end is named, and ended with all that it started."""
+    quick, hangs = Block(1, "grpcurl -version || true\n"), Block(2, "mkfifo never; cat never; grpcurl list\n")
+    with pytest.raises(AssertionError, match="still at 02-grpcurl-list"):
+        run([quick, hangs], tmp_path, path=[], addresses={}, seconds=1)
+
+
 SHOWN = Block(
     1,
     "grpcurl list\n",
