@@ -61,8 +61,7 @@ def main() -> int:
 def try_client(client: Client, goldens: Sequence[Golden]) -> tuple[dict[str, str], int]:
     """Has a client decode all of them. Returns what is wrong, and how many processes it took.
 
-    An adapter may answer all commands, or end after the first: then it is started again with the rest, and so it is
-    where one message ends it.
+    One process gets them all. Where one message ends it, another one gets those that follow.
     """
     wrong: dict[str, str] = {}
     processes = 0

@@ -1,15 +1,15 @@
-// Conformance is the adapter through which tests/conformance tests this client: it reads one command, does what it
-// says, and writes what it saw.
+// Conformance is the adapter through which tests/conformance tests this client: it reads commands, does what
+// they say, and writes what it saw.
 package main
 
 import (
-	"bufio"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"os"
 	"strings"
@@ -100,16 +100,19 @@ type seenViolation struct {
 
 func main() {
 	log.SetFlags(0)
-	line, err := bufio.NewReader(os.Stdin).ReadBytes('\n')
-	if err != nil {
-		log.Fatal(err)
-	}
-	var c command
-	if err := json.Unmarshal(line, &c); err != nil {
-		log.Fatal(err)
-	}
-	if err := c.run(context.Background()); err != nil {
-		log.Fatal(err)
+	commands := json.NewDecoder(os.Stdin)
+	for {
+		var c command
+		err := commands.Decode(&c)
+		if err == io.EOF {
+			return
+		}
+		if err == nil {
+			err = c.run(context.Background())
+		}
+		if err != nil {
+			log.Fatal(err)
+		}
 	}
 }
 

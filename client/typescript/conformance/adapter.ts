@@ -1,4 +1,4 @@
-// The client behind the lines that tests/conformance/README.md describes: one command in, what was seen out.
+// The client behind the lines that tests/conformance/README.md describes: commands in, what was seen out.
 
 import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
@@ -59,7 +59,12 @@ function write(line: JsonObject): void {
 }
 
 async function main(): Promise<void> {
-  const command = await readCommand();
+  for await (const line of createInterface({ input: process.stdin })) {
+    await obey(JSON.parse(line));
+  }
+}
+
+async function obey(command: Command): Promise<void> {
   if (command.do === "decode") {
     const desc = registry.getMessage(command.type!)!;
     write({ decoded: toJson(desc, fromBinary(desc, Buffer.from(command.base64!, "base64")), { registry }) });
@@ -75,13 +80,6 @@ async function main(): Promise<void> {
   } else {
     await ask(client, command);
   }
-}
-
-async function readCommand(): Promise<Command> {
-  for await (const line of createInterface({ input: process.stdin })) {
-    return JSON.parse(line);
-  }
-  throw new Error("No command came.");
 }
 
 /** Returns the settings under the names that they have here: `initial_delay` is `initialDelaySeconds`. */

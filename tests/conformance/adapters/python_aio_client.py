@@ -18,7 +18,11 @@ __all__ = ["main"]
 
 
 async def main() -> None:
-    command = json.loads(sys.stdin.readline())
+    for line in sys.stdin:
+        await _obey(json.loads(line))
+
+
+async def _obey(command: dict[str, Any]) -> None:
     if command["do"] == "decode":
         write({"decoded": decoded(command)})
         write({"end": {"outcome": "answered"}})

@@ -1,4 +1,4 @@
-"""The adapter of `stepwire.Client`: reads a command, runs it, writes what it saw."""
+"""The adapter of `stepwire.Client`: reads commands, does them, writes what it saw."""
 
 from __future__ import annotations
 
@@ -19,7 +19,11 @@ __all__ = ["choices", "main", "settings", "work"]
 
 
 def main() -> None:
-    command = json.loads(sys.stdin.readline())
+    for line in sys.stdin:
+        _obey(json.loads(line))
+
+
+def _obey(command: dict[str, Any]) -> None:
     if command["do"] == "decode":
         write({"decoded": decoded(command)})
         write({"end": {"outcome": "answered"}})

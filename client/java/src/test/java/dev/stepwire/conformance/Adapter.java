@@ -39,7 +39,9 @@ public final class Adapter {
 
     public static void main(String[] args) throws IOException {
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-        new Adapter(new Command(JsonParser.parseString(in.readLine()).getAsJsonObject())).obey();
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            new Adapter(new Command(JsonParser.parseString(line).getAsJsonObject())).obey();
+        }
     }
 
     private void obey() throws IOException {
