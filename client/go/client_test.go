@@ -135,6 +135,23 @@ func TestASilentServerIsGivenUp(t *testing.T) {
 	}
 }
 
+func TestAServerThatIsGoneIsToldAsThat(t *testing.T) {
+	server := serve(t, holds(welcome(0), batch(event(1))))
+	patience := Patience{ResumeFailures: 2, InitialDelay: time.Millisecond}
+	run := execute(t, patient(t), server.connect(t, WithTimeout(100*time.Millisecond), WithPatience(patience)))
+	var last error
+	for _, err := range run.Events() {
+		if last = err; err == nil {
+			server.listener.Close()
+			server.listener.cut()
+		}
+	}
+	broken, cause := (*BrokenError)(nil), (*Error)(nil)
+	if !errors.As(last, &broken) || !errors.As(last, &cause) || cause.Code != codes.Unavailable {
+		t.Errorf("the run ended with %v", last)
+	}
+}
+
 func TestAStreamThatDoesNotBeginIsGivenUp(t *testing.T) {
 	server := serve(t, holds(), says(welcome(0), batch(completed(1))))
 	run := execute(t, patient(t), server.connect(t, WithTimeout(100*time.Millisecond)))

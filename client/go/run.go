@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/structpb"
@@ -206,7 +208,12 @@ func (r *Run) read(within time.Duration) error {
 			r.resumption.ended(errorFrom(status.Convert(message.err)), time.Now())
 		}
 	case <-silence.C:
-		r.resumption.silent(time.Now())
+		if r.link.conn.GetState() == connectivity.Ready {
+			r.resumption.silent(time.Now())
+		} else { // The call waits for a connection: nobody was there who could have said something.
+			away := errorFrom(status.New(codes.Unavailable, "there is no connection to the server"))
+			r.resumption.ended(away, time.Now())
+		}
 	case <-r.ctx.Done():
 		return context.Cause(r.ctx)
 	}
