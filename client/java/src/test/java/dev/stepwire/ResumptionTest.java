@@ -332,6 +332,12 @@ class ResumptionTest {
         assertNull(machine.take());
         assertEquals("The server sent events of e-2", refusal(machine).getMessage());
 
+        Resumption behind = reading();
+        Event foreign = event(2).toBuilder().setExecutionId("e-2").build();
+        behind.received(with(batch(0, 2, 1), foreign), now);
+        assertEquals(List.of(1L), taken(behind));
+        assertEquals("The server sent events of e-2", refusal(behind).getMessage());
+
         Resumption watching = machine("e-3", 0, false);
         open(watching);
         watching.received(welcome(), now);

@@ -46,7 +46,7 @@ import stepwire.v1.ExecutionServiceOuterClass.GetExecutionResponse;
 import stepwire.v1.ExecutionServiceOuterClass.WatchExecutionRequest;
 
 /** The client does over real connections what the state machine says, and leaves none behind. */
-@Timeout(20)
+@Timeout(60)
 class StepwireClientTest {
     private static final String ID = "e-1";
     private static final Patience QUICK =
@@ -128,7 +128,7 @@ class StepwireClientTest {
         server.then(holds(ended)).then(sends(welcome(), batch(0, completed(1))));
         try (StepwireClient hasty = StepwireClient.builder(server.target())
                         .patience(QUICK)
-                        .timeout(Duration.ofMillis(300))
+                        .timeout(Duration.ofSeconds(1))
                         .build();
                 Run run = hasty.watch(ID)) {
             assertEquals(List.of(1L), sequences(run));

@@ -31,7 +31,6 @@ import stepwire.v1.PlanOuterClass;
 public final class Adapter {
     private final Command command;
     private final Report report = new Report();
-    private final long start = System.nanoTime();
 
     private Adapter(Command command) {
         this.command = command;
@@ -63,6 +62,7 @@ public final class Adapter {
     private void follow(StepwireClient client) throws InvalidProtocolBufferException {
         ProgressTracker progress = new ProgressTracker();
         JsonObject end;
+        long start = System.nanoTime();
         try (Run run = command.action().equals("execute")
                 ? client.execute(command.execute())
                 : client.watch(command.watch())) {
