@@ -8,6 +8,9 @@ import type { Status } from "./gen/google/rpc/status_pb.js";
 
 const DOMAIN = "stepwire";
 
+/** As many violations are written out. A plan may have 10,000 steps, each of them wrong. */
+const VIOLATIONS_IN_TEXT = 10;
+
 /** The reasons that a call can be refused with. `stepwire/v1/execution_service.proto` says of each rpc which it has. */
 export type Reason =
   | "AT_MOST_ONCE"
@@ -82,6 +85,16 @@ export class StepwireError extends Error {
     this.metadata = details.metadata ?? {};
     this.violations = details.violations ?? [];
     this.retryAfterSeconds = details.retryAfterSeconds;
+  }
+
+  /** Returns the class, the reason, the message, and the first ten violations that the message does not have. */
+  override toString(): string {
+    const more = this.violations.filter(({ field, description }) => !this.message.includes(`${field} ${description}`));
+    const lines = more.slice(0, VIOLATIONS_IN_TEXT).map(({ field, description }) => `\n  ${field}: ${description}`);
+    if (more.length > lines.length) {
+      lines.push(`\n  and ${more.length - lines.length} more`);
+    }
+    return `${this.name}: ${this.reason && `${this.reason}: `}${this.message}${lines.join("")}`;
   }
 
   /** Returns the error that a call of the generated client ended with as one of this package's. */

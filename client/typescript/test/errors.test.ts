@@ -7,7 +7,7 @@ import { create } from "@bufbuild/protobuf";
 import { anyPack } from "@bufbuild/protobuf/wkt";
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { reasonOf, StepwireError } from "../src/errors.js";
+import { ExecutionCancelled, reasonOf, StepwireError } from "../src/errors.js";
 import { BadRequestSchema, ErrorInfoSchema, RetryInfoSchema } from "../src/gen/google/rpc/error_details_pb.js";
 import { StatusSchema } from "../src/gen/google/rpc/status_pb.js";
 import { backoff, canPass, DEFAULT_PATIENCE, pauseBefore } from "../src/patience.js";
@@ -34,6 +34,24 @@ test("a status has its reason, its metadata, its violations and its time to wait
   assert.deepEqual(error.metadata, { steps: "4" });
   assert.deepEqual(error.violations, violations);
   assert.equal(error.retryAfterSeconds, 1.5);
+});
+
+test("the text of an error has its reason, and ten violations beside the one in its message", () => {
+  const violations = Array.from({ length: 13 }, (_, index) => {
+    return { field: `plan.steps[${index}].id`, description: "is empty" };
+  });
+  const message = "the plan is invalid: plan.steps[0].id is empty (and 12 more)";
+  const error = new StepwireError(message, Code.InvalidArgument, { reason: "PLAN_INVALID", violations });
+  const lines = String(error).split("\n");
+  assert.equal(lines[0], `StepwireError: PLAN_INVALID: ${message}`);
+  assert.equal(lines[1], "  plan.steps[1].id: is empty");
+  assert.equal(lines[10], "  plan.steps[10].id: is empty");
+  assert.deepEqual(lines.slice(11), ["  and 2 more"]);
+});
+
+test("the text of an error without a reason is its class and its message", () => {
+  assert.equal(String(new StepwireError("No route.", Code.Unavailable)), "StepwireError: No route.");
+  assert.equal(String(new ExecutionCancelled("sold", "e-1")), "ExecutionCancelled: sold");
 });
 
 test("a reason of another domain is none of ours", () => {
