@@ -139,7 +139,7 @@ func (e *Error) Error() string {
 	}
 	text += ": " + e.Message
 	for _, violation := range e.Violations {
-		if !strings.Contains(e.Message, violation.Description) {
+		if !strings.Contains(e.Message, violation.Field) || !strings.Contains(e.Message, violation.Description) {
 			text += "; " + violation.Field + ": " + violation.Description
 		}
 	}

@@ -42,6 +42,21 @@ func TestAnErrorSaysAllThatItsStatusSays(t *testing.T) {
 	}
 }
 
+func TestAnErrorNamesEveryFieldOnce(t *testing.T) {
+	e := &Error{
+		Code:    codes.InvalidArgument,
+		Reason:  PlanInvalid,
+		Message: "The plan is invalid: steps[0].id is missing",
+		Violations: []Violation{
+			{"steps[0].id", "is missing"},
+			{"steps[1].id", "is missing"},
+		},
+	}
+	if want := "PLAN_INVALID: The plan is invalid: steps[0].id is missing; steps[1].id: is missing"; e.Error() != want {
+		t.Errorf("it reads %q", e.Error())
+	}
+}
+
 func TestAnotherDomainsReasonIsNotOurs(t *testing.T) {
 	s, err := status.New(codes.Unavailable, "away").WithDetails(
 		&errdetails.ErrorInfo{Domain: "proxy.example", Reason: "DRAINING"})
