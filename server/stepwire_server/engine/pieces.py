@@ -23,7 +23,7 @@ class Pieces:
         self._new = event
         self._offsets: dict[str, int] = {}
         self._about = ("", "")
-        self._room = -1  # in the message that is filled anew; there is none yet
+        self._room = -1  # bytes left in the message that is filled anew; there is none yet
 
     @property
     def channels(self) -> Container[str]:
@@ -35,12 +35,12 @@ class Pieces:
         nothing in between: pieces of two tasks share no offset, and stand in the order of their offsets.
         """
         size = len(piece) if isinstance(piece, bytes) or piece.isascii() else len(piece.encode())
-        self._room -= size
+        room = self._room - size
         about = (channel, media_type)
-        if self._room < 0 or about != self._about:
+        if room < 0 or about != self._about:
             event, content = self._begin(about, size)
         else:
-            event, content = self._event, self._content
+            event, content, self._room = self._event, self._content, room
         if isinstance(piece, str):
             content.text = piece
         else:
@@ -50,11 +50,11 @@ class Pieces:
         return event
 
     def _begin(self, about: tuple[str, str], size: int) -> tuple[Event, Content]:
-        """Returns a message of its own, which is kept where there is room in it for more."""
+        """Returns a message of its own, which is kept in place of the last where there is room in it for more."""
         event = self._new()
         content = event.content
         content.channel, content.media_type = about
-        self._room = _KEPT_BYTES - size
-        if self._room > 0:
+        if size < _KEPT_BYTES:
             self._event, self._content, self._about = event, content, about
+            self._room = _KEPT_BYTES - size
         return event, content

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from stepwire.v1 import Event
@@ -28,6 +28,7 @@ class Made:
         return Event(step_id="a", attempt=2)
 
 
+@example([("x" * pieces._KEPT_BYTES, "", ""), ("", "", "")])
 @given(st.lists(st.tuples(_PIECES, st.sampled_from(["", "b"]), st.sampled_from(["", "text/html"])), max_size=12))
 def test_each_event_has_its_own_piece_and_nothing_of_another(said: list[tuple[str | bytes, str, str]]) -> None:
     """Whatever came before it, an event is the one that a message of its own would be."""
@@ -55,9 +56,10 @@ def test_a_message_is_filled_anew_only_so_often() -> None:
     for _ in range(64):
         made.event("x" * 1024, channel="", media_type="")
     assert make.count == 64 * 1024 // pieces._KEPT_BYTES
-    large = made.event("x" * (pieces._KEPT_BYTES + 1), channel="", media_type="")
-    assert made.event("y", channel="", media_type="") is not large
-    assert made._event is not large
+    for size in (pieces._KEPT_BYTES, pieces._KEPT_BYTES + 1):
+        large = made.event("x" * size, channel="", media_type="")
+        assert made.event("", channel="", media_type="") is not large
+        assert made.event("y", channel="", media_type="") is not large
 
 
 def test_a_piece_that_is_none_takes_no_place() -> None:
