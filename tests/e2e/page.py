@@ -128,7 +128,7 @@ def differences(block: Block, printed: Printed, ids: dict[str, str]) -> Iterator
 
 def _values(printed: str) -> list[Any]:
     """Returns the JSON values that a program printed one after another."""
-    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    decoder = json.JSONDecoder()
     found = []
     while printed := printed.lstrip():
         value, end = decoder.raw_decode(printed)
@@ -158,7 +158,7 @@ def _parse_value(tokens: list[str]) -> Any:
                 else:
                     assert tokens.pop() == ":", name
                     pairs.append((json.loads(name), _parse_value(tokens)))
-            return _object(pairs)
+            return dict(pairs)
         case "[":
             items = []
             while tokens[-1] != "]":
@@ -169,18 +169,13 @@ def _parse_value(tokens: list[str]) -> Any:
             return json.loads(token)
 
 
-def _object(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    """Names fields as the contract does: tools differ in whether they print `execution_id` or `executionId`."""
-    return {re.sub("[A-Z]", lambda letter: f"_{letter[0].lower()}", name): value for name, value in pairs}
-
-
 def _joined(messages: list[Any]) -> list[Any]:
     """Makes one message of those with events that follow each other."""
     found: list[Any] = []
     for message in messages:
         before = found[-1] if found else None
         if isinstance(before, dict) and isinstance(message, dict) and "events" in before and "events" in message:
-            last = {name: value for name, value in message.items() if name != "after_sequence"}
+            last = {name: value for name, value in message.items() if name != "afterSequence"}
             found[-1] = {**before, **last, "events": [*before["events"], *message["events"]]}
         else:
             found.append(message)

@@ -194,9 +194,9 @@ def test_messages_with_events_are_one() -> None:
         SHOWN, json='{"execution": {}}\n{"events": [{"sequence": "1"}, {"sequence": "2"}], "sequence": "2"}'
     )
     apart = '{"execution": {}} {"events": [{"sequence": "1"}], "sequence": "1"}'
-    assert told(apart + '{"events": [{"sequence": "2"}], "after_sequence": "1", "sequence": "2"}', block=shown) == []
+    assert told(apart + '{"events": [{"sequence": "2"}], "afterSequence": "1", "sequence": "2"}', block=shown) == []
     assert told(apart, block=shown) != []
-    assert told(apart + '{"events": [{"sequence": "2"}], "after_sequence": "1", "sequence": "3"}', block=shown) != []
+    assert told(apart + '{"events": [{"sequence": "2"}], "afterSequence": "1", "sequence": "3"}', block=shown) != []
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf.descriptor_pb2 import DescriptorProto, FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
@@ -54,19 +55,66 @@ async def test_health_of_what_is_not_there(caller: Caller) -> None:
     states.cancel()
 
 
-async def test_reflection(caller: Caller) -> None:
-    """Reflection names the service, and gives its file with what that imports."""
-    stub = reflection_pb2_grpc.ServerReflectionStub(caller.channel)
+async def reflected(caller: Caller, **question: str) -> reflection_pb2.ServerReflectionResponse:
+    """Asks reflection one question."""
+    asked = reflection_pb2.ServerReflectionRequest(**question)
 
     async def questions() -> AsyncIterator[reflection_pb2.ServerReflectionRequest]:
-        yield reflection_pb2.ServerReflectionRequest(list_services="")
-        yield reflection_pb2.ServerReflectionRequest(file_containing_symbol="stepwire.v1.ExecutionService")
+        yield asked
 
-    answers = [answer async for answer in stub.ServerReflectionInfo(questions(), timeout=10)]
-    names = {service.name for service in answers[0].list_services_response.service}
-    assert {"stepwire.v1.ExecutionService", "grpc.health.v1.Health"} <= names
-    files = answers[1].file_descriptor_response.file_descriptor_proto
-    assert any(b"stepwire/v1/execution_service.proto" in file for file in files)
+    stub = reflection_pb2_grpc.ServerReflectionStub(caller.channel)
+    [answer] = [answer async for answer in stub.ServerReflectionInfo(questions(), timeout=10)]
+    assert answer.original_request == asked
+    return answer
+
+
+async def test_reflection_names_the_services(caller: Caller) -> None:
+    """Reflection lists the service, beside health and itself."""
+    listed = (await reflected(caller, list_services="")).list_services_response
+    assert {"stepwire.v1.ExecutionService", "grpc.health.v1.Health"} <= {service.name for service in listed.service}
+
+
+@pytest.mark.parametrize("symbol", ["", ".Execute"])
+async def test_reflection_gives_the_contract(symbol: str, caller: Caller) -> None:
+    """The service and each of its methods are found by name, with all that the file imports."""
+    answer = await reflected(caller, file_containing_symbol=f"stepwire.v1.ExecutionService{symbol}")
+    files = {file.name: file for file in map(FileDescriptorProto.FromString, files_of(answer))}
+    assert "stepwire/v1/execution_service.proto" in files
+    assert {imported for file in files.values() for imported in file.dependency} <= set(files)
+
+
+async def test_reflection_gives_json_names(caller: Caller) -> None:
+    """Every field has the name that it has in protobuf's JSON, those of nested messages too."""
+    answer = await reflected(caller, file_containing_symbol="stepwire.v1.ExecutionService")
+    told = {}
+    for file in map(FileDescriptorProto.FromString, files_of(answer)):
+        told.update(json_names(file.message_type, file.package))
+    pool = ExecuteRequest.DESCRIPTOR.file.pool
+    assert told == {
+        message: [field.json_name for field in pool.FindMessageTypeByName(message).fields] for message in told
+    }
+    assert told["stepwire.v1.EventFilter"] == ["kinds", "stepIds"]
+    assert "stepwire.v1.Step.InputFromEntry" in told, "one that is nested"
+
+
+async def test_reflection_of_what_is_not_there(caller: Caller) -> None:
+    """A name that nothing has is not found."""
+    for symbol in ("stepwire.v1.Nothing", "stepwire.v1.ExecutionService.Excute", ""):
+        answer = await reflected(caller, file_containing_symbol=symbol)
+        assert answer.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
+
+
+def files_of(answer: reflection_pb2.ServerReflectionResponse) -> list[bytes]:
+    """Returns the encoded files of an answer."""
+    return list(answer.file_descriptor_response.file_descriptor_proto)
+
+
+def json_names(messages: Iterable[DescriptorProto], within: str) -> Iterator[tuple[str, list[str]]]:
+    """Gives messages by their full names, and those that are nested in them, each with the JSON names of its fields."""
+    for message in messages:
+        name = f"{within}.{message.name}"
+        yield name, [field.json_name for field in message.field]
+        yield from json_names(message.nested_type, name)
 
 
 ASK = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
