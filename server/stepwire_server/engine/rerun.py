@@ -77,9 +77,11 @@ def query_of(request: ExecuteRequest) -> str:
 
 
 def plan_name_of(request: ExecuteRequest) -> str:
-    """Returns the name under which the app keeps the plan that an execution goes back to; empty where there is none."""
+    """Returns the name of the plan that an execution goes back to: the one under which the app keeps it, else that of
+    the plan itself; empty where there is none, and for a query.
+    """
     if request.call.plan != _PLAN:
-        return request.call.plan
+        return request.call.plan or request.plan.name
     return request.call.input.fields["plan"].string_value if "plan" in request.call.input else ""
 
 

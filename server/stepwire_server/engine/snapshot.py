@@ -23,7 +23,7 @@ def fixed_part(record: ExecutionRecord) -> Execution:
         session_id=record.session_id,
         labels=record.labels,
         query=query_of(request),
-        plan_name=plan_name_of(request) or request.plan.name,
+        plan_name=plan_name_of(request),
     )
     execution.create_time.FromNanoseconds(record.create_time_ns)
     return execution

@@ -9,6 +9,7 @@ import pytest
 
 from stepwire.v1 import Event, ExecuteRequest, Execution, ExecutionState, Plan, PlanCall
 from stepwire_server.engine.recorder import frame
+from stepwire_server.engine.rerun import Rerun, rerun_request
 from stepwire_server.engine.snapshot import first_snapshot, plan_of
 from stepwire_server.engine.states import KINDS
 from stepwire_server.journal import Chunk, ExecutionRecord, MemoryJournal
@@ -57,6 +58,11 @@ async def test_a_record_that_is_ahead_of_the_wake_up_holds_nobody_up() -> None:
     ],
 )
 def test_a_snapshot_names_its_plan(request_: ExecuteRequest, name: str) -> None:
-    """A snapshot has the name of the plan that was called or sent, from the beginning."""
-    record = ExecutionRecord(execution_id="e", request=request_.SerializeToString(), create_time_ns=1)
-    assert Execution.FromString(first_snapshot(record)).plan_name == name
+    """A snapshot has the name of the plan that was called or sent, from the beginning; so has that of a retry, and of a
+    retry of a retry.
+    """
+    again = Rerun(execution_id="e", step_ids=frozenset(), actor="", reason="")
+    once = rerun_request(again, request_, kept=1)
+    for asked in (request_, once, rerun_request(again, once, kept=None)):
+        record = ExecutionRecord(execution_id="e", request=asked.SerializeToString(), create_time_ns=1)
+        assert Execution.FromString(first_snapshot(record)).plan_name == name
