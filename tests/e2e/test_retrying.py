@@ -153,7 +153,7 @@ def test_with_grpcurl(server: ServerProcess, tmp_path: Path) -> None:
         call = ["localhost:50051", "stepwire.v1.ExecutionService/RetryExecution"]
         request = json.dumps({"execution_id": first, "step_ids": ["three"], "actor": "ada"})
         (answer,) = messages(grpcurl(server, "-plaintext", "-d", request, *call).stdout)
-        assert client.watch(answer["execution"]["execution_id"]).result() == "three works"
+        assert client.watch(answer["execution"]["executionId"]).result() == "three works"
         refused = grpcurl(server, "-plaintext", "-d", json.dumps({"execution_id": first, "step_ids": ["x"]}), *call)
         assert "InvalidArgument" in refused.stderr
         assert "step_ids[0]" in refused.stderr

@@ -87,7 +87,7 @@ def test_grpcurl(server: ServerProcess) -> None:
     )
     assert done.returncode == 0, done.stderr
     events = events_of(done.stdout)
-    told = [event["step_progress"] for event in events if "step_progress" in event]
+    told = [event["stepProgress"] for event in events if "stepProgress" in event]
     assert [(report["stage"], report["percentage"]) for report in told][-2:] == [
         ("transforming_data", 90),
         ("completed", 100),

@@ -224,4 +224,4 @@ def test_by_grpcurl(server: ServerProcess) -> None:
     events = [event for message in messages(done.stdout) for event in message.get("events", [])]
     told = [event["stage"]["name"] for event in events if "stage" in event]
     assert [name for name in told if name in BUILT_IN] == list(BUILT_IN)
-    assert [answer["value"] for answer in events[-1]["plan_completed"]["output"]["answers"]] == [16, 21]
+    assert [answer["value"] for answer in events[-1]["planCompleted"]["output"]["answers"]] == [16, 21]

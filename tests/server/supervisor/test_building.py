@@ -146,9 +146,9 @@ def test_by_grpcurl(served: ServerProcess) -> None:
         timeout=PATIENCE,
         check=True,
     )
-    assert '"next_agent": "reviewfix"' in done.stdout
+    assert '"nextAgent": "reviewfix"' in done.stdout
     assert '"kind": "KIND_THINK"' in done.stdout
-    assert '"plan_completed"' in done.stdout
+    assert '"planCompleted"' in done.stdout
 
 
 def test_an_agent_of_ones_own(tmp_path: Path) -> None:
