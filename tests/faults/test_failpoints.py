@@ -240,8 +240,8 @@ async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, lon
 
 
 def scattered() -> Plan:
-    """Returns a plan whose events come one by one: a row in the journal each."""
-    return Plan(steps=[plan_step("a", "work", input={"pieces": 120, "pause": 0.001})])
+    """Returns a plan whose events are stored one by one: each is durable before the next one comes."""
+    return Plan(steps=[plan_step("a", "careful", input={"pieces": 120, "pause": 0})])
 
 
 async def held(path: Path, names: list[str]) -> tuple[dict[str, Kept], dict[str, str]]:
