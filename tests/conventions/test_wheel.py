@@ -55,9 +55,10 @@ def test_the_wheel_has_both_packages(wheel: Path) -> None:
 @pytest.mark.timeout(600)
 def test_the_wheel_installs_alone(wheel: Path, tmp_path: Path) -> None:
     """Installed without extras into a fresh environment, the client imports and the commands say what is missing."""
-    _run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    _run(sys.executable, "-m", "venv", "--without-pip", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv/bin/python"
-    _run(python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", wheel, cwd=tmp_path)
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    _run(*pip, "install", "--quiet", "--disable-pip-version-check", wheel, cwd=tmp_path)
     for module in ("stepwire", "stepwire.v1", "stepwire.errors", "stepwire.client", "stepwire.aio"):
         _run(python, "-W", "error", "-c", f"import {module}", cwd=tmp_path)
     where = _run(python, "-c", "import stepwire; print(stepwire.__file__)", cwd=tmp_path)
