@@ -17,7 +17,7 @@ from .shop import BLOCKED, Gate, receive
 EARLY = 0.002
 """Seconds by which a timer of uvloop may come early."""
 
-HANGS = 5.0
+HANGS = 20.0
 
 
 async def follower_of_nothing(stack: ExitStack) -> Follower:
