@@ -19,6 +19,7 @@ from stepwire.v1 import ExecuteRequest, Plan, Retry
 from stepwire_server import failpoints, plan_step, when
 from stepwire_server.journal import SqliteJournal
 from stepwire_server.journal.inspection import opened_to_read
+from stepwire_server.journal.purging import BITE_ROWS
 
 from .checkers import TERMINAL, check, events_of
 from .history import History, Kept, dump
@@ -216,6 +217,9 @@ async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, lon
         # is less to join then, and what was joined is purged in one bite.
         unjoined = scattered_left(server.journal)
         assert unjoined
+        # A bite of a purge takes so many rows. There are fewer where a busy machine wrote many events at once.
+        longer_than_a_bite = f"SELECT count(*) > {BITE_ROWS} FROM chunks GROUP BY execution"
+        split = all(longer for (longer,) in query(server.journal, longer_than_a_bite))
         server.doom(point, times if purges else min(times, unjoined))
         assert server.start_and_wait_for_its_end() == failpoints.EXIT_CODE
         assert findings(server.journal) == []
@@ -225,7 +229,7 @@ async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, lon
         }
         assert gone == {name: str(before[name].last_sequence + 1) for name in gone}
         assert bool(gone) == (purges and times > 1)
-        assert not (purges and times == 2 and unjoined == 3) or query(server.journal, "SELECT * FROM remains") != []
+        assert not (purges and times == 2 and split) or query(server.journal, "SELECT * FROM remains") != []
         server.start()
         left = 1 if purges else 3
         done = "SELECT (SELECT count(*) FROM executions), (SELECT coalesce(sum(scattered), 0) FROM executions)"

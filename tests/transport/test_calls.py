@@ -69,7 +69,7 @@ async def test_leaving_a_loop_leaves_the_call_open() -> None:
             break
         assert await says_nothing(left.wait())
         call.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await left.wait()
 
 
@@ -224,7 +224,7 @@ async def test_closing_a_channel_ends_its_reads() -> None:
         assert await says_nothing(asyncio.shield(reading), seconds=0.05)
         await channel.close()
         with pytest.raises((asyncio.CancelledError, aio.AioRpcError)):
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(20):
                 await reading
 
 

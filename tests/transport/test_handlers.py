@@ -49,7 +49,7 @@ async def test_a_generator_is_closed_by_somebody_else() -> None:
         await call.read()
         assert await says_nothing(asyncio.Event().wait(), seconds=0.1)
         call.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await ended == "GeneratorExit elsewhere"
 
 
@@ -68,7 +68,7 @@ async def test_the_context_does_not_know_that_the_caller_left() -> None:
         call = channel.unary_stream(METHOD)(b"")
         await call.read()
         call.cancel()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             assert await said == (False, False)
 
 
@@ -160,7 +160,7 @@ async def test_stop_returns_before_handlers_have_ended() -> None:
     async with serving(handler) as (address, server), calling(address) as channel:
         call = channel.unary_stream(METHOD)(b"")
         await call.read()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             await server.stop(grace=0.05)
             await cleaning.wait()
         assert not clean.is_set()

@@ -58,9 +58,9 @@ async def serve(gate: Gate) -> AsyncIterator[Serve]:
 
 
 async def settled(before: set[asyncio.Task[Any]]) -> None:
-    """Returns when no task is left but those that were there before; fails after 5 s."""
+    """Returns when no task is left but those that were there before; fails after 20 s."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while left := asyncio.all_tasks() - before - {asyncio.current_task()}:
                 await asyncio.wait(left, timeout=0.1)
     except TimeoutError:
@@ -68,9 +68,9 @@ async def settled(before: set[asyncio.Task[Any]]) -> None:
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    """Returns when the condition holds; fails after 5 s. For what ends by itself and tells nobody."""
+    """Returns when the condition holds; fails after 20 s. For what ends by itself and tells nobody."""
     loop = asyncio.get_running_loop()
-    until = loop.time() + 5
+    until = loop.time() + 20
     while not condition():
         assert loop.time() < until, "it never came"
         turn = asyncio.Event()

@@ -139,7 +139,7 @@ async def test_reflection_has_places_of_its_own(serve: Serve, call_with: Call) -
 
 async def test_reflection_does_not_wait_for_ever(serve: Serve) -> None:
     """Whoever asks nothing more, and does not say so, is told in time: as with any call's request."""
-    server = await serve(body_timeout=0.2)
+    server = await serve(body_timeout=1)
     async with RawCaller(server.address) as raw:
         stream = raw.open(ASK, QUESTION, end=False)
         code, error = await stream.status()

@@ -269,7 +269,7 @@ async def test_listing_selects(serve: Serve, call_with: Call, journal: Journal, 
 
 
 async def eventually_running(caller: Caller, execution_id: str) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await caller.get(execution_id)).state != ExecutionState.EXECUTION_STATE_RUNNING:
             pass
 

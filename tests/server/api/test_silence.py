@@ -17,7 +17,7 @@ from .shop import BLOCKED, Gate, receive
 EARLY = 0.002
 """Seconds by which a timer of uvloop may come early."""
 
-HANGS = 5.0
+HANGS = 20.0
 
 
 async def follower_of_nothing(stack: ExitStack) -> Follower:
@@ -27,13 +27,6 @@ async def follower_of_nothing(stack: ExitStack) -> Follower:
     follower = stack.enter_context(journal.follow("e", after=0))
     assert not await follower.read(max_events=1, max_bytes=1)
     return follower
-
-
-async def passed(seconds: float) -> None:
-    """Returns after some time in which nothing waits for a wake-up."""
-    over = asyncio.Event()
-    asyncio.get_running_loop().call_later(seconds, over.set)
-    await over.wait()
 
 
 async def test_a_silence_ends_after_its_interval() -> None:
@@ -82,16 +75,16 @@ async def test_who_says_something_was_not_silent() -> None:
 async def test_who_does_not_wait_hears_of_it_when_it_does() -> None:
     """A stream that was busy when its heartbeat was due hears of it at once when it waits."""
     with ExitStack() as stack:
-        follower = await follower_of_nothing(stack)
-        silence = stack.enter_context(Silences().of(follower, interval=0.1))
+        silences, follower = Silences(), await follower_of_nothing(stack)
+        silence = stack.enter_context(silences.of(follower, interval=600.0))
         follower.wake()
         assert await silence.wait()
         await follower.read(max_events=1, max_bytes=1)
-        await passed(0.2)
-        begun = asyncio.get_running_loop().time()
+        silence.since -= 600.0
+        silences._come(silence.due)
+        # At once is in far less than the interval, however busy the machine is.
         async with asyncio.timeout(HANGS):
             assert not await silence.wait()
-        assert asyncio.get_running_loop().time() - begun < 0.1
 
 
 async def test_silences_that_end_together_share_a_timer() -> None:

@@ -193,7 +193,7 @@ async def test_caught_up_once(caller: Caller, gate: Gate) -> None:
 
 async def eventually_at(caller: Caller, execution_id: str, sequence: int) -> None:
     """Returns when an execution's last event has this sequence."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await caller.get(execution_id)).as_of_sequence < sequence:
             pass
 

@@ -212,14 +212,14 @@ async def test_a_wait_for_a_thread_is_no_time_of_the_query(data: Path) -> None:
     """A query's time begins with its work, however long all threads are busy with other things."""
     desk = Desk()
     app = create_app(desk=desk)
-    await app.start({"data": str(data), "query-seconds": "0.2"})
+    await app.start({"data": str(data), "query-seconds": "1"})
     with ThreadPoolExecutor(1) as thread:
         asyncio.get_running_loop().set_default_executor(thread)
         assert desk.source is not None
         desk.source = crowded = _Crowded(desk.source, thread)
         async with _asked(app) as started:
             result = asyncio.ensure_future(started.result())
-            assert not (await asyncio.wait({result}, timeout=0.3))[0]
+            assert not (await asyncio.wait({result}, timeout=1.2))[0]
             crowded.gate.set()
             assert (await result)["chart"] == "bar"
 

@@ -10,9 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -137,6 +135,8 @@ class EngineMachine(RuleBasedStateMachine):
         self.journal.turns = lambda: chance.choice((0, 0, 1, 4))
         self.puppets: list[Puppet] = []
         self.history = History(complete=False, wall=START_NS / 1e9)
+        self.effects: list[tuple[int, Effect]] = []
+        """What operations did, each with the epoch in which its process had the execution."""
         self.requests: list[ExecuteRequest] = []
         self.known: dict[str, set[str]] = {}
         """What each request id was answered with."""
@@ -160,15 +160,14 @@ class EngineMachine(RuleBasedStateMachine):
 
     async def perform(self, step: StepContext) -> Any:
         """Has a puppet act."""
-        self.history.effects.append(
-            Effect(
-                execution_id=step.execution_id,
-                step_id=step.id,
-                attempt=step.attempt,
-                at_most_once=step.operation == "once",
-                saved=int(step.saved or 0),
-            )
+        effect = Effect(
+            execution_id=step.execution_id,
+            step_id=step.id,
+            attempt=step.attempt,
+            at_most_once=step.operation == "once",
+            saved=int(step.saved or 0),
         )
+        self.effects.append((step._recorder._epoch, effect))
         puppet = Puppet(
             step=step,
             began=self.loop.now,
@@ -661,28 +660,28 @@ class EngineMachine(RuleBasedStateMachine):
         ]
 
     def _effects(self, changed: dict[str, Kept]) -> list[Effect]:
-        """Returns the effects of attempts that the journal knows. Where a process that was lost had given an attempt's
-        number before, nobody can tell which of the two found what.
+        """Returns the effects of attempts that the journal knows. One that began while the journal took nothing, in a
+        process that was lost, is no attempt for whoever comes next: its number is given again, and the journal knows
+        nothing of what had been saved before it.
         """
-        known = [effect for effect in self.history.effects if self._is_known(effect, changed)]
-        times = Counter((effect.execution_id, effect.step_id, effect.attempt) for effect in known)
+        owners = {
+            (execution_id, sequence): epoch
+            for execution_id, epoch, chunk in self.journal.taken
+            if execution_id in changed
+            for sequence in range(chunk.first, chunk.last + 1)
+        }
+        begun = {
+            (owners[kept.execution_id, event.sequence], kept.execution_id, event.step_id, event.attempt)
+            for kept in changed.values()
+            for event in events_of(kept)
+            if event.HasField("step_started")
+        }
         return [
-            replace(effect, saved=None) if times[effect.execution_id, effect.step_id, effect.attempt] > 1 else effect
-            for effect in known
+            effect
+            for epoch, effect in self.effects
+            if (effect.at_most_once and effect.execution_id in changed)
+            or (epoch, effect.execution_id, effect.step_id, effect.attempt) in begun
         ]
-
-    def _is_known(self, effect: Effect, changed: dict[str, Kept]) -> bool:
-        """Whether the journal knows the attempt. One that began while the journal took nothing, in a process that was
-        lost, is no attempt for whoever comes next: its number is given again.
-        """
-        kept = changed.get(effect.execution_id)
-        return kept is not None and (
-            effect.at_most_once
-            or any(
-                event.HasField("step_started") and (event.step_id, event.attempt) == (effect.step_id, effect.attempt)
-                for event in events_of(kept)
-            )
-        )
 
     def _kept(self, execution_id: str) -> Kept:
         record = self.journal._records[execution_id]

@@ -11,11 +11,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from stepwire.v1 import ExecutionOptions, Plan
-from stepwire_server import plan_step
+from stepwire_server import Retry, plan_step
 from stepwire_server.engine.step_runner import StepRunner
 
 from .machine import STEPS, EngineMachine, counts
 from .machine_breaks import BREAKS, counts_the_time_that_it_holds, examples_until_found
+from .rig import turns
 
 LONG = bool(os.environ.get("FAULTS_LONG"))
 
@@ -58,6 +59,30 @@ def test_it_would_see_that_a_held_step_runs_out_of_time(quiet: None) -> None:
         finally:
             machine.astray.clear()
             machine.teardown()
+
+
+def test_an_attempt_of_a_process_that_was_lost_is_no_other_s(quiet: None) -> None:
+    """What an attempt found whose process was lost unawares is not taken for what the next process' attempt of the same
+    number found, also while that one is in the journal and has not yet begun.
+    """
+    retry = Retry(attempts=2)
+    retry.initial_delay.FromSeconds(1)
+    machine = EngineMachine()
+    try:
+        machine.start(Plan(steps=[plan_step("s0", "act", retry=retry, timeout=4.0)]), ExecutionOptions(), 60)
+        machine.hold_the_journal(really=True)
+        machine.come_to_a_place_to_stop(word="save", turns_=60)
+        machine.advance(seconds=6.0)
+        machine.crash()
+        machine.advance(seconds=1.0)
+        assert [(effect.attempt, effect.saved) for _, effect in machine.effects] == [(1, 0), (2, 1)]
+        machine.journal.release()
+        for _ in range(60):
+            machine._run(turns(1))
+            machine.promises_hold()
+        assert [(effect.attempt, effect.saved) for _, effect in machine.effects] == [(1, 0), (2, 1), (2, 0)]
+    finally:
+        machine.teardown()
 
 
 @pytest.mark.timeout(300)

@@ -10,7 +10,7 @@ from stepwire.errors import JournalUnavailable
 from stepwire_server.journal import Chunk, Follower
 from stepwire_server.journal.shared import _MOST_BYTES, _MOST_READS, SharedReads, Wanted
 
-HANGS = 5.0
+HANGS = 20.0
 WANTED = Wanted("e1", 0, 512, 1 << 20)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from stepwire_server.journal.waking import Waking
 
-HANGS = 5.0
+HANGS = 20.0
 
 
 class Asleep(Waking):

@@ -130,10 +130,10 @@ async def test_a_query_of_blank_lines() -> None:
     """Blank lines without end are read at once."""
     planner = create_app().catalog().planner
     assert planner is not None
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(QueryNotUnderstood):
         await planner("\n" * 9_999)
-    assert time.monotonic() - began < 0.5
+    assert time.process_time() - began < 0.5
 
 
 def test_by_grpcurl(served: ServerProcess) -> None:

@@ -72,11 +72,17 @@ CHECKS = {
 }
 
 
+def _took_nothing_away(slip: Edit) -> bool:
+    """Whether all can be had back: no edit knows a statement that was removed, or a function that became a variable."""
+    called = {part.func.id for part in ast.walk(ast.parse(slip.source)) if isinstance(part, ast.Call)}
+    return "removed" not in slip.what and called <= {"len", "max", "min", "range"}
+
+
 @settings(max_examples=3, deadline=None, derandomize=True, phases=[Phase.generate])
 @given(st.sampled_from(sorted(ORIGINALS)), st.integers(0, 10_000))
 def test_what_was_broken_is_mended(name: str, number: int) -> None:
     """A function with a random slip, which took nothing away, is right again after one or two edits."""
-    near = [edit for edit in edits(ORIGINALS[name]) if "removed" not in edit.what]
+    near = [edit for edit in edits(ORIGINALS[name]) if _took_nothing_away(edit)]
     broken = near[number % len(near)].source
     trial = Trial(CHECKS[name])
     candidates = [broken, *(edit.source for edit in itertools.islice(nearby(broken), 300))]
