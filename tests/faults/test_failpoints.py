@@ -217,7 +217,7 @@ async def test_a_crash_of_the_upkeep(tmp_path: Path, point: str, times: int, lon
         # is less to join then, and what was joined is purged in one bite.
         unjoined = scattered_left(server.journal)
         assert unjoined
-        # A bite of a purge takes so many rows. There are fewer where a busy machine wrote many events at once.
+        # A bite of a purge takes so many rows; what was joined already has fewer.
         longer_than_a_bite = f"SELECT count(*) > {BITE_ROWS} FROM chunks GROUP BY execution"
         split = all(longer for (longer,) in query(server.journal, longer_than_a_bite))
         server.doom(point, times if purges else min(times, unjoined))

@@ -202,13 +202,13 @@ class StepRunner:
             await self._wait_for_the_end_of_a_pause()
         context = self._context = self._new_context()
         sequence = self._events.started(context.attempt, self._operation.name)
-        self._watch_timeout()
         outcome: struct_pb2.Value | AttemptFailed | None = None
         try:
             if self._operation.at_most_once or self._recorder.fold.epoch > 1:
                 # A process was lost already: it may be this step that ends it, at its first line. That counts where it
                 # is known that the step began.
                 await self._recorder.durable(sequence)
+            self._watch_timeout()
             failpoints.reach("before-effect")
             outcome = await self._call(context)
             failpoints.reach("after-effect")

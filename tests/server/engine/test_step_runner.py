@@ -742,6 +742,24 @@ async def test_at_most_once_waits_until_its_start_is_durable():
     assert about(events, "a") == ["step_started", "step_completed"]
 
 
+async def test_the_wait_for_the_journal_is_not_the_operation_s():
+    """A time limit begins when the operation may: what is not called yet does not take too long."""
+
+    async def charge():
+        return "paid"
+
+    journal = HeldJournal()
+    async with Rig(app_of(charge, at_most_once=True, timeout=1), journal=journal) as rig:
+        journal.hold()
+        execution_id = await rig.start(request(step("a", "charge")))
+        await until(lambda: journal.appends)
+        rig.clock.advance(10)
+        await turns(20)
+        journal.release()
+        events = await rig.ended(execution_id)
+    assert about(events, "a") == ["step_started", "step_completed"]
+
+
 async def test_others_do_not_wait_for_the_journal():
     """A step that may run again starts, and its dependants do, before anything is durable."""
     app = App("many")
